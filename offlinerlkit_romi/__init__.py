@@ -1,0 +1,43 @@
+"""ROMI, its baselines and its rivals for model-based offline reinforcement learning.
+
+    import offlinerlkit_romi as romi
+
+    summary = romi.train("romi", task="halfcheetah-random-v2", preset="quick")
+    romi.evaluate(summary.run_dir).score
+    policy = romi.load_policy(summary.run_dir)
+    dataset = romi.load_dataset("halfcheetah-random-v2")
+
+The four functions are imported at their first use, so that this package and its algorithms need
+torch and numpy alone.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from offlinerlkit_romi.data import load as load_dataset
+    from offlinerlkit_romi.experiment.reload import evaluate, load_policy
+    from offlinerlkit_romi.experiment.run import train
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "evaluate", "load_dataset", "load_policy", "train"]
+
+_FRONT_DOOR = {
+    "train": ("offlinerlkit_romi.experiment.run", "train"),
+    "evaluate": ("offlinerlkit_romi.experiment.reload", "evaluate"),
+    "load_policy": ("offlinerlkit_romi.experiment.reload", "load_policy"),
+    "load_dataset": ("offlinerlkit_romi.data", "load"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FRONT_DOOR:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _FRONT_DOOR[name]
+    return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_FRONT_DOOR])

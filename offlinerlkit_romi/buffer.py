@@ -1,0 +1,166 @@
+"""Replay buffer that lives on the device and draws its indices there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.modules.common import ArrayLike
+
+FIELDS = ("observations", "next_observations", "actions", "rewards", "terminals")
+
+
+class ReplayBuffer:
+    """Ring buffer of transitions as float32 tensors.
+
+    Args:
+        buffer_size: capacity in transitions.
+        obs_shape: (S,).
+        obs_dtype: kept for the kit's signature; storage is float32.
+        action_dim: A.
+        action_dtype: kept for the kit's signature; storage is float32.
+        device: where the transitions live.
+        generator: source of the drawn indices, on the same device; none means torch's global one.
+
+    Differences from the kit: tensors instead of numpy arrays, and a batch larger than the capacity
+    keeps its newest
+    rows in order instead of overwriting itself.
+    """
+
+    def __init__(
+        self,
+        buffer_size: int,
+        obs_shape: Sequence[int],
+        obs_dtype: Any = np.float32,
+        action_dim: int = 1,
+        action_dtype: Any = np.float32,
+        device: str | torch.device = "cpu",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        self.device = torch.device(device)
+        self.generator = generator
+        self._max_size = int(buffer_size)
+        self._ptr = 0
+        self._size = 0
+        widths = {"observations": obs_shape, "next_observations": obs_shape}
+        widths.update(actions=(action_dim,), rewards=(1,), terminals=(1,))
+        self._data = {
+            name: torch.zeros((self._max_size, *widths[name]), device=self.device)
+            for name in FIELDS
+        }
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name} {tuple(self._data[name].shape[1:])}" for name in FIELDS)
+        return f"ReplayBuffer({self._size} of {self._max_size} rows on {self.device}: {shapes})"
+
+    def add(
+        self,
+        obs: ArrayLike,
+        next_obs: ArrayLike,
+        action: ArrayLike,
+        reward: ArrayLike,
+        terminal: ArrayLike,
+    ) -> None:
+        """Append one transition."""
+        rows = [
+            torch.as_tensor(x, dtype=torch.float32).reshape(1, -1)
+            for x in (obs, next_obs, action, reward, terminal)
+        ]
+        self.add_batch(*rows)
+
+    def add_batch(
+        self,
+        obss: ArrayLike,
+        next_obss: ArrayLike,
+        actions: ArrayLike,
+        rewards: ArrayLike,
+        terminals: ArrayLike,
+    ) -> None:
+        """Append (n, S), (n, S), (n, A), (n, 1), (n, 1) rows; the oldest rows make room."""
+        columns = (obss, next_obss, actions, rewards, terminals)
+        n = len(obss)
+        kept = min(n, self._max_size)
+        start = (self._ptr + n - kept) % self._max_size
+        first = min(kept, self._max_size - start)
+        for name, column in zip(FIELDS, columns, strict=True):
+            store = self._data[name]
+            rows = torch.as_tensor(column).to(store).reshape(n, *store.shape[1:])[n - kept :]
+            store[start : start + first] = rows[:first]
+            store[: kept - first] = rows[first:]
+        self._ptr = (self._ptr + n) % self._max_size
+        self._size = min(self._size + n, self._max_size)
+
+    def load_dataset(self, dataset: Mapping[str, np.ndarray]) -> None:
+        """Replace the content by a dataset in the kit's keys; the capacity becomes its length."""
+        n = len(dataset["observations"])
+        self._data = {
+            # a copy: the ring writes into its storage, never into the caller's arrays
+            name: torch.as_tensor(dataset[name])
+            .to(self.device, torch.float32, copy=True)
+            .reshape(n, *self._data[name].shape[1:])
+            for name in FIELDS
+        }
+        self._ptr = 0
+        self._size = self._max_size = n
+
+    def normalize_obs(self, eps: float = 1e-3) -> tuple[np.ndarray, np.ndarray]:
+        """Standardise observations and next observations by the observations' mean and std + eps.
+
+        Returns:
+            Mean and std + eps, numpy float32, both (1, S).
+        """
+        obs = self._data["observations"][: self._size]
+        # float64: a float32 sum over millions of rows loses digits
+        mean = obs.mean(0, keepdim=True, dtype=torch.float64)
+        variance = (obs - mean.float()).square().mean(0, keepdim=True, dtype=torch.float64)
+        mean, std = mean.float(), (variance.sqrt() + eps).float()
+        for name in ("observations", "next_observations"):
+            # out of place: what `tensors` handed out before stays what it was
+            self._data[name] = (self._data[name] - mean) / std
+        return mean.cpu().numpy(), std.cpu().numpy()
+
+    def sample(self, batch_size: int) -> dict[str, torch.Tensor]:
+        """Rows drawn uniformly with replacement, on the device."""
+        index = torch.randint(
+            self._size, (batch_size,), device=self.device, generator=self.generator
+        )
+        return {name: self._data[name].index_select(0, index) for name in FIELDS}
+
+    def sample_all(self) -> dict[str, np.ndarray]:
+        """Copies of all rows as numpy arrays."""
+        return {name: x.cpu().numpy().copy() for name, x in self.tensors().items()}
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All rows as views of the storage; not to be written to."""
+        return {name: self._data[name][: self._size] for name in FIELDS}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Content and position, for a checkpoint."""
+        position = {"capacity": self._max_size, "ptr": self._ptr, "size": self._size}
+        data = self.tensors()
+        if self._size < self._max_size:
+            # torch.save writes the whole storage behind a view
+            data = {name: rows.clone() for name, rows in data.items()}
+        return {**position, "data": data}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state` was taken.
+
+        Raises:
+            UserError: the state is of a buffer of another capacity.
+        """
+        if state["capacity"] != self._max_size:
+            raise UserError(
+                f"the saved replay buffer holds up to {state['capacity']} transitions and this one "
+                f"{self._max_size}: restore it into a buffer of its own capacity"
+            )
+        self._ptr, self._size = int(state["ptr"]), int(state["size"])
+        for name in FIELDS:
+            self._data[name][: self._size] = state["data"][name]
