@@ -1,0 +1,15 @@
+"""Learned simulators."""
+
+from offlinerlkit_romi.dynamics.base_dynamics import BaseDynamics
+from offlinerlkit_romi.dynamics.count_dynamics import CountEnsembleDynamics
+from offlinerlkit_romi.dynamics.ensemble_dynamics import EnsembleDynamics
+from offlinerlkit_romi.dynamics.fit import FitProgress
+from offlinerlkit_romi.dynamics.weighted_dynamics import WeightedEnsembleDynamics
+
+__all__ = [
+    "BaseDynamics",
+    "CountEnsembleDynamics",
+    "EnsembleDynamics",
+    "FitProgress",
+    "WeightedEnsembleDynamics",
+]

@@ -1,0 +1,81 @@
+"""How far the model drifts from held-out data, step by step."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from offlinerlkit_romi.dynamics.ensemble_dynamics import EnsembleDynamics
+
+
+class Segments(NamedTuple):
+    """Pieces of episodes: n times H consecutive transitions."""
+
+    observations: torch.Tensor  # (n, H+1, S)
+    actions: torch.Tensor  # (n, H, A)
+
+
+def consecutive_starts(
+    observations: torch.Tensor, next_observations: torch.Tensor, length: int
+) -> torch.Tensor:
+    """Rows from which `length` transitions follow each other within one episode, (m,).
+
+    Rows follow each other where a next observation is the next row's observation; nothing else
+    about
+    episodes is needed.
+    """
+    n = len(observations) - length + 1
+    if n < 1:
+        return torch.empty(0, dtype=torch.long, device=observations.device)
+    follows = (next_observations[:-1] == observations[1:]).all(-1)
+    ok = torch.ones(n, dtype=torch.bool, device=observations.device)
+    for step in range(length - 1):
+        ok &= follows[step : step + n]
+    return ok.nonzero().squeeze(-1)
+
+
+def cut_segments(
+    data: dict[str, torch.Tensor],
+    length: int,
+    count: int,
+    generator: torch.Generator | None = None,
+) -> tuple[Segments, torch.Tensor]:
+    """Random segments of the data, and which rows they cover.
+
+    Args:
+        data: transitions in the kit's keys and in their order of collection.
+        length: H.
+        count: how many segments, n; fewer where the data has fewer.
+        generator: source of the choice.
+
+    Returns:
+        The segments, and a mask over rows, (N,) bool, true where a segment covers the row.
+    """
+    obs, next_obs = data["observations"], data["next_observations"]
+    starts = consecutive_starts(obs, next_obs, length)
+    order = torch.randperm(len(starts), generator=generator, device=obs.device)
+    starts = starts[order[:count]]
+    # (n,) -> (n, H)
+    rows = starts.unsqueeze(-1) + torch.arange(length, device=obs.device)
+    observations = torch.cat([obs[rows], next_obs[rows[:, -1:]]], dim=1)
+    covered = torch.zeros(len(obs), dtype=torch.bool, device=obs.device)
+    covered[rows.flatten()] = True
+    return Segments(observations, data["actions"][rows]), covered
+
+
+@torch.no_grad()
+def prediction_error(dynamics: EnsembleDynamics, segments: Segments) -> torch.Tensor:
+    """Root mean squared error of the elites' mean at open-loop steps 1..H, (H,).
+
+    The model starts at each segment's first observation and follows the data's actions; the error
+    is in
+    the units the model is trained in (standardised observations for RAMBO and ROMI).
+    """
+    model, obs, errors = dynamics.model, segments.observations[:, 0], []
+    for step in range(segments.actions.shape[1]):
+        mean, _ = model(dynamics.inputs(obs, segments.actions[:, step]))
+        # (E, n, D) -> (n, S)
+        obs = obs + mean[model.elites].mean(0)[:, :-1]
+        errors.append((obs - segments.observations[:, step + 1]).square().mean().sqrt())
+    return torch.stack(errors)

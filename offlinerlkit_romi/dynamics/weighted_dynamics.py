@@ -1,0 +1,113 @@
+"""What ROMI asks of a dynamics model beyond the kit's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch.nn import functional as F
+
+from offlinerlkit_romi.bilevel import Tensors, linear_alignment
+from offlinerlkit_romi.dynamics.ensemble_dynamics import EnsembleDynamics
+from offlinerlkit_romi.dynamics.losses import gaussian_nll, regulariser
+from offlinerlkit_romi.modules.dynamics_module import LayerCall
+
+
+class WeightedPass(NamedTuple):
+    """One backward pass of the weighted loss, and what per-row gradients need of it."""
+
+    loss: torch.Tensor  # scalar
+    grads: tuple[torch.Tensor, ...]  # one per parameter
+    calls: list[LayerCall]  # (layer, input, output) per linear layer
+    deltas: tuple[torch.Tensor, ...]  # gradient at every layer's output, (E, B, out)
+    logvar_delta: torch.Tensor  # gradient at the clamped log-variance, (E, B, D)
+    bounds: tuple[torch.Tensor, torch.Tensor]  # log-variance bounds before any step, (D,) each
+    weights: torch.Tensor  # (B, 1)
+
+
+class WeightedEnsembleDynamics(EnsembleDynamics):
+    """`EnsembleDynamics` with a weighted likelihood and its per-row alignment."""
+
+    @property
+    def parameters(self) -> list[torch.Tensor]:
+        """The trainable parameters, in a fixed order."""
+        return [p for p in self.model.parameters() if p.requires_grad]
+
+    def weighted_pass(
+        self,
+        batch: Mapping[str, torch.Tensor],
+        weights: torch.Tensor,
+        logvar_loss_coef: float | None,
+    ) -> WeightedPass:
+        """One backward pass of mean_i w_i nll_i plus the regulariser.
+
+        Args:
+            batch: B transitions.
+            weights: w, (B, 1), a constant here.
+            logvar_loss_coef: factor of the log-variance bound term; none leaves out the whole
+                regulariser.
+        """
+        obs = batch["observations"]
+        target = torch.cat([batch["next_observations"] - obs, batch["rewards"]], dim=-1)
+        mean, logvar, calls = self.model.forward_recorded(self.inputs(obs, batch["actions"]))
+        # (E, B) * (B,) -> scalar
+        loss = (gaussian_nll(mean, logvar, target) * weights.detach().squeeze(-1)).mean(1).sum()
+        if logvar_loss_coef is not None:
+            loss = loss + regulariser(self.model, logvar_loss_coef)
+        outputs = [output for _, _, output in calls]
+        params = self.parameters
+        grads = torch.autograd.grad(loss, [*params, *outputs, logvar])
+        n = len(params)
+        bounds = (
+            self.model.min_logvar.detach().clone(),
+            self.model.max_logvar.detach().clone(),
+        )
+        return WeightedPass(
+            loss.detach(), grads[:n], calls, grads[n:-1], grads[-1], bounds, weights.detach()
+        )
+
+    @torch.no_grad()
+    def alignment(self, record: WeightedPass, direction: Tensors) -> torch.Tensor:
+        """c_i = <direction, grad nll_i> for every row, at the parameters of `record`, (B,).
+
+        One product per layer: the inputs and deltas of the weighted pass are used again.
+        """
+        blocks = dict(zip(self.parameters, direction, strict=True))
+        total = torch.zeros_like(record.weights[:, 0])
+        for (layer, inputs, _), delta in zip(record.calls, record.deltas, strict=True):
+            total += linear_alignment(
+                inputs.detach(), delta, blocks[layer.weight], blocks[layer.bias]
+            )
+        raw_logvar = record.calls[-1][2].detach().chunk(2, dim=-1)[1]
+        tangent = clamp_bounds_tangent(
+            raw_logvar,
+            record.bounds,
+            (blocks[self.model.min_logvar], blocks[self.model.max_logvar]),
+        )
+        total += (tangent * record.logvar_delta).sum((0, 2))
+        # the pass differentiated mean_i w_i nll_i: undo w_i / B
+        return total * len(total) / record.weights[:, 0]
+
+    def sample_members(
+        self, obs: torch.Tensor, action: torch.Tensor, noise: torch.Tensor
+    ) -> torch.Tensor:
+        """A next observation per member with graph, (B, S), (B, A), (E, B, D) -> (E, B, S)."""
+        mean, logvar = self.model(self.inputs(obs, action))
+        return obs + (mean + torch.exp(0.5 * logvar) * noise)[..., :-1]
+
+
+def clamp_bounds_tangent(
+    raw: torch.Tensor,
+    bounds: tuple[torch.Tensor, torch.Tensor],
+    direction: tuple[torch.Tensor, torch.Tensor],
+) -> torch.Tensor:
+    """Change of `soft_clamp(raw, low, high)` when (low, high) move along `direction`, (..., D).
+
+    With x = high - softplus(high - raw) and l = low + softplus(x - low):
+    dl = s sigmoid(raw - high) dhigh + (1 - s) dlow, s = sigmoid(x - low).
+    """
+    low, high = bounds
+    x = high - F.softplus(high - raw)
+    share = torch.sigmoid(x - low)
+    return share * torch.sigmoid(raw - high) * direction[1] + (1 - share) * direction[0]
