@@ -1,0 +1,36 @@
+"""How an update runs: generators, optimisers, metrics, kernels; weights and states on disk."""
+
+from offlinerlkit_romi.engine.allocator import keep_freed_memory
+from offlinerlkit_romi.engine.files import read_weights, save_atomically, write_json
+from offlinerlkit_romi.engine.metrics import MetricMeans
+from offlinerlkit_romi.engine.optim import (
+    apply_gradients,
+    descend,
+    frozen_copy,
+    make_adam,
+    polyak_update,
+)
+from offlinerlkit_romi.engine.precision import choose_matmul_precision
+from offlinerlkit_romi.engine.rng import Generators, derive_seed
+from offlinerlkit_romi.engine.state import capture, count_bytes, restore
+from offlinerlkit_romi.engine.state_store import StateStore
+
+__all__ = [
+    "Generators",
+    "MetricMeans",
+    "StateStore",
+    "apply_gradients",
+    "capture",
+    "choose_matmul_precision",
+    "count_bytes",
+    "derive_seed",
+    "descend",
+    "frozen_copy",
+    "keep_freed_memory",
+    "make_adam",
+    "polyak_update",
+    "read_weights",
+    "restore",
+    "save_atomically",
+    "write_json",
+]
