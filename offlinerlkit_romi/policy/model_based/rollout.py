@@ -1,0 +1,60 @@
+"""What policies on a learned model share: rollouts, mixed batches, and values by origin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+
+from offlinerlkit_romi.dynamics import EnsembleDynamics
+from offlinerlkit_romi.policy.base_policy import Batch, Metrics
+
+Rollout = tuple[dict[str, torch.Tensor], dict[str, float]]
+
+
+@torch.no_grad()
+def rollout(
+    dynamics: EnsembleDynamics,
+    choose_action: Callable[[torch.Tensor], torch.Tensor],
+    obs: torch.Tensor,
+    length: int,
+) -> Rollout:
+    """Roll a policy in the model; a row stops at its predicted terminal.
+
+    Args:
+        dynamics: the learned simulator.
+        choose_action: (n, S) -> (n, A).
+        obs: start states (n, S).
+        length: H.
+
+    Returns:
+        Transitions `obss, next_obss, actions, rewards, terminals`, at most n*H rows each, and
+        `num_transitions`, `reward_mean`.
+    """
+    steps: dict[str, list[torch.Tensor]] = {
+        name: [] for name in ("obss", "next_obss", "actions", "rewards", "terminals")
+    }
+    for _ in range(length):
+        action = choose_action(obs)
+        next_obs, reward, terminal, _ = dynamics.sample_step(obs, action)
+        rows = (obs, next_obs, action, reward, terminal.to(reward))
+        for name, row in zip(steps, rows, strict=True):
+            steps[name].append(row)
+        obs = next_obs[~terminal.squeeze(-1)]
+        if not len(obs):
+            break
+    transitions = {name: torch.cat(rows) for name, rows in steps.items()}
+    rewards = transitions["rewards"]
+    return transitions, {"num_transitions": len(rewards), "reward_mean": float(rewards.mean())}
+
+
+def mix(batch: Mapping[str, Batch]) -> dict[str, torch.Tensor]:
+    """The rows of `batch["real"]` followed by those of `batch["fake"]`."""
+    real, fake = batch["real"], batch["fake"]
+    return {name: torch.cat([real[name], fake[name]]) for name in real}
+
+
+def value_metrics(q: torch.Tensor, n_real: int) -> Metrics:
+    """Mean Q of the dataset's and of the model's rows, where there are any, (B, 1) -> ()."""
+    parts = {"q/real": q[:n_real], "q/model": q[n_real:]}
+    return {name: values.mean() for name, values in parts.items() if len(values)}

@@ -1,0 +1,353 @@
+r"""ROMI: the model is trained by weighted likelihood, the weights by a robust value-aware loss.
+
+Paper: Qiao et al., "Model-based Offline RL via Robust Value-Aware Model Learning with Implicitly
+Differentiable Adaptive Weighting", ICLR 2026, arXiv 2603.08118 (not the 2021 "Reverse Offline
+Model-based Imagination"). Everything but the model update is RAMBO's. With V(s) = min_c Q'_c(s,
+mode pi(s)):
+
+    inner   psi' = psi - step(grad mean_i w_i nll_i(psi) + regulariser)
+    outer   L(psi') = mean_i sum_e (V(s_i + delta_e) - m_i)^2,   m_i = min over U_xi(s'_i) of V
+    weights nu descends grad_nu L(psi'(nu)), see `bilevel`
+
+Variants: `exact` is the above; `release` is what the published code computes; `no_weighting` trains
+the model on the
+outer loss alone (the ablation of Section 5.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from offlinerlkit_romi.bilevel import hypergradient_surrogate, precondition
+from offlinerlkit_romi.buffer import ReplayBuffer
+from offlinerlkit_romi.dynamics.weighted_dynamics import WeightedEnsembleDynamics
+from offlinerlkit_romi.engine import apply_gradients
+from offlinerlkit_romi.modules import WeightingNet
+from offlinerlkit_romi.policy.base_policy import Batch, Metrics
+from offlinerlkit_romi.policy.model_based.rambo import LOGVAR_LOSS_COEF, RAMBOPolicy
+from offlinerlkit_romi.policy.model_free.sac import Alpha, min_q
+from offlinerlkit_romi.utils.scaler import StandardScaler
+
+VARIANTS = ("exact", "release", "no_weighting")
+UNCERTAINTY_SETS = ("relative", "ball")
+# the published code's row groups, scale and moving-average rate (romi_discrepancies 2, 6, 7)
+RELEASE_GROUPS, RELEASE_SCALE, RELEASE_BASELINE_RATE = 4, 100.0, 0.1
+
+
+def perturb(
+    next_obs: torch.Tensor,
+    noise: torch.Tensor,
+    xi: float,
+    uncertainty_set: str,
+    radius: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Candidates of the uncertainty set around s', with s' itself last, (N+1, B, S).
+
+    Args:
+        next_obs: s', (B, S), standardised.
+        noise: standard normal, (N, B, S).
+        xi: scale of the set.
+        uncertainty_set: `relative`, s' + (xi ||s'|| / 3) z, or `ball`, uniform in the Euclidean
+            ball of radius xi
+            (Definition 4.1).
+        radius: uniform on [0, 1], (N, B, 1); `ball` only.
+    """
+    if uncertainty_set == "relative":
+        offset = noise * (xi * next_obs.norm(dim=-1, keepdim=True) / 3)
+    else:
+        assert radius is not None
+        # the S-th root makes the points uniform in volume
+        length = xi * radius ** (1 / next_obs.shape[-1])
+        offset = noise / noise.norm(dim=-1, keepdim=True) * length
+    return torch.cat([next_obs + offset, next_obs.unsqueeze(0)])
+
+
+def robust_target(
+    value: Callable[[torch.Tensor], torch.Tensor], candidates: torch.Tensor
+) -> torch.Tensor:
+    """Smallest V among the candidates, m, (N+1, B, S) -> (B, 1)."""
+    # (N+1, B, S) -> ((N+1)*B, S) -> (N+1, B, 1)
+    values = value(candidates.flatten(0, 1)).view(*candidates.shape[:2], 1)
+    return values.amin(0)
+
+
+def robust_value_rows(
+    value: Callable[[torch.Tensor], torch.Tensor],
+    samples: torch.Tensor,
+    target: torch.Tensor,
+    terminal: torch.Tensor,
+) -> torch.Tensor:
+    """sum_e (V(s_hat_e) - m)^2 per row, (B, 1); zero beyond a terminal, where both values are 0.
+
+    Args:
+        value: V, (n, S) -> (n, 1).
+        samples: predicted next observations, (E, B, S), with graph to the model.
+        target: m, (B, 1), a constant.
+        terminal: terminal flags of the data rows, (B, 1).
+    """
+    # (E, B, S) -> (E*B, S) -> (E, B, 1)
+    values = value(samples.flatten(0, 1)).view(*samples.shape[:2], 1)
+    assert target.shape == terminal.shape == values.shape[1:], (target.shape, values.shape)
+    return (values - target).square().sum(0) * (1 - terminal)
+
+
+class ROMIPolicy(RAMBOPolicy):
+    """RAMBO whose model update is ROMI's bilevel one.
+
+    Args:
+        dynamics: the learned simulator.
+        actor: see `SACPolicy`.
+        critic1: first critic.
+        critic2: second critic.
+        weighting_net: (s, a, s') -> w.
+        actor_optim: optimiser of the actor.
+        critic1_optim: optimiser of the first critic.
+        critic2_optim: optimiser of the second critic.
+        dynamics_adv_optim: inner optimiser: Adam, or SGD without momentum.
+        weighting_optim: outer optimiser, of the weighting network.
+        tau: share the targets move per update.
+        gamma: discount per step.
+        alpha: temperature.
+        adv_weight: RAMBO's; not used.
+        adv_train_steps: model updates per call of `update_dynamics`, K.
+        adv_rollout_batch_size: rows per model update, B.
+        adv_rollout_length: RAMBO's; not used.
+        include_ent_in_adv: RAMBO's; not used.
+        scaler: standardises observations in `select_action`.
+        device: kept for the kit's signature.
+        xi: scale of the uncertainty set.
+        num_perturbations: draws from the set, N.
+        variant: `exact`, `release` or `no_weighting`.
+        uncertainty_set: `relative` or `ball`.
+        preconditioner: `adam` (exact for an Adam inner step) or `identity` (the paper's
+            derivation).
+        generator: source of noise.
+
+    Raises:
+        ValueError: unknown variant, set or preconditioner, or rows that `release` cannot group.
+    """
+
+    dynamics: WeightedEnsembleDynamics
+    _baseline: torch.Tensor
+
+    def __init__(
+        self,
+        dynamics: WeightedEnsembleDynamics,
+        actor: nn.Module,
+        critic1: nn.Module,
+        critic2: nn.Module,
+        weighting_net: WeightingNet,
+        actor_optim: torch.optim.Optimizer,
+        critic1_optim: torch.optim.Optimizer,
+        critic2_optim: torch.optim.Optimizer,
+        dynamics_adv_optim: torch.optim.Optimizer,
+        weighting_optim: torch.optim.Optimizer,
+        tau: float = 0.005,
+        gamma: float = 0.99,
+        alpha: Alpha = 0.2,
+        adv_weight: float = 0.0,
+        adv_train_steps: int = 1000,
+        adv_rollout_batch_size: int = 256,
+        adv_rollout_length: int = 5,
+        include_ent_in_adv: bool = False,
+        scaler: StandardScaler | None = None,
+        device: str | torch.device = "cpu",
+        xi: float = 0.01,
+        *,
+        num_perturbations: int = 10,
+        variant: str = "exact",
+        uncertainty_set: str = "relative",
+        preconditioner: str = "adam",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(
+            dynamics,
+            actor,
+            critic1,
+            critic2,
+            actor_optim,
+            critic1_optim,
+            critic2_optim,
+            dynamics_adv_optim,
+            tau,
+            gamma,
+            alpha,
+            adv_weight,
+            adv_train_steps,
+            adv_rollout_batch_size,
+            adv_rollout_length,
+            include_ent_in_adv,
+            scaler,
+            device,
+            generator=generator,
+        )
+        _check("variant", variant, VARIANTS)
+        _check("uncertainty_set", uncertainty_set, UNCERTAINTY_SETS)
+        _check("preconditioner", preconditioner, ("adam", "identity"))
+        if variant == "release" and adv_rollout_batch_size % RELEASE_GROUPS:
+            raise ValueError(
+                f"variant 'release' splits its rows into {RELEASE_GROUPS} groups of one size: "
+                f"adv_rollout_batch_size {adv_rollout_batch_size} is not a multiple"
+            )
+        self.weighting_net = weighting_net
+        self._weighting_optim = weighting_optim
+        self._xi, self._num_perturbations = xi, num_perturbations
+        self._variant, self._uncertainty_set = variant, uncertainty_set
+        self._preconditioner = preconditioner
+        # NaN until the first update of `release`; outside the state dict as in the published code
+        baseline = torch.full((), float("nan"), device=self.tensor_device)
+        self.register_buffer("_baseline", baseline, persistent=False)
+
+    def training_state(self) -> dict[str, Any]:
+        """Everything that training mutates, by name."""
+        return super().training_state() | {
+            "weighting_net": self.weighting_net,
+            "weighting_optim": self._weighting_optim,
+            "baseline": self._baseline,
+        }
+
+    def value(self, obs: torch.Tensor) -> torch.Tensor:
+        """V(s) = min_c Q'_c(s, mode pi(.|s)), (n, S) -> (n, 1)."""
+        return min_q(self.target_critics, obs, self.actor(obs).mode()[0])
+
+    def model_updates(self, real_buffer: ReplayBuffer) -> Iterator[Metrics]:
+        """Endless model updates; the first also tells the outer loss before its inner step."""
+        update = {
+            "exact": self._exact_update,
+            "release": self._release_update,
+            "no_weighting": self._unweighted_update,
+        }[self._variant]
+        batch = real_buffer.sample(self._adv_rollout_batch_size)
+        with torch.no_grad():
+            before = {"romi/outer_loss_before": self._outer_rows(batch).mean()}
+        while True:
+            metrics = update(batch)
+            yield {f"romi/{name}": x.detach() for name, x in metrics.items()} | before
+            before = {}
+            batch = real_buffer.sample(self._adv_rollout_batch_size)
+
+    def _exact_update(self, batch: Batch) -> Metrics:
+        """Inner step, outer gradient after it, alignment before it, weighting step."""
+        optim, params = self._dynamics_adv_optim, self.dynamics.parameters
+        weights = self._weights(batch)
+        record = self.dynamics.weighted_pass(batch, weights, LOGVAR_LOSS_COEF)
+        apply_gradients(optim, params, record.grads)
+        outer = self._outer_rows(batch).mean()
+        direction = torch.autograd.grad(outer, params)
+        product = precondition(optim, params, record.grads, direction, self._preconditioner)
+        alignment = self.dynamics.alignment(record, product)
+        surrogate = hypergradient_surrogate(weights, alignment, optim.param_groups[0]["lr"])
+        hypergradient = self._weighting_step(surrogate)
+        return {
+            "inner_loss": record.loss,
+            "outer_loss": outer,
+            "inner_grad_norm": _norm(record.grads),
+            "outer_grad_norm": _norm(direction),
+            "hypergrad_norm": hypergradient,
+            "alignment_mean": alignment.mean(),
+            **self._weight_metrics(weights),
+        }
+
+    def _release_update(self, batch: Batch) -> Metrics:
+        """The published code's update: row groups, a moving baseline, and its ascent sign."""
+        optim, params = self._dynamics_adv_optim, self.dynamics.parameters
+        weights = self._weights(batch)
+        plain = self.dynamics.weighted_pass(batch, torch.ones_like(weights), None)
+        record = self.dynamics.weighted_pass(batch, weights, None)
+        apply_gradients(optim, params, record.grads)
+        rows = self._outer_rows(batch, mask_terminals=False)
+        groups = rows.view(RELEASE_GROUPS, -1).mean(1)
+        directions = [torch.autograd.grad(loss, params, retain_graph=True) for loss in groups]
+        inner = torch.stack([_dot(plain.grads, direction) for direction in directions])
+        rewards = inner / RELEASE_SCALE
+        baseline = torch.nan_to_num(self._baseline, nan=0.0)
+        group_weights = weights.view(RELEASE_GROUPS, -1).mean(1)
+        surrogate = (group_weights * (rewards - baseline)).sum() / len(weights)
+        hypergradient = self._weighting_step(surrogate)
+        mean = rewards.mean()
+        moved = baseline + RELEASE_BASELINE_RATE * (mean - baseline)
+        self._baseline.copy_(torch.where(self._baseline.isnan(), mean, moved))
+        outer_grads = [torch.stack(g).mean(0) for g in zip(*directions, strict=True)]
+        return {
+            "inner_loss": record.loss,
+            "outer_loss": rows.mean(),
+            "inner_grad_norm": _norm(record.grads),
+            "outer_grad_norm": _norm(outer_grads),
+            "hypergrad_norm": hypergradient,
+            "alignment_mean": mean,
+            **self._weight_metrics(weights),
+        }
+
+    def _unweighted_update(self, batch: Batch) -> Metrics:
+        """The model descends the outer loss itself."""
+        params = self.dynamics.parameters
+        outer = self._outer_rows(batch).mean()
+        grads = torch.autograd.grad(outer, params)
+        apply_gradients(self._dynamics_adv_optim, params, grads)
+        return {"outer_loss": outer, "outer_grad_norm": _norm(grads)}
+
+    def _weights(self, batch: Batch) -> torch.Tensor:
+        return self.weighting_net(
+            batch["observations"], batch["actions"], batch["next_observations"]
+        )
+
+    def _outer_rows(self, batch: Batch, mask_terminals: bool = True) -> torch.Tensor:
+        """Rows of the robust value-aware loss, (B, 1), with graph to the model alone."""
+        obs, next_obs = batch["observations"], batch["next_observations"]
+        terminal = batch["terminals"] if mask_terminals else torch.zeros_like(batch["terminals"])
+        with torch.no_grad():
+            target = robust_target(self.value, self._candidates(next_obs))
+        shape = (self.dynamics.model.num_ensemble, len(obs), self.dynamics.model.output_dim)
+        noise = torch.randn(
+            shape, dtype=obs.dtype, device=obs.device, generator=self.dynamics.generator
+        )
+        samples = self.dynamics.sample_members(obs, batch["actions"], noise)
+        return robust_value_rows(self.value, samples, target, terminal)
+
+    def _candidates(self, next_obs: torch.Tensor) -> torch.Tensor:
+        """Noise of the uncertainty set drawn from the policy's generator, (B, S) -> (N+1, B, S)."""
+        noise = self._noise(next_obs.expand(self._num_perturbations, *next_obs.shape))
+        radius = None
+        if self._uncertainty_set == "ball":
+            radius = torch.rand(
+                (*noise.shape[:2], 1),
+                dtype=noise.dtype,
+                device=noise.device,
+                generator=self.generator,
+            )
+        return perturb(next_obs, noise, self._xi, self._uncertainty_set, radius)
+
+    def _weighting_step(self, surrogate: torch.Tensor) -> torch.Tensor:
+        """Descend the surrogate on nu; returns the gradient's norm."""
+        params = list(self.weighting_net.parameters())
+        grads = torch.autograd.grad(surrogate, params)
+        apply_gradients(self._weighting_optim, params, grads)
+        return _norm(grads)
+
+    def _weight_metrics(self, weights: torch.Tensor) -> Metrics:
+        low, high = self.weighting_net.low, self.weighting_net.high
+        margin = 0.01 * (high - low)
+        at_bounds = (weights < low + margin) | (weights > high - margin)
+        return {
+            "weight_mean": weights.mean(),
+            "weight_min": weights.min(),
+            "weight_max": weights.max(),
+            "weight_at_bounds": at_bounds.to(weights.dtype).mean(),
+        }
+
+
+def _norm(tensors: Any) -> torch.Tensor:
+    return torch.stack(torch._foreach_norm(list(tensors))).norm()
+
+
+def _dot(left: Any, right: Any) -> torch.Tensor:
+    return torch.stack([(x * y).sum() for x, y in zip(left, right, strict=True)]).sum()
+
+
+def _check(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} is one of {', '.join(choices)}: {value!r}")

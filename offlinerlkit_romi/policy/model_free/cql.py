@@ -1,0 +1,293 @@
+r"""CQL: SAC whose critics are pushed down at the policy's actions and up at the data's.
+
+Paper: Kumar et al., "Conservative Q-Learning for Offline Reinforcement Learning", arXiv 2006.04779:
+CQL(H), Eq. 4 with the importance-sampled log-sum-exp of Appendix F over R uniform actions and R of
+the policy at s and at s'. Order as in OfflineRL-Kit: actor, temperature, lambda, critics, targets.
+Differs from the kit under the default `compat="paper"`: the log-sum-exp runs over a state's 3R
+actions (the kit drops the result of a reshape, so its own runs over 3), and uniform actions have
+the density of the action box. tests/upstream shows `compat="kit"` equal to the kit.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from offlinerlkit_romi.engine import apply_gradients, make_adam
+from offlinerlkit_romi.policy.base_policy import Batch, Compat, Metrics
+from offlinerlkit_romi.policy.model_free.sac import SACPolicy, critic_target
+from offlinerlkit_romi.policy.soft_policy import Alpha, act
+
+Critics = tuple[nn.Module, nn.Module]
+MAX_LAMBDA = 1e6
+
+
+class Proposals(NamedTuple):
+    """Actions at which the critics are pushed down, R of each of 3 kinds, and log-densities."""
+
+    obs: torch.Tensor  # (B, S)
+    actions: torch.Tensor  # (3, R, B, A)
+    log_probs: torch.Tensor  # (3, R, B)
+
+
+@torch.no_grad()
+def propose(
+    actor: nn.Module,
+    batch: Batch,
+    noise: tuple[torch.Tensor, torch.Tensor],
+    uniform: torch.Tensor,
+    uniform_log_prob: float,
+) -> Proposals:
+    """Actions of pi(.|s), of pi(.|s') and uniform ones; no gradient reaches the actor.
+
+    Args:
+        actor: the policy.
+        batch: B transitions.
+        noise: of the actions at s and at s', (R, B, A) each.
+        uniform: uniform actions, (R, B, A).
+        uniform_log_prob: their log-density.
+    """
+    own, log_prob = act(actor, batch["observations"], noise[0])
+    later, later_log_prob = act(actor, batch["next_observations"], noise[1])
+    log_probs = [log_prob, later_log_prob, torch.full_like(log_prob, uniform_log_prob)]
+    actions = torch.stack([own, later, uniform])
+    return Proposals(batch["observations"], actions, torch.stack(log_probs).squeeze(-1))
+
+
+def corrected_values(critic: nn.Module, proposals: Proposals) -> torch.Tensor:
+    """Q(s, a) - log density of a, (3, R, B): importance weights of the log-sum-exp."""
+    shape = proposals.log_probs.shape
+    # (B, S) -> (3*R*B, S)
+    obs = proposals.obs.expand(shape[0] * shape[1], -1, -1).flatten(0, 1)
+    return critic(obs, proposals.actions.flatten(0, 2)).view(shape) - proposals.log_probs
+
+
+def conservative_loss(
+    values: torch.Tensor, q_data: torch.Tensor, weight: float, temperature: float
+) -> torch.Tensor:
+    """Weight (temperature mean logsumexp_n(values / temperature) - mean Q(s, a)), a scalar.
+
+    Args:
+        values: corrected values, the n actions of a log-sum-exp first: (3R, B), or (3, R, B) for
+            the kit's R separate ones per state.
+        q_data: Q at the data's actions, (B, 1).
+        weight: `cql_weight`.
+        temperature: of the log-sum-exp.
+    """
+    soft_maximum = temperature * torch.logsumexp(values / temperature, 0).mean()
+    return weight * (soft_maximum - q_data.mean())
+
+
+@torch.no_grad()
+def max_q_target(
+    actor: nn.Module, targets: Critics, batch: Batch, noise: torch.Tensor, gamma: float
+) -> torch.Tensor:
+    """R + gamma (1 - done) min_c max_R Q'_c(s', a'), R actions a' from noise (R, B, A); (B, 1)."""
+    next_obs = batch["next_observations"]
+    actions = act(actor, next_obs, noise)[0].flatten(0, 1)
+    # (B, S) -> (R*B, S), values (R*B, 1) -> (R, B, 1)
+    tiled = next_obs.expand(len(noise), -1, -1).flatten(0, 1)
+    best = [q(tiled, actions).unflatten(0, noise.shape[:2]).amax(0) for q in targets]
+    target = batch["rewards"] + gamma * (1 - batch["terminals"]) * torch.minimum(*best)
+    assert target.shape == batch["rewards"].shape, (target.shape, batch["rewards"].shape)
+    return target
+
+
+class CQLPolicy(SACPolicy):
+    """Soft actor-critic with conservative critics.
+
+    Args:
+        actor: see `SACPolicy`, as the next five.
+        critic1: first critic.
+        critic2: second critic.
+        actor_optim: optimiser of the actor.
+        critic1_optim: optimiser of the first critic.
+        critic2_optim: optimiser of the second critic.
+        action_space: box; its `low[0]` and `high[0]` bound the uniform actions.
+        tau: share the targets move per update.
+        gamma: discount per step.
+        alpha: temperature; a tuned one is exp(log alpha), not clamped.
+        cql_weight: factor of the conservative loss.
+        temperature: of the log-sum-exp.
+        max_q_backup: back up the largest of R actions' values, without entropy.
+        deterministic_backup: leave the entropy out of the target.
+        with_lagrange: tune a multiplier lambda so that the conservative loss meets the threshold.
+        lagrange_threshold: that threshold.
+        cql_alpha_lr: rate of log lambda.
+        num_repeart_actions: R (the kit's spelling).
+        generator: source of the update's noise.
+        compat: `paper`, or `kit` for log-sum-exps over 3 values.
+
+    Raises:
+        ValueError: unknown `compat`.
+    """
+
+    max_alpha = math.inf
+
+    def __init__(
+        self,
+        actor: nn.Module,
+        critic1: nn.Module,
+        critic2: nn.Module,
+        actor_optim: torch.optim.Optimizer,
+        critic1_optim: torch.optim.Optimizer,
+        critic2_optim: torch.optim.Optimizer,
+        action_space: Any,
+        tau: float = 0.005,
+        gamma: float = 0.99,
+        alpha: Alpha = 0.2,
+        cql_weight: float = 1.0,
+        temperature: float = 1.0,
+        max_q_backup: bool = False,
+        deterministic_backup: bool = True,
+        with_lagrange: bool = True,
+        lagrange_threshold: float = 10.0,
+        cql_alpha_lr: float = 1e-4,
+        num_repeart_actions: int = 10,
+        *,
+        generator: torch.Generator | None = None,
+        compat: Compat = "paper",
+    ) -> None:
+        super().__init__(
+            actor,
+            critic1,
+            critic2,
+            actor_optim,
+            critic1_optim,
+            critic2_optim,
+            tau,
+            gamma,
+            alpha,
+            generator=generator,
+            compat=compat,
+        )
+        self.action_space = action_space
+        self._low, self._high = float(action_space.low[0]), float(action_space.high[0])
+        self._cql_weight, self._temperature = cql_weight, temperature
+        self._max_q_backup = max_q_backup
+        self._deterministic_backup = deterministic_backup
+        self._with_lagrange, self._lagrange_threshold = with_lagrange, lagrange_threshold
+        self._num_repeat_actions = num_repeart_actions
+        like = next(actor.parameters())
+        self.cql_log_alpha = torch.zeros(
+            1, dtype=like.dtype, device=like.device, requires_grad=True
+        )
+        self.cql_alpha_optim = make_adam([self.cql_log_alpha], cql_alpha_lr)
+
+    def training_state(self) -> dict[str, Any]:
+        """Everything that training mutates, by name."""
+        state = super().training_state()
+        if self._with_lagrange:
+            state.update(cql_log_alpha=self.cql_log_alpha, cql_alpha_optim=self.cql_alpha_optim)
+        return state
+
+    def update(self, batch: Batch) -> Metrics:
+        """Actor, temperature, lambda, critics, targets, in this order."""
+        metrics, q = self._conservative_update(batch, batch, None)
+        return metrics | {"q/real": q.mean()}
+
+    def calc_pi_values(
+        self, obs_pi: torch.Tensor, obs_to_pred: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both critics' Q(obs_to_pred, a) - log pi(a|obs_pi), a ~ pi(.|obs_pi); (B, 1) each."""
+        action, log_prob = self.actforward(obs_pi)
+        log_prob = log_prob.detach()
+        q1, q2 = (critic(obs_to_pred, action) for critic in self.critics)
+        return q1 - log_prob, q2 - log_prob
+
+    def calc_random_values(
+        self, obs: torch.Tensor, random_act: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both critics' Q at uniform actions less their log-density; (B, 1) each."""
+        log_prob = self._uniform_log_prob(random_act.shape[-1])
+        q1, q2 = (critic(obs, random_act) for critic in self.critics)
+        return q1 - log_prob, q2 - log_prob
+
+    def _conservative_update(
+        self, batch: Batch, push_down: Batch, push_up: Batch | None
+    ) -> tuple[Metrics, torch.Tensor]:
+        """One update, and the first critic's values of the batch before it, (B, 1).
+
+        Args:
+            batch: rows of actor and Bellman losses.
+            push_down: rows whose states' proposals are pushed down.
+            push_up: rows whose own actions are pushed up; none means those of `batch`.
+        """
+        metrics = self._update_actor(batch["observations"], self._noise(batch["actions"]))
+        target, proposals = self._target(batch), self._propose(push_down)
+        terms = [self._terms(q, batch, target, proposals, push_up) for q in self.critics]
+        (bellman1, gap1, q1), (bellman2, gap2, _) = terms
+        metrics["conservative"] = 0.5 * (gap1 + gap2).detach()
+        if self._with_lagrange:
+            gap1, gap2, lagrange_metrics = self._lagrange(gap1, gap2)
+            metrics |= lagrange_metrics
+        metrics |= self._descend_critics(bellman1 + gap1, bellman2 + gap2)
+        self._sync_weight()
+        return metrics, q1.detach()
+
+    def _terms(
+        self,
+        critic: nn.Module,
+        batch: Batch,
+        target: torch.Tensor,
+        proposals: Proposals,
+        push_up: Batch | None,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """One critic's Bellman and conservative losses, and its Q(s, a), (B, 1)."""
+        q = critic(batch["observations"], batch["actions"])
+        assert q.shape == target.shape, (q.shape, target.shape)
+        lifted = q if push_up is None else critic(push_up["observations"], push_up["actions"])
+        gap = self._conservative_loss(corrected_values(critic, proposals), lifted)
+        return (q - target).square().mean(), gap, q
+
+    def _target(self, batch: Batch) -> torch.Tensor:
+        if self._max_q_backup:
+            noise = self._repeated_noise(batch["actions"], self._num_repeat_actions)
+            return max_q_target(self.actor, self.target_critics, batch, noise, self._gamma)
+        alpha = 0.0 if self._deterministic_backup else self._alpha
+        noise = self._noise(batch["actions"])
+        return critic_target(self.actor, self.target_critics, batch, noise, alpha, self._gamma)
+
+    def _propose(self, batch: Batch) -> Proposals:
+        action, repeats = batch["actions"], self._num_repeat_actions
+        shape = (len(action), repeats, action.shape[1])
+        draw = torch.rand(shape, dtype=action.dtype, device=action.device, generator=self.generator)
+        # (B, R, A) -> (R, B, A)
+        uniform = (self._low + (self._high - self._low) * draw).transpose(0, 1)
+        noise = self._repeated_noise(action, repeats), self._repeated_noise(action, repeats)
+        log_prob = self._uniform_log_prob(action.shape[1])
+        return propose(self.actor, batch, noise, uniform, log_prob)
+
+    def _uniform_log_prob(self, action_dim: int) -> float:
+        """Log-density of uniform actions; the kit's is that of [-1, 1] whatever the box."""
+        width = 2.0 if self._like_kit else self._high - self._low
+        return -action_dim * math.log(width)
+
+    def _conservative_loss(self, values: torch.Tensor, q_data: torch.Tensor) -> torch.Tensor:
+        # (3, R, B) -> (3R, B), except that the kit's reshape is without effect
+        values = values if self._like_kit else values.flatten(0, 1)
+        return conservative_loss(values, q_data, self._cql_weight, self._temperature)
+
+    def _lagrange(
+        self, gap1: torch.Tensor, gap2: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, Metrics]:
+        """Both losses' excess over the threshold times lambda, and one step of log lambda."""
+        multiplier = self.cql_log_alpha.exp().clamp(0.0, MAX_LAMBDA).squeeze()
+        excess1, excess2 = gap1 - self._lagrange_threshold, gap2 - self._lagrange_threshold
+        loss = -0.5 * multiplier * (excess1 + excess2).detach()
+        grads = torch.autograd.grad(loss, [self.cql_log_alpha])
+        weight = multiplier.detach().clone()
+        apply_gradients(self.cql_alpha_optim, [self.cql_log_alpha], grads)
+        metrics = {"loss/cql_alpha": loss.detach(), "cql_alpha": weight}
+        return weight * excess1, weight * excess2, metrics
+
+    def _descend_critics(self, loss1: torch.Tensor, loss2: torch.Tensor) -> Metrics:
+        # one backward pass: the critics share no parameter
+        params = [list(critic.parameters()) for critic in self.critics]
+        grads = torch.autograd.grad(loss1 + loss2, params[0] + params[1])
+        apply_gradients(self.critic1_optim, params[0], grads[: len(params[0])])
+        apply_gradients(self.critic2_optim, params[1], grads[len(params[0]) :])
+        return {"loss/critic1": loss1.detach(), "loss/critic2": loss2.detach()}

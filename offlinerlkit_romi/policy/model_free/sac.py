@@ -1,0 +1,157 @@
+r"""Soft actor-critic, the base of every off-policy method here.
+
+Paper: Haarnoja et al., "Soft Actor-Critic Algorithms and Applications", arXiv 1812.05905. As in
+OfflineRL-Kit the critics are stepped before the actor, and the temperature is clamped to [0, 1].
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from offlinerlkit_romi.engine import descend, frozen_copy, polyak_update
+from offlinerlkit_romi.policy.base_policy import Batch, Compat, Metrics, check_compat
+from offlinerlkit_romi.policy.soft_policy import Alpha, SoftPolicy, act, alpha_loss
+
+__all__ = ["Alpha", "SACPolicy", "act", "actor_loss", "alpha_loss", "critic_target", "min_q"]
+
+
+def min_q(
+    critics: tuple[nn.Module, nn.Module], obs: torch.Tensor, action: torch.Tensor
+) -> torch.Tensor:
+    """min_c Q_c(s, a), (B, S), (B, A) -> (B, 1)."""
+    return torch.minimum(critics[0](obs, action), critics[1](obs, action))
+
+
+@torch.no_grad()
+def critic_target(
+    actor: nn.Module,
+    targets: tuple[nn.Module, nn.Module],
+    batch: Batch,
+    noise: torch.Tensor,
+    alpha: float | torch.Tensor,
+    gamma: float,
+) -> torch.Tensor:
+    """Target r + gamma (1 - done) (min_c Q'_c(s', a') - alpha log pi(a'|s')), (B, 1).
+
+    The action a' comes from `noise` (B, A).
+    """
+    next_action, log_prob = act(actor, batch["next_observations"], noise)
+    next_q = min_q(targets, batch["next_observations"], next_action) - alpha * log_prob
+    target = batch["rewards"] + gamma * (1 - batch["terminals"]) * next_q
+    assert target.shape == batch["rewards"].shape, (target.shape, batch["rewards"].shape)
+    return target
+
+
+def actor_loss(
+    actor: nn.Module,
+    critics: tuple[nn.Module, nn.Module],
+    obs: torch.Tensor,
+    noise: torch.Tensor,
+    alpha: float | torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """mean_B of alpha log pi(a|s) - min_c Q_c(s, a), and log pi (B, 1); a from `noise` (B, A)."""
+    action, log_prob = act(actor, obs, noise)
+    q = min_q(critics, obs, action)
+    assert q.shape == log_prob.shape, (q.shape, log_prob.shape)
+    return (alpha * log_prob - q).mean(), log_prob
+
+
+class SACPolicy(SoftPolicy):
+    """Soft actor-critic with twin critics and their slow copies.
+
+    Args:
+        actor: observation -> `TanhNormalWrapper`.
+        critic1: (s, a) -> (B, 1).
+        critic2: (s, a) -> (B, 1).
+        actor_optim: optimiser of the actor.
+        critic1_optim: optimiser of the first critic.
+        critic2_optim: optimiser of the second critic.
+        tau: share the targets move per update.
+        gamma: discount per step.
+        alpha: fixed temperature, or (target entropy, log temperature, its optimiser).
+        generator: source of the update's noise.
+        compat: `paper` or `kit`; SAC itself computes the same under both.
+
+    Raises:
+        ValueError: unknown `compat`.
+    """
+
+    def __init__(
+        self,
+        actor: nn.Module,
+        critic1: nn.Module,
+        critic2: nn.Module,
+        actor_optim: torch.optim.Optimizer,
+        critic1_optim: torch.optim.Optimizer,
+        critic2_optim: torch.optim.Optimizer,
+        tau: float = 0.005,
+        gamma: float = 0.99,
+        alpha: Alpha = 0.2,
+        *,
+        generator: torch.Generator | None = None,
+        compat: Compat = "paper",
+    ) -> None:
+        super().__init__(actor, actor_optim, alpha, generator)
+        self._like_kit = check_compat(compat)
+        self.critic1, self.critic1_old = critic1, frozen_copy(critic1)
+        self.critic2, self.critic2_old = critic2, frozen_copy(critic2)
+        self.critic1_optim, self.critic2_optim = critic1_optim, critic2_optim
+        self._tau, self._gamma = tau, gamma
+
+    @property
+    def critics(self) -> tuple[nn.Module, nn.Module]:
+        """The online critics."""
+        return self.critic1, self.critic2
+
+    @property
+    def target_critics(self) -> tuple[nn.Module, nn.Module]:
+        """Their slow copies."""
+        return self.critic1_old, self.critic2_old
+
+    def training_state(self) -> dict[str, Any]:
+        """Everything that training mutates, by name."""
+        return super().training_state() | {
+            "critic1": self.critic1,
+            "critic2": self.critic2,
+            "critic1_old": self.critic1_old,
+            "critic2_old": self.critic2_old,
+            "critic1_optim": self.critic1_optim,
+            "critic2_optim": self.critic2_optim,
+        }
+
+    def update(self, batch: Batch) -> Metrics:
+        """Critics, actor, temperature, targets, in this order."""
+        return self._update(batch)[0]
+
+    def _update(self, batch: Batch) -> tuple[Metrics, torch.Tensor]:
+        """`update`, and the first critic's values of the batch before it, (B, 1)."""
+        metrics, q = self._update_critics(batch)
+        metrics |= self._update_actor(batch["observations"], self._noise(batch["actions"]))
+        self._sync_weight()
+        return metrics, q
+
+    def _update_critics(self, batch: Batch) -> tuple[Metrics, torch.Tensor]:
+        noise = self._noise(batch["actions"])
+        target = critic_target(
+            self.actor, self.target_critics, batch, noise, self._alpha, self._gamma
+        )
+        obs, action = batch["observations"], batch["actions"]
+        q1, q2 = self.critic1(obs, action), self.critic2(obs, action)
+        assert q1.shape == q2.shape == target.shape, (q1.shape, q2.shape, target.shape)
+        losses = (q1 - target).square().mean(), (q2 - target).square().mean()
+        descend(losses[0], self.critic1, self.critic1_optim)
+        descend(losses[1], self.critic2, self.critic2_optim)
+        metrics = {"loss/critic1": losses[0].detach(), "loss/critic2": losses[1].detach()}
+        return metrics, q1.detach()
+
+    def _update_actor(self, obs: torch.Tensor, noise: torch.Tensor) -> Metrics:
+        loss, log_prob = actor_loss(self.actor, self.critics, obs, noise, self._alpha)
+        return self._descend_actor(loss, log_prob)
+
+    def _sync_weight(self) -> None:
+        """Move the targets towards the critics."""
+        polyak_update(self.critic1_old, self.critic1, self._tau)
+        polyak_update(self.critic2_old, self.critic2, self._tau)

@@ -1,0 +1,192 @@
+r"""TD3: twin critics, smoothed targets and a delayed deterministic actor.
+
+Paper: Fujimoto et al., "Addressing Function Approximation Error in Actor-Critic Methods", arXiv
+1802.09477. As in OfflineRL-Kit the first update steps the actor, and all three targets move with
+it. Deviation: the smoothing noise is in units of the action's bound, as in the authors' code
+(`compat="kit"` takes it as it is; the same wherever the bound is 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from offlinerlkit_romi.engine import descend, frozen_copy, polyak_update
+from offlinerlkit_romi.nets import own_dropout
+from offlinerlkit_romi.policy.base_policy import BasePolicy, Batch, Compat, Metrics, check_compat
+from offlinerlkit_romi.policy.model_free.sac import min_q
+from offlinerlkit_romi.utils.noise import GaussianNoise
+
+
+@torch.no_grad()
+def critic_target(
+    actor_old: nn.Module,
+    targets: tuple[nn.Module, nn.Module],
+    batch: Batch,
+    noise: torch.Tensor,
+    gamma: float,
+    max_action: float,
+) -> torch.Tensor:
+    """Target r + gamma (1 - done) min_c Q'_c(s', clip(pi'(s') + noise)), (B, 1).
+
+    The noise (B, A) is scaled and clipped already; the sum is clipped to the action box.
+    """
+    next_obs = batch["next_observations"]
+    next_action = (actor_old(next_obs) + noise).clamp(-max_action, max_action)
+    target = batch["rewards"] + gamma * (1 - batch["terminals"]) * min_q(
+        targets, next_obs, next_action
+    )
+    assert target.shape == batch["rewards"].shape, (target.shape, batch["rewards"].shape)
+    return target
+
+
+def critic_loss(critic: nn.Module, batch: Batch, target: torch.Tensor) -> torch.Tensor:
+    """mean_B of (Q(s, a) - y)^2."""
+    q = critic(batch["observations"], batch["actions"])
+    assert q.shape == target.shape, (q.shape, target.shape)
+    return (q - target).square().mean()
+
+
+def actor_loss(actor: nn.Module, critic: nn.Module, obs: torch.Tensor) -> torch.Tensor:
+    """-mean_B of Q(s, pi(s)); the first critic alone."""
+    return -critic(obs, actor(obs)).mean()
+
+
+class TD3Policy(BasePolicy):
+    """Twin delayed deep deterministic policy gradient.
+
+    Args:
+        actor: observation -> action.
+        critic1: (s, a) -> (B, 1).
+        critic2: (s, a) -> (B, 1).
+        actor_optim: optimiser of the actor.
+        critic1_optim: optimiser of the first critic.
+        critic2_optim: optimiser of the second critic.
+        tau: share the targets move per actor update.
+        gamma: discount per step.
+        max_action: bound of the action box.
+        exploration_noise: called with a shape, gives the noise of non-deterministic actions; a
+            class of `utils.noise` is made with its defaults (the kit's signature).
+        policy_noise: standard deviation of the target's smoothing noise.
+        noise_clip: bound of the smoothing noise.
+        update_actor_freq: critic updates per actor update.
+        compat: `kit` does not scale the smoothing noise by `max_action`.
+        generator: source of the smoothing noise.
+
+    Raises:
+        ValueError: unknown `compat`.
+    """
+
+    _last_actor_loss: torch.Tensor
+
+    def __init__(
+        self,
+        actor: nn.Module,
+        critic1: nn.Module,
+        critic2: nn.Module,
+        actor_optim: torch.optim.Optimizer,
+        critic1_optim: torch.optim.Optimizer,
+        critic2_optim: torch.optim.Optimizer,
+        tau: float = 0.005,
+        gamma: float = 0.99,
+        max_action: float = 1.0,
+        exploration_noise: Callable[..., Any] = GaussianNoise,
+        policy_noise: float = 0.2,
+        noise_clip: float = 0.5,
+        update_actor_freq: int = 2,
+        *,
+        compat: Compat = "paper",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(generator)
+        self._like_kit = check_compat(compat)
+        self.actor, self.actor_old = actor, frozen_copy(actor).eval()
+        self.critic1, self.critic1_old = critic1, frozen_copy(critic1).eval()
+        self.critic2, self.critic2_old = critic2, frozen_copy(critic2).eval()
+        self.actor_optim = actor_optim
+        self.critic1_optim, self.critic2_optim = critic1_optim, critic2_optim
+        self._tau, self._gamma, self._max_action = tau, gamma, max_action
+        self.exploration_noise = (
+            exploration_noise() if isinstance(exploration_noise, type) else exploration_noise
+        )
+        noise_unit = 1.0 if self._like_kit else max_action
+        self._noise_scale, self._noise_clip = policy_noise * noise_unit, noise_clip * noise_unit
+        self._freq = update_actor_freq
+        # On the host on any device, so reading it waits for nothing; a tensor, so that a checkpoint
+        # restores it in place. Masking the actor's step on the device would cost it every update.
+        self._cnt = torch.zeros((), dtype=torch.int64)
+        loss = next(self.parameters()).new_zeros(())
+        self.register_buffer("_last_actor_loss", loss, persistent=False)
+        own_dropout(self, generator)
+
+    @property
+    def target_critics(self) -> tuple[nn.Module, nn.Module]:
+        """The critics' slow copies."""
+        return self.critic1_old, self.critic2_old
+
+    def training_state(self) -> dict[str, Any]:
+        """Everything that training mutates, by name."""
+        names = ("actor", "critic1", "critic2")
+        state: dict[str, Any] = {
+            f"{name}{suffix}": getattr(self, f"{name}{suffix}")
+            for name in names
+            for suffix in ("", "_old", "_optim")
+        }
+        state.update(updates=self._cnt, last_actor_loss=self._last_actor_loss)
+        if self.generator is not None:
+            state["generator"] = self.generator
+        return state
+
+    @torch.no_grad()
+    def select_action(self, obs: np.ndarray, deterministic: bool = False) -> np.ndarray:
+        """(n, S) -> (n, A), numpy; with exploration noise unless deterministic."""
+        action = self.actor(obs).cpu().numpy()
+        if deterministic:
+            return action
+        action = action + self.exploration_noise(action.shape)
+        return np.clip(action, -self._max_action, self._max_action)
+
+    def update(self, batch: Batch) -> Metrics:
+        """Critics; at every `update_actor_freq`-th call, the first included, actor and targets."""
+        metrics = self._update_critics(batch)
+        if self.steps_actor_next:
+            self._update_actor(batch)
+            self._sync_weight()
+        self._cnt += 1
+        return {"loss/actor": self._last_actor_loss.clone(), **metrics}
+
+    @property
+    def steps_actor_next(self) -> bool:
+        """Whether the next update steps the actor: known on the host, one captured graph each."""
+        return int(self._cnt) % self._freq == 0
+
+    def actor_loss(self, batch: Batch) -> torch.Tensor:
+        """What the actor descends."""
+        return actor_loss(self.actor, self.critic1, batch["observations"])
+
+    def _update_critics(self, batch: Batch) -> Metrics:
+        noise = self._noise(batch["actions"]) * self._noise_scale
+        noise = noise.clamp(-self._noise_clip, self._noise_clip)
+        target = critic_target(
+            self.actor_old, self.target_critics, batch, noise, self._gamma, self._max_action
+        )
+        loss1 = critic_loss(self.critic1, batch, target)
+        descend(loss1, self.critic1, self.critic1_optim)
+        loss2 = critic_loss(self.critic2, batch, target)
+        descend(loss2, self.critic2, self.critic2_optim)
+        return {"loss/critic1": loss1.detach(), "loss/critic2": loss2.detach()}
+
+    def _update_actor(self, batch: Batch) -> None:
+        loss = self.actor_loss(batch)
+        descend(loss, self.actor, self.actor_optim)
+        self._last_actor_loss.copy_(loss.detach())
+
+    def _sync_weight(self) -> None:
+        """Move all three targets."""
+        polyak_update(self.actor_old, self.actor, self._tau)
+        polyak_update(self.critic1_old, self.critic1, self._tau)
+        polyak_update(self.critic2_old, self.critic2, self._tau)
