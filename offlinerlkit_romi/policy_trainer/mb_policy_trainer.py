@@ -1,0 +1,138 @@
+"""Trainer of model-based policies: the shared loop plus rollouts and model updates."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from offlinerlkit_romi.policy_trainer.checkpoints import Checkpoints
+from offlinerlkit_romi.policy_trainer.diagnosis import DATA, MODEL_DATA
+from offlinerlkit_romi.policy_trainer.interrupts import Interrupts
+from offlinerlkit_romi.policy_trainer.loop import Event, Metrics, PolicyTrainer
+from offlinerlkit_romi.policy_trainer.scoring import make_scorer
+from offlinerlkit_romi.policy_trainer.sentinel import Sentinel
+from offlinerlkit_romi.policy_trainer.timing import MODEL_UPDATE, ROLLOUT
+from offlinerlkit_romi.utils.logger import Logger
+
+
+class MBPolicyTrainer(PolicyTrainer):
+    """Updates a policy on a mixture of data and model rollouts; the kit's arguments in its order.
+
+    Args:
+        policy: What is trained; needs `rollout` and, for model updates, `update_dynamics`.
+        eval_env: A task or its name, an environment with `get_normalized_score`, or None.
+        real_buffer: The data set.
+        fake_buffer: Where model transitions go.
+        logger: Takes curves and messages, and names the folders to save to.
+        rollout_setting: Policy steps between rollouts, start states per rollout, steps H.
+        epoch: Number of epochs.
+        step_per_epoch: Policy updates per epoch.
+        batch_size: Transitions per policy update.
+        real_ratio: Share of them from the data set, rounded down to whole transitions.
+        eval_episodes: Episodes per evaluation; 0 for none.
+        lr_scheduler: Stepped once per epoch.
+        dynamics_update_freq: Policy steps between rounds of model updates; 0 for none.
+        eval_freq: Epochs from one evaluation to the next; the last epoch always has one.
+        eval_seed: Base of the evaluation episodes' seeds.
+        data_source: Shown beside the scores.
+        close_logger: Close the logger at the end, as the kit does.
+        checkpoints: Saves the full state; none saves the policy's weights alone.
+        interrupts: Tells of a signal to stop between two updates.
+        sentinel: Watches for divergence; by default one that knows no bounds of Q and states.
+        on_divergence: "stop" the run, or only "warn".
+        model_buffer: What model updates draw from, where some of the data's next states must not
+            teach a model; by default `real_buffer`.
+        diagnose: Returns further metrics, once per epoch.
+        updates_per_round: Model updates in one `update_dynamics`, for the time per update.
+    """
+
+    def __init__(
+        self,
+        policy: Any,
+        eval_env: Any,
+        real_buffer: Any,
+        fake_buffer: Any,
+        logger: Logger,
+        rollout_setting: tuple[int, int, int],
+        epoch: int = 1000,
+        step_per_epoch: int = 1000,
+        batch_size: int = 256,
+        real_ratio: float = 0.05,
+        eval_episodes: int = 10,
+        lr_scheduler: Any = None,
+        dynamics_update_freq: int = 0,
+        *,
+        eval_freq: int = 1,
+        eval_seed: int = 0,
+        data_source: str = "",
+        close_logger: bool = True,
+        checkpoints: Checkpoints | None = None,
+        interrupts: Interrupts | None = None,
+        sentinel: Sentinel | None = None,
+        on_divergence: str = "stop",
+        model_buffer: Any = None,
+        diagnose: Callable[[], Metrics] | None = None,
+        updates_per_round: int = 1,
+    ) -> None:
+        super().__init__(
+            policy,
+            logger,
+            make_scorer(eval_env, eval_episodes, eval_seed),
+            epoch=epoch,
+            step_per_epoch=step_per_epoch,
+            lr_scheduler=lr_scheduler,
+            eval_freq=eval_freq,
+            data_source=data_source,
+            close_logger=close_logger,
+            checkpoints=checkpoints,
+            interrupts=interrupts,
+            sentinel=sentinel,
+            on_divergence=on_divergence,
+            diagnose=diagnose,
+        )
+        self.real_buffer = real_buffer
+        self.fake_buffer = fake_buffer
+        self.model_buffer = real_buffer if model_buffer is None else model_buffer
+        rollout_freq, self._rollout_batch_size, self._rollout_length = rollout_setting
+        self._real_rows = int(batch_size * real_ratio)
+        self._fake_rows = batch_size - self._real_rows
+        self.events = (
+            Event(ROLLOUT, rollout_freq, self._roll_out, before_update=True),
+            Event(MODEL_UPDATE, dynamics_update_freq, self._update_model, units=updates_per_round),
+        )
+
+    def state_parts(self) -> dict[str, Any]:
+        """Everything that training mutates, the model's own transitions included."""
+        fitted = {f"dynamics/{name}": x for name, x in self.policy.dynamics.fitted().items()}
+        return super().state_parts() | {"fake_buffer": self.fake_buffer} | fitted
+
+    def _sample(self) -> dict[str, Any]:
+        return {
+            "real": self.real_buffer.sample(self._real_rows),
+            "fake": self.fake_buffer.sample(self._fake_rows),
+        }
+
+    def _roll_out(self) -> Metrics:
+        starts = self.real_buffer.sample(self._rollout_batch_size)["observations"]  # (B, S)
+        transitions, info = self.policy.rollout(starts, self._rollout_length)
+        self.fake_buffer.add_batch(**transitions)
+        metrics = {f"rollout_info/{name}": value for name, value in info.items()}
+        return metrics | self.sentinel.outside(transitions["next_obss"])
+
+    def _transitions(self) -> dict[str, Any]:
+        return {DATA: self.real_buffer, MODEL_DATA: self.fake_buffer}
+
+    def _update_model(self) -> Metrics:
+        metrics: Metrics = self.policy.update_dynamics(self.model_buffer)
+        return metrics
+
+    def _save_final(self) -> None:
+        super()._save_final()
+        folder = Path(self.logger.model_dir)
+        with tempfile.TemporaryDirectory(dir=folder, prefix="partial-") as partial:
+            self.policy.dynamics.save(partial)
+            for file in Path(partial).iterdir():
+                os.replace(file, folder / file.name)

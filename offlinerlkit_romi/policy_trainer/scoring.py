@@ -1,0 +1,95 @@
+"""From a policy to a normalised score, whatever simulator stands behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offlinerlkit_romi.errors import UserError
+
+Returns = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One evaluation: normalised score (0 random, 100 expert) and episode lengths."""
+
+    mean: float
+    std: float
+    length_mean: float
+    length_std: float
+
+    def as_metrics(self) -> dict[str, float]:
+        """Under the kit's keys."""
+        return {
+            "eval/normalized_episode_reward": self.mean,
+            "eval/normalized_episode_reward_std": self.std,
+            "eval/episode_length": self.length_mean,
+            "eval/episode_length_std": self.length_std,
+        }
+
+
+class Scorer:
+    """Evaluates a policy and puts its returns on a score scale.
+
+    Args:
+        evaluator: `evaluator(policy)` returns something with `returns` (n,) and `lengths` (n,).
+        to_score: Returns (n,) to scores (n,), x100. The spread of the scores is then free of the
+            shift that the kit adds to it by scoring the returns' standard deviation.
+    """
+
+    def __init__(
+        self, evaluator: Callable[[Any], Any], to_score: Callable[[Returns], Returns]
+    ) -> None:
+        self.evaluator = evaluator
+        self.to_score = to_score
+
+    def __call__(self, policy: Any) -> Scores:
+        """Run the evaluator's episodes in evaluation mode."""
+        policy.eval()
+        result = self.evaluator(policy)
+        scores = np.asarray(self.to_score(np.asarray(result.returns, np.float64)))
+        lengths = np.asarray(result.lengths, np.float64)
+        return Scores(
+            float(scores.mean()), float(scores.std()), float(lengths.mean()), float(lengths.std())
+        )
+
+
+def make_scorer(eval_env: Any, episodes: int, seed: int) -> Scorer | None:
+    """Make the scorer for what a trainer was given as `eval_env`.
+
+    Args:
+        eval_env: A task or its name; an environment with `get_normalized_score`, as the kit's
+            scripts pass; a `Scorer`; or None.
+        episodes: Episodes per evaluation; 0 means none.
+        seed: Base of the episodes' seeds.
+
+    Returns:
+        None where there is nothing to evaluate.
+
+    Raises:
+        UserError: An environment without a score scale, or a missing simulator package.
+    """
+    if eval_env is None or episodes == 0:
+        return None
+    if isinstance(eval_env, Scorer):
+        return eval_env
+    from offlinerlkit_romi.envs import Evaluator, Task, normalized_score
+
+    if isinstance(eval_env, (str, Task)):
+        return Scorer(
+            Evaluator(eval_env, episodes, seed), lambda returns: normalized_score(returns, eval_env)
+        )
+    if not hasattr(eval_env, "get_normalized_score"):
+        raise UserError(
+            f"cannot score on {type(eval_env).__name__}: pass a task's name, or an environment "
+            "with get_normalized_score(return)"
+        )
+    return Scorer(
+        Evaluator(eval_env, episodes, seed),
+        lambda returns: np.array([100 * eval_env.get_normalized_score(r) for r in returns]),
+    )

@@ -1,0 +1,252 @@
+"""Watches training for divergence on the device; the host reads the outcome once per epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+# Q may overshoot while targets still chase the critics: healthy runs were seen below twice the
+# largest possible value, diverged ones pass any bound
+Q_MARGIN = 5.0
+HORIZON_AT_MOST = 1000.0  # steps; gamma = 1 has no horizon of its own
+# model states further outside the data's box than its width, and the share of them that is too many
+RANGE_MARGIN, OUTSIDE_SHARE = 1.0, 0.5
+LEAST_EXTENT = 0.1  # of a column of the data, against the widest one
+GRADIENT_FACTOR, GRADIENT_ALWAYS = 1e4, 1e12
+GRADIENT_EVERY = 8  # optimiser steps; a norm at each would cost 2 % of a small network's update
+STUCK_SHARE, STUCK_EPOCHS = 0.999, 10
+OUT_OF_RANGE = "rollout_info/out_of_range"
+AT_BOUNDS = "romi/weight_at_bounds"
+_UNLIMITED = torch.finfo(torch.float32).max
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that healthy training does not do.
+
+    Attributes:
+        quantity: Metric, gradient or network.
+        kind: "not finite", "out of bounds" or "stuck".
+        since_step: First policy step at which it was seen.
+        value: Its largest magnitude this epoch.
+        limit: What it should stay below.
+        fatal: Whether training on makes no sense; otherwise it is only told.
+    """
+
+    quantity: str
+    kind: str
+    since_step: int
+    value: float
+    limit: float
+    fatal: bool = True
+
+
+def largest_value(rewards: torch.Tensor, gamma: float, extra: float = 0.0) -> float:
+    """Most that |Q| can be: every step of the horizon brings the data's largest |reward|.
+
+    Args:
+        rewards: the data's (n, 1).
+        gamma: discount per step.
+        extra: what entropy bonus and penalties can add per step.
+    """
+    horizon = HORIZON_AT_MOST if gamma >= 1 else min(1 / (1 - gamma), HORIZON_AT_MOST)
+    return (float(rewards.abs().max()) + extra) * horizon
+
+
+class Sentinel:
+    """Remembers, for every metric, the first step at which it left its bounds.
+
+    Per update this costs five operations on a vector of the metrics, and nothing waits for them.
+
+    Args:
+        state: The policy's `training_state()`: its networks and optimisers are looked at.
+        largest_q: Most that |Q| can be; the limit is `Q_MARGIN` times that. None for no limit.
+        data: The data's states (n, S), whose box model states should not leave by far.
+    """
+
+    def __init__(
+        self,
+        state: Mapping[str, Any],
+        largest_q: float | None = None,
+        data: torch.Tensor | None = None,
+    ) -> None:
+        self._modules = {name: x for name, x in state.items() if isinstance(x, nn.Module)}
+        self._q_limit = _UNLIMITED if largest_q is None else Q_MARGIN * largest_q
+        self._box: tuple[torch.Tensor, torch.Tensor] | None = None
+        if data is not None and len(data):
+            low, high = data.amin(0), data.amax(0)
+            extent = high - low
+            # a column that hardly varies in the data may vary a little in the model
+            width = RANGE_MARGIN * extent.clamp_min(float(extent.max()) * LEAST_EXTENT)
+            self._box = (low - width, high + width)
+        self._watches: dict[tuple[str, ...], _Watch] = {}
+        self._norms: dict[str, torch.Tensor] = {}
+        self._calls: dict[str, int] = {}
+        self._usual: dict[str, float] = {}  # log of the usual largest gradient norm of an epoch
+        self._stuck = 0
+        self._hooks = [
+            x.register_step_pre_hook(partial(self._see_gradient, name))
+            for name, x in state.items()
+            if isinstance(x, torch.optim.Optimizer)
+        ]
+
+    def close(self) -> None:
+        """Stop looking at gradients."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def watch(self, metrics: Mapping[str, torch.Tensor | float], step: int) -> None:
+        """Look at the metrics of the policy step `step`, counted from 1."""
+        if not metrics:
+            return
+        names = tuple(metrics)
+        values = _stack(metrics.values())
+        if names not in self._watches:
+            self._watches[names] = _Watch([self._limit(name) for name in names], values.device)
+        self._watches[names].see(values, step)
+
+    def outside(self, next_obs: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Share of model states (n, S) far outside the data's box, as a metric."""
+        if self._box is None:
+            return {}
+        low, high = self._box
+        return {OUT_OF_RANGE: ((next_obs < low) | (next_obs > high)).any(1).float().mean()}
+
+    def check(self, step: int, row: Mapping[str, float]) -> list[Finding]:
+        """What this epoch, which ends with `step`, brought to light; starts afresh.
+
+        Args:
+            step: Policy steps done.
+            row: The epoch's mean metrics.
+        """
+        found = [finding for watch in self._findings() for finding in watch]
+        found += self._check_gradients(step) + self._check_weights(step)
+        found += self._check_stuck(step, row)
+        self._watches, self._norms = {}, {}
+        return sorted(found, key=lambda finding: finding.since_step)
+
+    def non_finite_networks(self) -> list[str]:
+        """Names of the networks that hold a NaN or an infinity; one transfer."""
+        norms = {name: _norm(_floating(module)) for name, module in self._modules.items()}
+        values = _stack(norms.values()).tolist() if norms else []
+        return [name for name, x in zip(norms, values, strict=True) if not math.isfinite(x)]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next check depends on, for a checkpoint."""
+        watches = [
+            (list(names), watch.first, watch.worst) for names, watch in self._watches.items()
+        ]
+        return {
+            "watches": watches,
+            "norms": dict(self._norms),
+            "calls": dict(self._calls),
+            "usual": dict(self._usual),
+            "stuck": self._stuck,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken."""
+        self._watches = {}
+        for names, first, worst in state["watches"]:
+            watch = _Watch([self._limit(name) for name in names], first.device)
+            watch.first, watch.worst = first, worst
+            self._watches[tuple(names)] = watch
+        self._norms, self._calls = dict(state["norms"]), dict(state["calls"])
+        self._usual, self._stuck = dict(state["usual"]), int(state["stuck"])
+
+    def _limit(self, name: str) -> float:
+        if name.startswith("q/"):
+            return min(self._q_limit, _UNLIMITED)
+        return OUTSIDE_SHARE if name == OUT_OF_RANGE else _UNLIMITED
+
+    def _findings(self) -> Iterable[list[Finding]]:
+        return (watch.findings(names) for names, watch in self._watches.items())
+
+    @torch.no_grad()
+    def _see_gradient(self, name: str, optim: torch.optim.Optimizer, *_: Any) -> None:
+        calls = self._calls[name] = self._calls.get(name, -1) + 1
+        if calls % GRADIENT_EVERY:
+            return
+        grads = [p.grad for g in optim.param_groups for p in g["params"] if p.grad is not None]
+        norm = _norm(grads)
+        self._norms[name] = torch.maximum(self._norms[name], norm) if name in self._norms else norm
+
+    def _check_gradients(self, step: int) -> list[Finding]:
+        found = []
+        values = _stack(self._norms.values()).tolist() if self._norms else []
+        for name, value in zip(self._norms, values, strict=True):
+            usual = self._usual.get(name)
+            limit = GRADIENT_ALWAYS if usual is None else GRADIENT_FACTOR * math.exp(usual)
+            if not math.isfinite(value) or value > limit:
+                kind = "out of bounds" if math.isfinite(value) else "not finite"
+                found.append(Finding(f"gradient/{name}", kind, step, value, limit))
+            elif value > 0:
+                now = math.log(value)
+                self._usual[name] = now if usual is None else 0.9 * usual + 0.1 * now
+        return found
+
+    def _check_weights(self, step: int) -> list[Finding]:
+        names = self.non_finite_networks()
+        return [Finding(f"weights/{n}", "not finite", step, math.nan, _UNLIMITED) for n in names]
+
+    def _check_stuck(self, step: int, row: Mapping[str, float]) -> list[Finding]:
+        share = row.get(AT_BOUNDS, 0.0)
+        self._stuck = self._stuck + 1 if share >= STUCK_SHARE else 0
+        if self._stuck != STUCK_EPOCHS:
+            return []
+        # the model still learns, from equal weights: RAMBO's supervised part, no divergence
+        return [Finding(AT_BOUNDS, "stuck", step, share, STUCK_SHARE, fatal=False)]
+
+
+class _Watch:
+    """The metrics of one kind of update: first bad step and largest magnitude of each, (k,)."""
+
+    def __init__(self, limits: list[float], device: torch.device) -> None:
+        self.limits = torch.tensor(limits, dtype=torch.float32, device=device)
+        self.first = torch.full((len(limits),), -1, dtype=torch.int64, device=device)
+        self.worst = torch.zeros(len(limits), device=device)
+
+    def see(self, values: torch.Tensor, step: int) -> None:
+        size = values.abs()
+        # written so that NaN is bad too
+        bad = ~(size <= self.limits)
+        self.first = torch.where(bad & (self.first < 0), step, self.first)
+        self.worst = torch.maximum(self.worst, size)
+
+    def findings(self, names: tuple[str, ...]) -> list[Finding]:
+        rows = torch.stack([self.first.double(), self.worst.double(), self.limits.double()])
+        first, worst, limits = rows.tolist()
+        return [
+            Finding(
+                name,
+                "out of bounds" if math.isfinite(worst[i]) else "not finite",
+                int(first[i]),
+                worst[i],
+                limits[i],
+            )
+            for i, name in enumerate(names)
+            if first[i] >= 0
+        ]
+
+
+def _stack(values: Iterable[torch.Tensor | float]) -> torch.Tensor:
+    """Scalars as one float32 vector, on the accelerator if any of them is there."""
+    tensors = [torch.as_tensor(value).detach() for value in values]
+    device = next((x.device for x in tensors if x.device.type != "cpu"), tensors[0].device)
+    return torch.stack([x.to(device, torch.float32).reshape(()) for x in tensors])
+
+
+def _floating(module: nn.Module) -> list[torch.Tensor]:
+    return [x.detach() for x in module.state_dict().values() if x.is_floating_point()]
+
+
+def _norm(tensors: list[torch.Tensor]) -> torch.Tensor:
+    if not tensors:
+        return torch.zeros(())
+    return torch.stack(torch._foreach_norm(tensors)).norm()
