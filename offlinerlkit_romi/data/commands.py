@@ -1,0 +1,178 @@
+"""`offlinerlkit-romi data list|fetch|generate|info|train-behaviour`."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from offlinerlkit_romi.data import d4rl
+from offlinerlkit_romi.data.folders import d4rl_folder, generated_folder
+from offlinerlkit_romi.data.generate import generate
+from offlinerlkit_romi.data.sources import load, read_dataset
+from offlinerlkit_romi.errors import UserError
+
+if TYPE_CHECKING:
+    from offlinerlkit_romi.data.dataset import Dataset
+
+
+def main(argv: list[str]) -> int:
+    """Run one data command.
+
+    Args:
+        argv: What follows `offlinerlkit-romi data`.
+
+    Returns:
+        Exit status 0.
+
+    Raises:
+        UserError: Bad input; the caller prints it and exits with status 2.
+        SystemExit: `--help`, or arguments that argparse refuses.
+    """
+    arguments = parser().parse_args(argv)
+    arguments.run(arguments)
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of all data commands."""
+    top = argparse.ArgumentParser(
+        prog="offlinerlkit-romi data",
+        description="Find, download, generate and inspect the data sets of D4RL's tasks.",
+    )
+    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    listing = commands.add_parser("list", help="all tasks, and which data are on this machine")
+    listing.set_defaults(run=_list)
+
+    fetch = commands.add_parser("fetch", help="download D4RL's files (resumed, verified, cached)")
+    _add_tasks(fetch)
+    fetch.add_argument("--force", action="store_true", help="download again what is cached")
+    fetch.set_defaults(run=_fetch)
+
+    make = commands.add_parser("generate", help="simulate data sets on this machine")
+    _add_tasks(make)
+    _add_generation(make)
+    make.add_argument("--force", action="store_true", help="simulate again what is cached")
+    make.set_defaults(run=_generate)
+
+    info = commands.add_parser("info", help="shapes, ranges, returns, source and sha256")
+    info.add_argument("--task", required=True, help="such as hopper-medium-v2")
+    info.add_argument(
+        "--data",
+        default="auto",
+        metavar="SOURCE",
+        help="auto, d4rl, generated, or the path of an HDF5 file in D4RL's format (default: auto)",
+    )
+    _add_generation(info)
+    info.set_defaults(run=_info)
+
+    train = commands.add_parser(
+        "train-behaviour",
+        help="train a behaviour policy with SAC (extra: behaviour)",
+        description="Train SAC and save its actor every --every steps as NAME-<thousands>k.npz.",
+    )
+    train.add_argument("--env", required=True, help="halfcheetah, hopper or walker2d")
+    train.add_argument("--steps", type=int, default=300_000, help="default: %(default)s")
+    train.add_argument("--every", type=int, default=20_000, help="default: %(default)s")
+    train.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    train.add_argument("--out", type=Path, default=Path("behaviour"), help="default: %(default)s")
+    train.set_defaults(run=_train_behaviour)
+    return top
+
+
+def _add_tasks(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--task", required=True, nargs="+", metavar="TASK", help="such as hopper-medium-v2, or all"
+    )
+
+
+def _add_generation(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--transitions", type=int, default=200_000, help="rows to generate (default: %(default)s)"
+    )
+    command.add_argument("--seed", type=int, default=0, help="of generation (default: %(default)s)")
+    command.add_argument("--jobs", type=int, help="processes (default: one per core)")
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _chosen(names: list[str]) -> list[str]:
+    from offlinerlkit_romi.envs.tasks import get_task, task_names
+
+    return list(task_names()) if names == ["all"] else [get_task(name).name for name in names]
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    del arguments
+    _write(f"{'task':30} {'D4RL file':>10}  {'cached':7} generated here")
+    for task in _chosen(["all"]):
+        size = f"{d4rl.remote_of(task).size / 1e6:.0f} MB"
+        cached = "yes" if d4rl.cached_path(task).exists() else "no"
+        made = sorted(path.name for path in generated_folder().glob(f"generated-{task}-*.hdf5"))
+        _write(f"{task:30} {size:>10}  {cached:7} {', '.join(made) or '-'}")
+    _write(f"D4RL's files are kept in {d4rl_folder()}, generated ones in {generated_folder()}")
+
+
+def _fetch(arguments: argparse.Namespace) -> None:
+    for task in _chosen(arguments.task):
+        path, sha256 = d4rl.fetch(task, force=arguments.force)
+        _write(f"{task}: {path} (sha256 {sha256} verified)")
+
+
+def _generate(arguments: argparse.Namespace) -> None:
+    from offlinerlkit_romi.envs.tasks import get_task
+
+    for task in _chosen(arguments.task):
+        path = generate(
+            task,
+            arguments.transitions,
+            arguments.seed,
+            jobs=arguments.jobs,
+            force=arguments.force,
+        )
+        _write(describe(read_dataset(path, get_task(task), "generated")))
+
+
+def _info(arguments: argparse.Namespace) -> None:
+    dataset = load(
+        arguments.task,
+        arguments.data,
+        transitions=arguments.transitions,
+        seed=arguments.seed,
+        jobs=arguments.jobs,
+        notify=lambda line: _write(line) if sys.stdout.isatty() else None,
+    )
+    _write(describe(dataset))
+
+
+def describe(dataset: "Dataset") -> str:
+    """Several lines: where transitions come from, their shapes, ranges, episodes and returns."""
+    info = dataset.info
+    lines = [
+        f"{info.task}: {len(dataset)} transitions, source {info.source}",
+        f"  file       {info.path}",
+        f"  sha256     {info.sha256}",
+        f"  simulator  {info.env_version}",
+        f"  episodes   {info.episodes} complete, mean return {info.behaviour_return:.1f}",
+        f"  terminals  {int(dataset.terminals.sum())}",
+    ]
+    for key, values in dataset.as_dict().items():
+        if values.dtype != np.bool_:
+            low, high = float(values.min()), float(values.max())
+            lines.append(f"  {key:18} {values.shape!s:14} from {low:.4g} to {high:.4g}")
+    return "\n".join([*lines, *(f"  note: {note}" for note in info.notes)])
+
+
+def _train_behaviour(arguments: argparse.Namespace) -> None:
+    from offlinerlkit_romi.data.train_behaviour import train_behaviour
+
+    if min(arguments.steps, arguments.every) < 1:
+        raise UserError("--steps and --every must be at least 1")
+    for path in train_behaviour(
+        arguments.env, arguments.steps, arguments.every, arguments.seed, arguments.out
+    ):
+        _write(str(path))

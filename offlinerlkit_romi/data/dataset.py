@@ -1,0 +1,90 @@
+"""What `data.load` returns: transitions in memory and where they come from."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """Where transitions come from and what they are worth.
+
+    Attributes:
+        task: D4RL's task name.
+        source: ``d4rl``, ``generated`` or ``file``.
+        path: The HDF5 file they were read from.
+        sha256: Of that file.
+        env_version: The simulator that made them, as far as the file tells.
+        episodes: Number of complete episodes (ended by a terminal or a time limit).
+        behaviour_return: Mean undiscounted return of the complete episodes, nan without any.
+        notes: One line per thing a reader of a score on this data must know.
+    """
+
+    task: str
+    source: str
+    path: str
+    sha256: str
+    env_version: str
+    episodes: int
+    behaviour_return: float
+    notes: tuple[str, ...] = ()
+
+    def with_notes(self, *notes: str) -> "DataInfo":
+        """The same information with more notes."""
+        return replace(self, notes=(*self.notes, *notes))
+
+
+@dataclass(frozen=True, repr=False)
+class Dataset:
+    """Transitions of one task; float32 arrays, `terminals` bool.
+
+    Attributes:
+        observations: (n, S).
+        actions: (n, A) in [-1, 1].
+        next_observations: (n, S), always of the same episode.
+        rewards: (n, 1).
+        terminals: (n, 1), true where the task ended; a time limit is no terminal.
+        info: Where they come from.
+        model_rows: (n,) mask of rows whose next observation is real, or None when all are. Only
+            files without ``next_observations`` need it: their terminal rows keep the reward for
+            the critic (which ignores the next state there), but must not teach a dynamics model.
+    """
+
+    observations: Floats
+    actions: Floats
+    next_observations: Floats
+    rewards: Floats
+    terminals: Bools
+    info: DataInfo
+    model_rows: Bools | None = None
+
+    def __len__(self) -> int:
+        return len(self.observations)
+
+    def as_dict(self) -> dict[str, NDArray[Any]]:
+        """The kit's dict of arrays, sharing memory with this object."""
+        return {
+            "observations": self.observations,
+            "actions": self.actions,
+            "next_observations": self.next_observations,
+            "rewards": self.rewards,
+            "terminals": self.terminals,
+        }
+
+    def model_dict(self) -> dict[str, NDArray[Any]]:
+        """`as_dict` without the rows a dynamics model must not learn from."""
+        if self.model_rows is None:
+            return self.as_dict()
+        return {key: value[self.model_rows] for key, value in self.as_dict().items()}
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{key} {value.shape}" for key, value in self.as_dict().items())
+        return (
+            f"Dataset({self.info.task} from {self.info.source}: {shapes}; "
+            f"{self.info.episodes} episodes, mean return {self.info.behaviour_return:.1f})"
+        )
