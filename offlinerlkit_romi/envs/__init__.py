@@ -1,0 +1,19 @@
+"""Tasks by their D4RL names, their simulators, evaluation and normalised scores."""
+
+from offlinerlkit_romi.envs.evaluation import EvalResult, Evaluator
+from offlinerlkit_romi.envs.gym_style import GymStyleEnv
+from offlinerlkit_romi.envs.make import make_env
+from offlinerlkit_romi.envs.scores import normalized_score, normalized_std
+from offlinerlkit_romi.envs.tasks import Task, get_task, task_names
+
+__all__ = [
+    "EvalResult",
+    "Evaluator",
+    "GymStyleEnv",
+    "Task",
+    "get_task",
+    "make_env",
+    "normalized_score",
+    "normalized_std",
+    "task_names",
+]

@@ -1,0 +1,71 @@
+"""The tasks by their D4RL names, with the facts the rest of the package asks of a task."""
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from offlinerlkit_romi.errors import UserError
+
+MAX_EPISODE_STEPS = 1000
+DATASETS = ("random", "medium", "medium-replay", "medium-expert", "expert")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One offline task: a simulator, a data set's name and the ends of its score scale.
+
+    Attributes:
+        name: D4RL's name, such as ``hopper-medium-v2``.
+        env_id: Gymnasium's id of the same simulator: ``-v4`` equals D4RL's ``-v2``, ``-v5`` not.
+        obs_dim: S.
+        action_dim: A; actions lie in [-1, 1].
+        ref_min: Return that scores 0 (``d4rl/infos.py``).
+        ref_max: Return that scores 100.
+        max_episode_steps: Time limit in simulator steps.
+        termination: Name of the termination rule, see ``utils.termination_fns``.
+    """
+
+    name: str
+    env_id: str
+    obs_dim: int
+    action_dim: int
+    ref_min: float
+    ref_max: float
+    max_episode_steps: int
+    termination: str
+
+
+# simulator: (env_id, S, A, ref_min, ref_max). Hopper's ref_min is not what a random policy earns
+# (about +18); every published score uses it all the same.
+SIMULATORS = {
+    "halfcheetah": ("HalfCheetah-v4", 17, 6, -280.178953, 12135.0),
+    "hopper": ("Hopper-v4", 11, 3, -20.272305, 3234.3),
+    "walker2d": ("Walker2d-v4", 17, 6, 1.629008, 4592.3),
+}
+
+TASKS: dict[str, Task] = {
+    f"{simulator}-{dataset}-v2": Task(
+        f"{simulator}-{dataset}-v2", *facts, MAX_EPISODE_STEPS, termination=simulator
+    )
+    for simulator, facts in SIMULATORS.items()
+    for dataset in DATASETS
+}
+
+
+def task_names() -> tuple[str, ...]:
+    """Return the names of all tasks, simulator by simulator."""
+    return tuple(TASKS)
+
+
+def get_task(name: str) -> Task:
+    """Look a task up by its exact name.
+
+    Raises:
+        UserError: There is no such task; the message names the nearest ones.
+    """
+    if name in TASKS:
+        return TASKS[name]
+    near = get_close_matches(str(name).lower(), TASKS, n=3, cutoff=0.5)
+    guess = f"did you mean {' or '.join(near)}? " if near else ""
+    raise UserError(
+        f"unknown task {name!r}: {guess}offlinerlkit_romi.envs.task_names() lists all {len(TASKS)}"
+    )
