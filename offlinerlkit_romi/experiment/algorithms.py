@@ -1,0 +1,276 @@
+"""The algorithms: what each can be told beyond what all share, and their names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.experiment.config import (
+    AdversarialConfig,
+    Compat,
+    CriticConfig,
+    ModelBasedConfig,
+    RunConfig,
+    SoftConfig,
+)
+
+
+@dataclass(frozen=True)
+class RAMBOConfig(AdversarialConfig):
+    """RAMBO: robust adversarial model-based offline RL."""
+
+    adv_weight: float = 3e-4
+    """Weight of the adversarial loss against the model's likelihood; 0 switches it off."""
+    adv_reduction: Literal["mean", "sum"] = "mean"
+    """How the adversarial loss is reduced over the batch."""
+
+
+@dataclass(frozen=True)
+class ROMIConfig(AdversarialConfig):
+    """ROMI: robust value-aware model learning with implicitly differentiable adaptive weighting.
+
+    arXiv 2603.08118, not the Reverse Offline Model-based Imagination of 2021.
+    """
+
+    xi: float = 0.01
+    """Scale of the uncertainty set around a next state; larger is more conservative."""
+    num_perturbations: int = 10
+    """States drawn from the uncertainty set per transition (N)."""
+    uncertainty_set: Literal["relative", "ball"] = "relative"
+    """relative: noise in proportion to the state's norm (released code); ball: Definition 4.1."""
+    variant: Literal["exact", "release", "no_weighting"] = "exact"
+    """exact: the bilevel gradient; release: what the published code computes; no_weighting: the
+    robust value loss alone (Section 5.2)."""
+    preconditioner: Literal["adam", "identity"] = "adam"
+    """Derivative of the inner step: of Adam as it is, or the paper's plain gradient descent."""
+    inner_optimizer: Literal["adam", "sgd"] = "adam"
+    """Optimiser of the model while the policy trains."""
+    weight_lr: float = 1e-4
+    """Learning rate of the weighting network (beta2)."""
+    weight_hidden_dims: tuple[int, ...] = (256, 256)
+    """Widths of the weighting network's hidden layers."""
+    weight_range: tuple[float, float] = (0.5, 2.0)
+    """Smallest and largest weight of a transition."""
+    weight_input: Literal["sas", "sa"] = "sas"
+    """What the weighting network sees: state, action and next state, or state and action."""
+
+    def check(self) -> None:
+        """Raise a UserError for values that do not fit together."""
+        super().check()
+        if not 0 < self.weight_range[0] < self.weight_range[1]:
+            raise UserError(f"--weight-range is {self.weight_range}: two rising numbers above 0")
+        if self.include_ent_in_adv:
+            raise UserError(
+                "--include-ent-in-adv: ROMI's robust value has no entropy; leave it off"
+            )
+        if self.variant == "release" and self.adv_batch_size % 4:
+            raise UserError(
+                f"--adv-batch-size is {self.adv_batch_size}: the release variant splits it into 4 "
+                "groups, give a multiple of 4"
+            )
+
+
+@dataclass(frozen=True)
+class MOPOConfig(ModelBasedConfig):
+    """MOPO: model-based policy optimisation with a penalty on model uncertainty."""
+
+    penalty_coef: float = 2.5
+    """Weight of the uncertainty penalty on the model's rewards."""
+    uncertainty_mode: Literal["aleatoric", "pairwise-diff", "ensemble_std"] = "aleatoric"
+    """What measures uncertainty: predicted spread, disagreement of means, or their deviation."""
+
+
+@dataclass(frozen=True)
+class CQLConfig(SoftConfig):
+    """CQL: conservative Q-learning. arXiv 2006.04779."""
+
+    cql_weight: float = 5.0
+    """Weight of the conservative term."""
+    temperature: float = 1.0
+    """Temperature of the log-sum-exp over actions."""
+    max_q_backup: bool = False
+    """Back up the largest of ten sampled actions' values."""
+    deterministic_backup: bool = True
+    """Leave the entropy out of the backup."""
+    with_lagrange: bool = False
+    """Tune the conservative term's weight against --lagrange-threshold."""
+    lagrange_threshold: float = 10.0
+    """Gap of values the tuned weight aims at."""
+    cql_alpha_lr: float = 3e-4
+    """Learning rate of the tuned weight."""
+    num_repeat_actions: int = 10
+    """Actions drawn per state and source for the log-sum-exp."""
+    compat: Compat = "paper"
+    """paper, or kit: OfflineRL-Kit's arithmetic, quirks included."""
+
+
+@dataclass(frozen=True)
+class IQLConfig(CriticConfig):
+    """IQL: implicit Q-learning. arXiv 2110.06169."""
+
+    critic_q_lr: float = 3e-4
+    """Learning rate of the state-action critics."""
+    critic_v_lr: float = 3e-4
+    """Learning rate of the state critic."""
+    expectile: float = 0.7
+    """Expectile of the state value, between 0 and 1; 0.5 is the mean."""
+    temperature: float = 3.0
+    """Inverse temperature of the advantage weights."""
+    dropout_rate: float | None = None
+    """Dropout in the actor's hidden layers."""
+    reward: Literal["raw", "trajectory_range", "minus_one"] = "trajectory_range"
+    """Rewards as they are, times 1000 over the range of the data's trajectory returns, or less one
+    (AntMaze)."""
+    compat: Compat = "paper"
+    """paper, or kit: OfflineRL-Kit's arithmetic, quirks included."""
+
+    def check(self) -> None:
+        """Raise a UserError for values that do not fit together."""
+        super().check()
+        if not 0 < self.expectile < 1:
+            raise UserError(f"--expectile is {self.expectile}: it lies between 0 and 1")
+
+
+@dataclass(frozen=True)
+class EDACConfig(SoftConfig):
+    """EDAC: ensemble-diversified actor-critic. arXiv 2110.01548."""
+
+    num_critics: int = 50
+    """Critics in the diversified ensemble."""
+    eta: float = 1.0
+    """Weight of the diversity of the critics' gradients."""
+    max_q_backup: bool = False
+    """Back up the largest of ten sampled actions' values."""
+    deterministic_backup: bool = False
+    """Leave the entropy out of the backup."""
+    normalize_reward: bool = False
+    """Standardise the data's rewards."""
+    compat: Compat = "paper"
+    """paper, or kit: OfflineRL-Kit's arithmetic, quirks included."""
+
+
+@dataclass(frozen=True)
+class TD3BCConfig(CriticConfig):
+    """TD3+BC: TD3 with a behaviour-cloning term. arXiv 2106.06860."""
+
+    alpha: float = 2.5
+    """Weight of the value against the cloning term."""
+    policy_noise: float = 0.2
+    """Standard deviation of the target action's noise."""
+    noise_clip: float = 0.5
+    """Bound of the target action's noise."""
+    update_actor_freq: int = 2
+    """Critic updates per actor update."""
+    exploration_noise: float = 0.1
+    """Noise of stochastic actions; evaluation is deterministic."""
+    normalize_obs: bool = True
+    """Standardise observations by the data's statistics."""
+    compat: Compat = "paper"
+    """paper, or kit: OfflineRL-Kit's arithmetic, quirks included."""
+
+
+@dataclass(frozen=True)
+class BCConfig(RunConfig):
+    """Behaviour cloning with a deterministic actor."""
+
+
+@dataclass(frozen=True)
+class MCQConfig(SoftConfig):
+    """MCQ: mildly conservative Q-learning. arXiv 2206.04745."""
+
+    actor_dropout: float | None = 0.1
+    """Dropout in the actor's hidden layers."""
+    lmbda: float = 0.9
+    """Weight of the data's Bellman error against that of out-of-distribution actions."""
+    num_sampled_actions: int = 10
+    """Actions of the behaviour model per state."""
+    behavior_policy_lr: float = 1e-3
+    """Learning rate of the behaviour model."""
+    vae_hidden_dim: int = 750
+    """Width of the behaviour model's hidden layers."""
+    vae_latent_dim: int | None = None
+    """Width of its code; None means twice the action dimension."""
+    compat: Compat = "paper"
+    """paper, or kit: OfflineRL-Kit's arithmetic, quirks included."""
+
+    def check(self) -> None:
+        """Raise a UserError for values that do not fit together."""
+        super().check()
+        if not 0 <= self.lmbda <= 1:
+            raise UserError(f"--lmbda is {self.lmbda}: a share lies between 0 and 1")
+
+
+@dataclass(frozen=True)
+class COMBOConfig(ModelBasedConfig, CQLConfig):
+    """COMBO: conservative offline model-based policy optimisation. arXiv 2102.08363."""
+
+    uniform_rollout: bool = False
+    """Roll out uniform actions instead of the policy's."""
+    rho_s: Literal["mix", "model"] = "mix"
+    """States whose values are pushed down: of the mixed batch, or of the model's rows alone."""
+
+
+@dataclass(frozen=True)
+class MOBILEConfig(ModelBasedConfig):
+    """MOBILE: model-Bellman inconsistency penalised offline RL. ICML 2023."""
+
+    penalty_coef: float = 1.5
+    """Weight of the spread of the members' Bellman targets."""
+    num_q_ensemble: int = 2
+    """Critics whose smallest value counts."""
+    num_samples: int = 10
+    """Next states sampled per member for the penalty."""
+    deterministic_backup: bool = True
+    """Leave the entropy out of the backup."""
+    max_q_backup: bool = False
+    """Back up the largest of ten sampled actions' values."""
+    norm_reward: bool = False
+    """Standardise the data's rewards."""
+    clamp_targets: bool | None = None
+    """Clamp Bellman targets at zero from below, as published; None follows --compat."""
+    compat: Compat = "paper"
+    """paper, or kit: OfflineRL-Kit's arithmetic, quirks included."""
+
+
+@dataclass(frozen=True)
+class CountMORLConfig(ModelBasedConfig):
+    """Count-MORL: a penalty from pseudo-counts of hashed transitions. arXiv 2307.11352."""
+
+    penalty_coef: float = 1.0
+    """Weight of the penalty 1 / sqrt(count)."""
+    count_mode: Literal["UC", "AVG", "LC"] = "UC"
+    """Which end of the members' counts is used: upper, mean or lower."""
+    count_coef: float = 0.5
+    """Standard deviations between the mean and that end."""
+    num_bits: int = 50
+    """Bits of the transitions' hash code."""
+    coder_lr: float = 1e-3
+    """Learning rate of the auto-encoder whose code is the hash."""
+    decoder_out: Literal["linear", "swish"] = "linear"
+    """Decoder's last layer; swish is the released code's, which cannot reach its targets."""
+
+    def check(self) -> None:
+        """Raise a UserError for values that do not fit together."""
+        super().check()
+        if len(self.dynamics_hidden_dims) < 2:
+            raise UserError(
+                f"--dynamics-hidden-dims is {self.dynamics_hidden_dims}: give two widths or more, "
+                "the second is the coder's"
+            )
+
+
+ALGORITHMS: dict[str, type[RunConfig]] = {
+    "romi": ROMIConfig,
+    "rambo": RAMBOConfig,
+    "mopo": MOPOConfig,
+    "combo": COMBOConfig,
+    "mobile": MOBILEConfig,
+    "count_morl": CountMORLConfig,
+    "cql": CQLConfig,
+    "iql": IQLConfig,
+    "edac": EDACConfig,
+    "td3bc": TD3BCConfig,
+    "mcq": MCQConfig,
+    "bc": BCConfig,
+}

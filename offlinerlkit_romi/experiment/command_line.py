@@ -1,0 +1,145 @@
+"""`train <algo> ...`: flags made from the configuration, the kit's spellings included."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import redirect_stderr
+from dataclasses import fields, replace
+from typing import get_type_hints
+
+from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
+from offlinerlkit_romi.experiment.config import RunConfig, flag, validate
+from offlinerlkit_romi.experiment.resolve import (
+    COMMAND_LINE,
+    Resolved,
+    preset_names,
+    resolve,
+    unknown_name,
+)
+from offlinerlkit_romi.experiment.resume import starting_point
+
+# what the released ROMI script calls them
+ALIASES = {"epsilon": "xi", "n_samples": "num_perturbations"}
+HELP_FLAGS = ("-h", "--help")
+
+
+def parse(algo: str, argv: Sequence[str]) -> Resolved:
+    """Turn the words after `train <algo>` into a configuration with sources.
+
+    Underscores and dashes are one; a switch may be written `--auto-alpha`, `--no-auto-alpha`,
+    `--auto-alpha False` or `--auto-alpha=False`.
+
+    Raises:
+        UserError: An unknown flag, a value of the wrong type, or one that makes no sense.
+        SystemExit: `--help` was asked for and has been shown.
+    """
+    import tyro
+
+    config_type = _config_type(algo)
+    words = _normalize(argv, config_type)
+    start = starting_point(algo, {"resume": _last_value(words, "--resume")})
+    if start is None:
+        start = resolve(algo, _last_value(words, "--task"), _last_value(words, "--preset"))
+    messages = io.StringIO()
+    try:
+        with redirect_stderr(messages):
+            config = tyro.cli(
+                config_type,
+                default=start.config,
+                args=words,
+                prog=f"offlinerlkit-romi train {algo}",
+                description=_describe(algo, start),
+            )
+    except SystemExit as end:
+        if not end.code:
+            raise
+        raise UserError(_one_line(messages.getvalue())) from end
+    validate(config)
+    named = {name for name in _names(config_type) if _is_named(name, words)}
+    sources = start.sources | dict.fromkeys(named, COMMAND_LINE)
+    return replace(start, config=config, sources=sources)
+
+
+def _config_type(algo: str) -> type[RunConfig]:
+    if algo not in ALGORITHMS:
+        raise UserError(unknown_name("algorithm", algo, ALGORITHMS))
+    return ALGORITHMS[algo]
+
+
+def _names(config_type: type[RunConfig]) -> list[str]:
+    return [field.name for field in fields(config_type)]
+
+
+def _normalize(argv: Sequence[str], config_type: type[RunConfig]) -> list[str]:
+    """Dashes for underscores, names for aliases, and `--switch True|False` as switches."""
+    hints = get_type_hints(config_type)
+    words: list[str] = []
+    waiting = list(argv)
+    while waiting:
+        word = waiting.pop(0)
+        if not word.startswith("--") or word == "--help":
+            words.append(word)
+            continue
+        name, equals, value = word[2:].partition("=")
+        name = name.replace("-", "_")
+        name = ALIASES.get(name, name) if ALIASES.get(name) in hints else name
+        if name not in hints and not (name.startswith("no_") and hints.get(name[3:]) is bool):
+            known = [flag(known).removeprefix("--") for known in hints]
+            raise UserError(unknown_name("flag", name.replace("_", "-"), known, prefix="--"))
+        if hints.get(name) is bool:
+            if not equals and waiting and _truth(waiting[0]) is not None:
+                value = waiting.pop(0)
+            words.append(_switch(name, value))
+        else:
+            words += [flag(name), value] if equals else [flag(name)]
+    return words
+
+
+def _switch(name: str, value: str) -> str:
+    truth = _truth(value) if value else True
+    if truth is None:
+        raise UserError(f"{flag(name)} is {value!r}: write True or False")
+    return flag(name) if truth else flag(f"no_{name}")
+
+
+def _truth(word: str) -> bool | None:
+    return {"true": True, "1": True, "false": False, "0": False}.get(word.lower())
+
+
+def _last_value(words: Sequence[str], name: str) -> str | None:
+    places = [i for i, word in enumerate(words[:-1]) if word == name]
+    return words[places[-1] + 1] if places else None
+
+
+def _is_named(name: str, words: Iterable[str]) -> bool:
+    return any(word in (flag(name), flag(f"no_{name}")) for word in words)
+
+
+def _describe(algo: str, start: Resolved) -> str:
+    """The help's head: what the algorithm is, its presets, and what the defaults shown are."""
+    doc = inspect.getdoc(type(start.config)) or ""
+    presets = "\n".join(f"  {name}: {about}" for name, about in preset_names(algo).items())
+    task, preset = start.config.task, start.config.preset
+    row = sorted({s for s in start.sources.values() if f"row {task}" in s})
+    rows = f"; {task} has a row of its own ({'; '.join(row)})" if row else ""
+    return (
+        f"{doc}\n\nPresets (--preset NAME):\n{presets}\n\n"
+        f"Defaults shown are those for --task {task} --preset {preset}{rows}. "
+        "Every run stores the source of each value in record/config.json."
+    )
+
+
+def _one_line(message: str) -> str:
+    """The sentence inside tyro's box."""
+    lines = [re.sub(r"[│╭╮╰╯]", "", line).strip() for line in message.splitlines()]
+    body: list[str] = []
+    for line in lines:
+        if set(line) <= {"─"} and line:
+            break
+        if line and not line.startswith("─"):
+            body.append(line)
+    return " ".join(body) or "the command line cannot be read; see --help"

@@ -1,0 +1,264 @@
+"""What a run can be told; the command line is made from these dataclasses.
+
+`algorithms` adds one per algorithm.
+Field names are the kit's flags. A string under a field is its `--help` text. The values written
+here are the last resort: `presets/*.yaml` states the published ones, task by task, with sources.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from offlinerlkit_romi.errors import UserError
+
+Compat = Literal["paper", "kit"]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What every algorithm shares."""
+
+    task: str = "halfcheetah-random-v2"
+    """Task by its D4RL name, such as walker2d-medium-expert-v2."""
+    preset: str = "default"
+    """Named set of values over the defaults; the presets are listed above."""
+    data: str = "auto"
+    """Where transitions come from: d4rl, generated, the path of an HDF5 file, or auto (a D4RL file
+    where one is found, else generated)."""
+    transitions: int = 200_000
+    """Generated data: how many transitions."""
+    data_seed: int = 0
+    """Generated data: its seed. All seeds of an experiment share one data set, as with D4RL."""
+    seed: int = 0
+    """Seed of all that is random in the run: weights, minibatches, model, policy, evaluation."""
+    device: str = "auto"
+    """cpu, cuda, cuda:N, or auto (the first CUDA device, else the CPU)."""
+    threads: int = 0
+    """CPU threads torch may use; 0 leaves torch's own choice."""
+    matmul_precision: Literal["auto", "highest", "high", "medium"] = "auto"
+    """torch's float32 matrix products; auto takes the fastest that is as exact on this machine."""
+    log_root: str = "log"
+    """Folder under which the run's own folder is made."""
+    algo_name: str = ""
+    """Name of the algorithm in the folder's name; empty means the algorithm's own."""
+    resume: str = ""
+    """Go on with a run: its folder, or auto for the newest unfinished run of this very
+    configuration (a new run where there is none)."""
+    checkpoint_freq: int = 1
+    """Epochs from one save of the full state to the next; 0 saves only when interrupted."""
+    checkpoint_share: float = 0.05
+    """Most of the run's time that these saves may take: a large state is saved less often. 1 saves
+    whatever it takes."""
+    keep_state: bool = False
+    """Keep the last full state of a finished run, so that it can be resumed with more epochs."""
+    on_divergence: Literal["stop", "warn"] = "stop"
+    """What to do when training diverges: stop with a diagnosis, or say so and go on."""
+
+    epoch: int = 1000
+    """Epochs of policy training."""
+    step_per_epoch: int = 1000
+    """Policy updates per epoch."""
+    batch_size: int = 256
+    """Transitions per policy update, real and model together."""
+    eval_episodes: int = 10
+    """Episodes per evaluation; 0 trains without a simulator."""
+    eval_freq: int = 1
+    """Epochs from one evaluation to the next; the last epoch is always evaluated."""
+
+    hidden_dims: tuple[int, ...] = (256, 256)
+    """Widths of the hidden layers of the actor and the critics."""
+    actor_lr: float = 1e-4
+    """Learning rate of the actor."""
+    actor_lr_schedule: Literal["constant", "cosine"] = "constant"
+    """The actor's learning rate over the epochs: constant, or a cosine to zero."""
+
+    def check(self) -> None:
+        """Raise a UserError for values that do not fit together."""
+
+
+@dataclass(frozen=True)
+class CriticConfig(RunConfig):
+    """What every algorithm with twin critics shares."""
+
+    critic_lr: float = 3e-4
+    """Learning rate of the critics."""
+    gamma: float = 0.99
+    """Discount per step."""
+    tau: float = 0.005
+    """Share by which the target critics move towards the critics at each update."""
+
+
+@dataclass(frozen=True)
+class SoftConfig(CriticConfig):
+    """What every algorithm with an entropy temperature shares."""
+
+    auto_alpha: bool = True
+    """Tune the entropy temperature; otherwise it stays at --alpha."""
+    alpha: float = 0.2
+    """Entropy temperature where it is not tuned."""
+    alpha_lr: float = 1e-4
+    """Learning rate of the entropy temperature."""
+    target_entropy: float | None = None
+    """Entropy the temperature aims at, in nats; None means minus the action dimension."""
+
+
+@dataclass(frozen=True)
+class ModelBasedConfig(SoftConfig):
+    """What every model-based algorithm shares."""
+
+    real_ratio: float = 0.5
+    """Share of the data set's transitions in a policy batch, 0 to 1."""
+    n_ensemble: int = 7
+    """Members of the dynamics ensemble."""
+    n_elites: int = 5
+    """Members used in rollouts: the best on held-out data."""
+    dynamics_hidden_dims: tuple[int, ...] = (200, 200, 200, 200)
+    """Widths of the dynamics model's hidden layers."""
+    dynamics_weight_decay: tuple[float, ...] = (2.5e-5, 5e-5, 7.5e-5, 7.5e-5, 1e-4)
+    """Weight decay of each layer of the dynamics model, one more than the hidden layers."""
+    dynamics_lr: float = 3e-4
+    """Learning rate of the dynamics model's pre-training."""
+    dynamics_batch_size: int = 256
+    """Transitions per member and step of the pre-training."""
+    dynamics_max_epochs: int | None = None
+    """Most epochs of the pre-training; None leaves the end to early stopping."""
+    dynamics_early_stop: bool = True
+    """Stop the pre-training when no member's held-out error has improved by 1 % for a while."""
+    max_epochs_since_update: int = 10
+    """Early stopping: epochs without improvement."""
+    holdout_ratio: float = 0.1
+    """Share of the data held out in the pre-training (1000 transitions at most)."""
+    logvar_loss_coef: float = 0.001
+    """Weight of the bounds on the predicted log-variances in the pre-training."""
+    load_dynamics_path: str | None = None
+    """Folder of a saved dynamics model, used instead of pre-training one."""
+
+    error_segments: int = 64
+    """Pieces of episodes, as long as a rollout, kept from the model: its prediction error at steps
+    1 to H on them is logged every epoch. 0 for none."""
+
+    rollout_freq: int = 250
+    """Policy updates from one model rollout to the next."""
+    rollout_batch_size: int = 50_000
+    """Data states a model rollout starts from."""
+    rollout_length: int = 5
+    """Model steps per rollout (H)."""
+    model_retain_epochs: int = 5
+    """Epochs for which model transitions are kept."""
+
+    def check(self) -> None:
+        """Raise a UserError for values that do not fit together."""
+        super().check()
+        if not 0 <= self.real_ratio <= 1:
+            raise UserError(f"--real-ratio is {self.real_ratio}: a share lies between 0 and 1")
+        if not 0 < self.holdout_ratio < 1:
+            raise UserError(f"--holdout-ratio is {self.holdout_ratio}: it must lie between 0 and 1")
+        if self.n_elites > self.n_ensemble:
+            raise UserError(
+                f"--n-elites is {self.n_elites}: there are only {self.n_ensemble} members"
+            )
+        layers, decays = len(self.dynamics_hidden_dims) + 1, len(self.dynamics_weight_decay)
+        if layers != decays:
+            raise UserError(
+                f"--dynamics-weight-decay has {decays} values: the model has {layers} layers "
+                "(its hidden layers and the output)"
+            )
+        if not self.dynamics_early_stop and self.dynamics_max_epochs is None:
+            raise UserError(
+                "--no-dynamics-early-stop leaves the pre-training without an end: "
+                "give --dynamics-max-epochs"
+            )
+
+
+@dataclass(frozen=True)
+class AdversarialConfig(ModelBasedConfig):
+    """What RAMBO and ROMI share: the model goes on learning beside the policy."""
+
+    dynamics_adv_lr: float = 3e-4
+    """Learning rate of the model while the policy trains (ROMI's beta1)."""
+    dynamics_update_freq: int = 1000
+    """Policy updates from one round of model updates to the next."""
+    adv_train_steps: int = 1000
+    """Model updates per round (K)."""
+    adv_batch_size: int = 256
+    """Transitions per model update."""
+    include_ent_in_adv: bool = False
+    """Add the policy's entropy to the value that the model update looks at."""
+    bc_epoch: int = 0
+    """Epochs of behaviour cloning before everything else."""
+    bc_lr: float = 1e-4
+    """Learning rate of behaviour cloning."""
+    bc_batch_size: int = 256
+    """Batch size of behaviour cloning."""
+    load_bc_path: str | None = None
+    """Folder of a saved behaviour-cloned policy, used instead of cloning one."""
+
+
+def validate(config: RunConfig) -> None:
+    """Check what types cannot say.
+
+    Raises:
+        UserError: The first value that makes no sense, by its flag.
+    """
+    _validate_finite(config)
+    for name in _POSITIVE:
+        value = getattr(config, name, 1)
+        if value is not None and value <= 0:
+            raise UserError(f"{flag(name)} is {value}: it must be above 0")
+    for name in _NOT_NEGATIVE:
+        if getattr(config, name, 0) < 0:
+            raise UserError(f"{flag(name)} is {getattr(config, name)}: it must be 0 or more")
+    config.check()
+
+
+def _validate_finite(config: RunConfig) -> None:
+    """NaN passes every comparison, and no layer is 0 wide or less."""
+    for name, value in as_dict(config).items():
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, float) and not math.isfinite(number):
+                raise UserError(f"{flag(name)} is {number}: it must be a finite number")
+            if name.endswith("hidden_dims") and isinstance(number, int) and number < 1:
+                raise UserError(f"{flag(name)} is {value}: widths are 1 or more")
+
+
+def flag(name: str) -> str:
+    """The command line's spelling of a field."""
+    return "--" + name.replace("_", "-")
+
+
+def as_dict(config: RunConfig) -> dict[str, object]:
+    """Fields as plain values, tuples as lists, in the order of declaration."""
+    values = {field.name: getattr(config, field.name) for field in fields(config)}
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
+
+
+_POSITIVE = (
+    *("transitions", "epoch", "step_per_epoch", "batch_size", "eval_freq", "actor_lr", "critic_lr"),
+    *("alpha_lr", "n_ensemble", "n_elites", "dynamics_lr", "dynamics_batch_size", "bc_batch_size"),
+    *("dynamics_max_epochs", "max_epochs_since_update", "rollout_freq", "rollout_batch_size"),
+    *("rollout_length", "model_retain_epochs", "dynamics_adv_lr", "adv_train_steps", "bc_lr"),
+    *("adv_batch_size", "num_perturbations", "weight_lr", "critic_q_lr", "critic_v_lr"),
+    *("num_critics", "num_q_ensemble", "num_samples", "num_repeat_actions", "num_sampled_actions"),
+    *("temperature", "cql_alpha_lr", "behavior_policy_lr", "vae_hidden_dim", "vae_latent_dim"),
+    *("update_actor_freq", "coder_lr", "num_bits"),
+)
+_NOT_NEGATIVE = (
+    *("seed", "data_seed", "threads", "eval_episodes", "gamma", "tau", "alpha", "penalty_coef"),
+    *(
+        "checkpoint_freq",
+        "checkpoint_share",
+        "dynamics_update_freq",
+        "bc_epoch",
+        "adv_weight",
+        "xi",
+        "error_segments",
+        "cql_weight",
+        "eta",
+        "policy_noise",
+        "noise_clip",
+        "exploration_noise",
+        "count_coef",
+    ),
+)

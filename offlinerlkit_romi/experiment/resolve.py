@@ -1,0 +1,215 @@
+"""From algorithm, task and preset to one value per field, and the source of each.
+
+Later wins: the dataclass, the YAML defaults, the task's row, the preset, the preset's row for the
+task, what the caller asks for.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
+from offlinerlkit_romi.experiment.config import RunConfig, validate
+
+NO_PRESET = "default"
+CODE_SOURCE = "ours"
+COMMAND_LINE = "command line"
+CALL = "call"
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A configuration and where each of its values came from.
+
+    Attributes:
+        algo: The algorithm's name.
+        config: The values.
+        sources: Field name to source.
+    """
+
+    algo: str
+    config: RunConfig
+    sources: dict[str, str]
+
+    def override(self, values: Mapping[str, Any], source: str) -> Resolved:
+        """Replace some values, on behalf of `source`.
+
+        Raises:
+            UserError: An unknown field, or a value of the wrong type.
+        """
+        hints = get_type_hints(type(self.config))
+        changes = {}
+        for name, value in values.items():
+            if name not in hints:
+                raise UserError(unknown_name(f"{self.algo} setting", name, hints))
+            changes[name] = coerce(name, hints[name], value)
+        return replace(
+            self,
+            config=replace(self.config, **changes),
+            sources={**self.sources, **dict.fromkeys(changes, source)},
+        )
+
+
+def resolve(algo: str, task: str | None = None, preset: str | None = None) -> Resolved:
+    """Look up the values for a task under a preset.
+
+    Args:
+        algo: "romi", "rambo" or "mopo".
+        task: D4RL name; None keeps the configuration's default task.
+        preset: One of `preset_names(algo)`; None or "default" for none.
+
+    Raises:
+        UserError: An unknown algorithm or preset; the message names the nearest.
+    """
+    config_type = _config_type(algo)
+    start = config_type()
+    resolved = Resolved(algo, start, {f.name: CODE_SOURCE for f in fields(start)})
+    task, preset = task or start.task, preset or NO_PRESET
+    resolved = resolved.override({"task": task, "preset": preset}, CALL)
+    for source, values in _layers(algo, task, preset):
+        resolved = resolved.override(values, source)
+    return resolved
+
+
+def settle(algo: str, values: Mapping[str, Any], source: str = CALL) -> Resolved:
+    """Resolve task and preset found in `values`, apply the rest, and check the whole.
+
+    Raises:
+        UserError: An unknown name, a wrong type, or a value that makes no sense.
+    """
+    resolved = resolve(algo, values.get("task"), values.get("preset")).override(values, source)
+    validate(resolved.config)
+    return resolved
+
+
+def preset_names(algo: str) -> dict[str, str]:
+    """The presets of an algorithm and what each is for."""
+    return {name: entry["about"] for name, entry in _book(algo).get("presets", {}).items()}
+
+
+def unknown_name(what: str, name: str, known: Iterable[str], prefix: str = "") -> str:
+    """The message for a name that is not known: the nearest ones, then the remedy."""
+    names = [str(k) for k in known]
+    near = [prefix + n for n in get_close_matches(name.lower(), names, n=3, cutoff=0.5)]
+    guess = f"did you mean {' or '.join(near)}? " if near else ""
+    remedy = f"choose from {', '.join(names)}" if len(names) <= 12 else "--help lists them all"
+    return f"unknown {what} {prefix + name!r}: {guess}{remedy}"
+
+
+def coerce(name: str, hint: Any, value: Any) -> Any:
+    """Bring a value from YAML or a caller to the field's type.
+
+    Raises:
+        UserError: The value is of another type, or not one of the choices.
+    """
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        rest = [arg for arg in args if arg is not type(None)]
+        return None if value is None else coerce(name, rest[0], value)
+    if origin is Literal:
+        if value not in args:
+            raise UserError(unknown_name(f"value of {name}", str(value), args))
+        return value
+    if origin is tuple:
+        return _coerce_tuple(name, args, value)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is float and is_number:
+        return float(value)
+    if hint is int and is_number and math.isfinite(value) and value == int(value):
+        return int(value)
+    if hint in (str, bool) and isinstance(value, hint):
+        return value
+    raise UserError(f"{name} is {value!r}: expected {getattr(hint, '__name__', hint)}")
+
+
+def _coerce_tuple(name: str, args: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
+    items = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+    if args[-1] is not Ellipsis and len(items) != len(args):
+        raise UserError(f"{name} is {value!r}: expected {len(args)} values")
+    return tuple(coerce(name, args[0], item) for item in items)
+
+
+def _layers(algo: str, task: str, preset: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    book = _book(algo)
+    yield from _blocks(book, task)
+    if preset == NO_PRESET:
+        return
+    presets = book.get("presets", {})
+    if preset not in presets:
+        raise UserError(unknown_name(f"{algo} preset", preset, presets))
+    for source, values in _blocks(presets[preset], task, key="values"):
+        yield f"preset {preset}: {source}", values
+
+
+def _blocks(
+    book: Mapping[str, Any], task: str, key: str = "defaults"
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for block in book.get(key, ()):
+        yield block["source"], block["values"]
+    for block in book.get("tasks", ()):
+        if task in block["rows"]:
+            yield f"{block['source']}, row {task}", block["rows"][task]
+
+
+@cache
+def _book(algo: str) -> dict[str, Any]:
+    import yaml
+
+    _config_type(algo)
+    try:
+        book = yaml.safe_load(_read_book(algo))
+    except (yaml.YAMLError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"presets/{algo}.yaml cannot be read: {reason}") from error
+    _check_book(algo, book)
+    return book
+
+
+def _read_book(algo: str) -> str:
+    return files("offlinerlkit_romi.experiment").joinpath(f"presets/{algo}.yaml").read_text("utf-8")
+
+
+def _check_book(algo: str, book: Any) -> None:
+    """Say where a preset file is not of the expected shape.
+
+    Raises:
+        UserError: It is not.
+    """
+
+    def check(fits: bool, where: str) -> None:
+        if not fits:
+            raise UserError(f"presets/{algo}.yaml: {where} is not as it should be; see the others")
+
+    def check_blocks(entry: Any, key: str, where: str) -> None:
+        check(isinstance(entry, dict), where)
+        for name, inner in ((key, "values"), ("tasks", "rows")):
+            blocks = entry.get(name, [])
+            check(isinstance(blocks, list), f"{where} {name}")
+            for block in blocks:
+                fits = isinstance(block, dict) and isinstance(block.get(inner), dict)
+                check(fits and isinstance(block.get("source"), str), f"a block of {where} {name}")
+                rows = block[inner].values() if inner == "rows" else [block[inner]]
+                for values in rows:
+                    names = isinstance(values, dict) and all(isinstance(n, str) for n in values)
+                    check(names, f"a block of {where} {name}")
+
+    check_blocks(book, "defaults", "the whole")
+    presets = book.get("presets", {})
+    check(isinstance(presets, dict), "presets")
+    for name, entry in presets.items():
+        check_blocks(entry, "values", f"preset {name}")
+        check(isinstance(name, str) and isinstance(entry.get("about"), str), f"preset {name}")
+
+
+def _config_type(algo: str) -> type[RunConfig]:
+    if algo not in ALGORITHMS:
+        raise UserError(unknown_name("algorithm", algo, ALGORITHMS))
+    return ALGORITHMS[algo]

@@ -1,0 +1,49 @@
+"""Reward scales that algorithms ask for."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offlinerlkit_romi.data import Dataset
+from offlinerlkit_romi.experiment.algorithms import EDACConfig, IQLConfig, MOBILEConfig
+from offlinerlkit_romi.experiment.config import RunConfig
+
+Floats = NDArray[np.float32]
+RETURN_RANGE = 1000.0  # IQL's published scale: the best and the worst trajectory lie this far apart
+SAME_STATE = 1e-6
+
+
+def scaled_rewards(config: RunConfig, dataset: Dataset) -> Floats:
+    """The data's rewards (n, 1) on the scale the algorithm learns with.
+
+    IQL: times 1000 over the range of trajectory returns, or less one, as told. EDAC and MOBILE, if
+    told: standardised. All others: as they are.
+    """
+    rewards = dataset.rewards
+    if isinstance(config, IQLConfig) and config.reward == "trajectory_range":
+        returns = trajectory_returns(dataset)
+        spread = float(returns.max() - returns.min())
+        return rewards * np.float32(RETURN_RANGE / spread if spread > 0 else 1.0)
+    if isinstance(config, IQLConfig) and config.reward == "minus_one":
+        return rewards - np.float32(1.0)
+    if _standardises(config):
+        return (rewards - rewards.mean()) / (rewards.std() + np.float32(1e-3))
+    return rewards
+
+
+def _standardises(config: RunConfig) -> bool:
+    if isinstance(config, MOBILEConfig):
+        return config.norm_reward
+    return isinstance(config, EDACConfig) and config.normalize_reward
+
+
+def trajectory_returns(dataset: Dataset) -> NDArray[np.float64]:
+    """Undiscounted return of every piece of consecutive rows (kit behaviour).
+
+    A piece ends at a terminal, and where the next row's state is not this row's next state.
+    """
+    gap = np.abs(dataset.observations[1:] - dataset.next_observations[:-1]).max(-1) > SAME_STATE
+    ends = gap | dataset.terminals[:-1, 0].astype(bool)
+    starts = np.r_[0, np.flatnonzero(ends) + 1]
+    return np.add.reduceat(dataset.rewards[:, 0].astype(np.float64), starts)

@@ -1,0 +1,314 @@
+"""One run from a task's name to a folder with a trained policy, its scores and its papers."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from offlinerlkit_romi.data import Dataset, load
+from offlinerlkit_romi.engine import Generators, choose_matmul_precision, keep_freed_memory
+from offlinerlkit_romi.envs import get_task, normalized_score
+from offlinerlkit_romi.errors import TrainingInterrupted, UserError
+from offlinerlkit_romi.experiment.buffers import (
+    Buffers,
+    buffer_gigabytes,
+    fake_buffer_rows,
+    make_sentinel,
+    prepare,
+)
+from offlinerlkit_romi.experiment.build import (
+    Setting,
+    build_policy,
+    make_lr_scheduler,
+)
+from offlinerlkit_romi.experiment.config import (
+    ModelBasedConfig,
+    RunConfig,
+    as_dict,
+    validate,
+)
+from offlinerlkit_romi.experiment.manifest import (
+    describe_config,
+    device_name,
+    make_manifest,
+    write_json,
+)
+from offlinerlkit_romi.experiment.pretrain import pretrain
+from offlinerlkit_romi.experiment.resolve import CALL, Resolved, settle
+from offlinerlkit_romi.experiment.resume import (
+    Earlier,
+    check_data,
+    find_earlier,
+    run_lock,
+    same_arithmetic,
+    starting_point,
+)
+from offlinerlkit_romi.experiment.session import Session
+from offlinerlkit_romi.experiment.summary import SUMMARY_FILE, Summary, source_label, summarize
+from offlinerlkit_romi.policy_trainer import (
+    Checkpoints,
+    Interrupts,
+    MBPolicyTrainer,
+    MFPolicyTrainer,
+    PolicyTrainer,
+)
+from offlinerlkit_romi.utils.logger import Logger, make_log_dirs
+from offlinerlkit_romi.utils.plotter import plot_learning_curve
+
+OUTPUTS = {
+    "consoleout_backup": "stdout",
+    "policy_training_progress": "csv",
+    "dynamics_training_progress": "csv",
+    "tb": "tensorboard",
+}
+SCALER_FOLDER = "policy_scaler"
+# evaluation episodes must not repeat the seeds that generated data uses
+EVALUATION_SEED_OFFSET = 1_000_000
+
+
+def train(algo: str, **values: Any) -> Summary:
+    """Train a policy.
+
+    Args:
+        algo: One of `ALGORITHMS`, such as "romi".
+        **values: Any setting of the algorithm, by the name `offlinerlkit-romi train <algo> --help`
+            shows; `task`, `preset`, `data`, `seed` and `device` among them.
+
+    Returns:
+        Scores, times and the run's folder.
+
+    Raises:
+        UserError: A setting is wrong, the data cannot be had, or training diverged.
+        TrainingInterrupted: SIGTERM or Ctrl-C; the state is saved, `resume=` goes on.
+    """
+    start = starting_point(algo, values)
+    if start is None:
+        return run(settle(algo, values))
+    resolved = start.override(values, CALL)
+    validate(resolved.config)
+    return run(resolved)
+
+
+def run(resolved: Resolved, argv: Sequence[str] | None = None) -> Summary:
+    """Carry out a resolved configuration; `argv` is only recorded."""
+    start, config = time.perf_counter(), resolved.config
+    task = get_task(config.task)
+    device = resolve_device(config.device)
+    _check_paths(config)
+    earlier = find_earlier(resolved)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    choose_matmul_precision(config.matmul_precision)
+    keep_freed_memory()
+    if earlier is not None:
+        same_arithmetic(earlier)
+    dataset = load(task.name, config.data, transitions=config.transitions, seed=config.data_seed)
+    if earlier is not None:
+        check_data(earlier, dataset)
+    words = list(sys.argv if argv is None else argv)
+    logger = _open_logger(resolved, dataset, earlier)
+    try:
+        with run_lock(logger.dir), Interrupts() as interrupts:
+            if earlier is None:
+                _write_papers(resolved, dataset, device, logger, words)
+            session = Session(resolved, earlier, dataset, device, logger, interrupts, words, start)
+            trainer = _trainer(session)
+            trainer.train()
+            return _close(session, trainer)
+    except TrainingInterrupted as stop:
+        message = f"{stop}; go on with: train {resolved.algo} --resume '{logger.dir}'"
+        logger.log(message)
+        raise TrainingInterrupted(message) from None
+    except KeyboardInterrupt:
+        logger.log(f"interrupted; what there is lies in {logger.dir}")
+        raise
+    finally:
+        logger.close()
+
+
+def _write_papers(
+    resolved: Resolved, dataset: Dataset, device: torch.device, logger: Logger, argv: list[str]
+) -> None:
+    manifest = make_manifest(resolved, dataset, device, argv)
+    write_json(Path(logger.record_dir) / "manifest.json", manifest)
+    write_json(Path(logger.record_dir) / "config.json", describe_config(resolved))
+    logger.log_hyperparameters({"algo": resolved.algo, **as_dict(resolved.config)})
+
+
+def resolve_device(name: str) -> torch.device:
+    """Turn auto, cpu, cuda or cuda:N into a device that is there.
+
+    Raises:
+        UserError: No such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"--device {name}: choose auto, cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"--device {name}: choose auto, cpu, cuda or cuda:N")
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise UserError(
+            f"--device {name}: this machine offers {count} CUDA devices; use --device cpu"
+        )
+    return device
+
+
+def _open_logger(resolved: Resolved, dataset: Dataset, earlier: Earlier | None) -> Logger:
+    config = resolved.config
+    if earlier is not None:
+        return Logger(str(earlier.folder), OUTPUTS, console_tables=False, resume=True)
+    folder = make_log_dirs(
+        config.task,
+        config.algo_name or resolved.algo,
+        config.seed,
+        {"data": dataset.info.source},
+        ["data"],
+        root=config.log_root,
+    )
+    return Logger(folder, OUTPUTS, console_tables=False)
+
+
+def _trainer(session: Session) -> PolicyTrainer:
+    """Build everything, then pre-train the policy and its model, or go on where a run stopped."""
+    config, logger = session.resolved.config, session.logger
+    generators = Generators(config.seed, session.device)
+    setting, buffers = prepare(config, session.dataset, session.device, generators)
+    checkpoints = session.checkpoints(generators)
+    resuming = bool(checkpoints.store.steps())
+    if not resuming:
+        logger.load_state_dict({})  # rows of a run that was killed before its first state
+        _announce(config, session.dataset, setting, logger)
+    if setting.obs_scaler is not None:
+        folder = Path(logger.model_dir) / SCALER_FOLDER
+        folder.mkdir(exist_ok=True)
+        setting.obs_scaler.save_scaler(str(folder))
+    policy = build_policy(config, setting)
+    if isinstance(config, ModelBasedConfig) and not resuming:
+        pretrain(policy, buffers.real, buffers.for_model.rows, config, logger)
+    trainer = _make_trainer(session, policy, buffers, checkpoints)
+    session.begin(trainer, checkpoints)
+    return trainer
+
+
+def _make_trainer(
+    session: Session, policy: Any, buffers: Buffers, checkpoints: Checkpoints
+) -> PolicyTrainer:
+    config, logger = session.resolved.config, session.logger
+    shared: dict[str, Any] = {
+        "epoch": config.epoch,
+        "step_per_epoch": config.step_per_epoch,
+        "batch_size": config.batch_size,
+        "eval_episodes": _episodes(config, logger),
+        "lr_scheduler": make_lr_scheduler(config, policy),
+        "eval_freq": config.eval_freq,
+        "eval_seed": EVALUATION_SEED_OFFSET + config.seed,
+        "data_source": session.dataset.info.source,
+        "close_logger": False,
+        "checkpoints": checkpoints,
+        "interrupts": session.interrupts,
+        "sentinel": make_sentinel(config, policy, buffers.real),
+        "on_divergence": config.on_divergence,
+    }
+    if not isinstance(config, ModelBasedConfig):
+        return MFPolicyTrainer(policy, config.task, buffers.real, logger, **shared)
+    model = buffers.for_model
+    return MBPolicyTrainer(
+        policy,
+        config.task,
+        buffers.real,
+        model.fake,
+        logger,
+        (config.rollout_freq, config.rollout_batch_size, config.rollout_length),
+        real_ratio=config.real_ratio,
+        dynamics_update_freq=getattr(config, "dynamics_update_freq", 0),
+        model_buffer=model.rows,
+        diagnose=partial(model.prediction_error, policy.dynamics),
+        updates_per_round=getattr(config, "adv_train_steps", 1),
+        **shared,
+    )
+
+
+def _announce(config: RunConfig, dataset: Dataset, setting: Setting, logger: Logger) -> None:
+    info = dataset.info
+    logger.log(f"{config.task}: {len(dataset):,} transitions, {source_label(info.source)}")
+    for note in info.notes:
+        logger.log(f"note: {note}")
+    where = f"on {setting.device} ({device_name(setting.device)})"
+    if isinstance(config, ModelBasedConfig):
+        rows = fake_buffer_rows(config)
+        size = buffer_gigabytes(rows, setting)
+        where += f"; model buffer of {rows:,} transitions, {size:.2f} GB when full"
+    logger.log(where)
+    logger.log(f"run folder: {logger.dir}")
+
+
+def _episodes(config: RunConfig, logger: Logger) -> int:
+    """Episodes per evaluation, 0 where there is nothing to evaluate on; says so once."""
+    missing = [name for name in ("gymnasium", "mujoco") if find_spec(name) is None]
+    if config.eval_episodes and missing:
+        logger.log(f"training without evaluation: {' and '.join(missing)} not installed")
+        return 0
+    if not config.eval_episodes:
+        logger.log("training without evaluation, as asked")
+    return config.eval_episodes
+
+
+def _close(session: Session, trainer: PolicyTrainer) -> Summary:
+    """Write and show what came out."""
+    resolved, logger = session.resolved, session.logger
+    config, info, results = resolved.config, session.dataset.info, Path(logger.result_dir)
+    summary = summarize(
+        trainer.history,
+        trainer.timer.totals(),
+        run_dir=logger.dir,
+        algo=resolved.algo,
+        task=config.task,
+        data_source=info.source,
+        seed=config.seed,
+        steps=config.epoch * config.step_per_epoch,
+        score_behaviour=float(normalized_score(info.behaviour_return, config.task)),
+        wall_seconds=session.clock.seconds(),
+    )
+    summary.write(Path(logger.dir) / SUMMARY_FILE)
+    if trainer.checkpoints is not None:  # a run without its summary is unfinished: not before it
+        trainer.checkpoints.finished(
+            summary.steps, trainer.state_parts() if trainer.sound else None
+        )
+    logger.log(summary.table())
+    if trainer.history:
+        steps, scores = zip(*trainer.history, strict=True)
+        plot_learning_curve(
+            results / "learning_curve.png",
+            steps,
+            [score.mean for score in scores],
+            [score.std for score in scores],
+            title=summary.title(),
+            reference=summary.score_behaviour,
+            reference_label="the data's own score",
+        )
+        logger.log(f"learning curve: {results / 'learning_curve.png'}")
+    logger.log(f"summary: {results / 'summary.json'}")
+    return summary
+
+
+def _check_paths(config: RunConfig) -> None:
+    """Find a wrong path before a run folder exists."""
+    files = {"load_dynamics_path": "dynamics.pth", "load_bc_path": "rambo_pretrain.pth"}
+    for name, file in files.items():
+        folder = getattr(config, name, None)
+        if folder is not None and not (Path(folder) / file).is_file():
+            raise UserError(
+                f"--{name.replace('_', '-')} {folder}: no {file} there; "
+                "give the model folder of an earlier run"
+            )

@@ -1,0 +1,118 @@
+"""What came out of a run: numbers, a table for people, a curve."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from offlinerlkit_romi.experiment.manifest import write_json
+from offlinerlkit_romi.policy_trainer.progress import clock
+from offlinerlkit_romi.policy_trainer.scoring import Scores
+
+SUMMARY_FILE = "result/summary.json"
+PHASES = ("policy_step", "model_update", "rollout", "evaluation")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The result of one run; scores are normalised (0 random, 100 expert), NaN where unknown.
+
+    Attributes:
+        run_dir: The run's folder.
+        algo: Algorithm.
+        task: Task.
+        data_source: "d4rl", "generated" or "file"; a score means nothing without it.
+        seed: The run's seed.
+        steps: Policy steps taken.
+        score_first: Score of the first evaluation.
+        score_last: Score of the last evaluation.
+        score_last10_mean: Mean score of the last ten evaluations.
+        score_best: Best score; chosen with hindsight, not a result to report.
+        score_behaviour: Score of the data's own episodes.
+        wall_seconds: Seconds from start to end, data and pre-training included.
+        ms_per_policy_step: Milliseconds per policy update.
+        ms_per_model_update: Milliseconds per model update, of which a round has K.
+        ms_per_rollout: Milliseconds per rollout of all its start states.
+        ms_per_evaluation: Milliseconds per evaluation of all its episodes.
+    """
+
+    run_dir: str
+    algo: str
+    task: str
+    data_source: str
+    seed: int
+    steps: int
+    score_first: float
+    score_last: float
+    score_last10_mean: float
+    score_best: float
+    score_behaviour: float
+    wall_seconds: float
+    ms_per_policy_step: float
+    ms_per_model_update: float
+    ms_per_rollout: float
+    ms_per_evaluation: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values under the attributes' names."""
+        return asdict(self)
+
+    def write(self, path: Path) -> None:
+        """Write as JSON, NaN as null."""
+        write_json(path, self.as_dict())
+
+    def title(self) -> str:
+        """What was run, with its data source."""
+        return f"{self.algo} on {self.task}, {source_label(self.data_source)}, seed {self.seed}"
+
+    def table(self) -> str:
+        """The closing table."""
+        label = source_label(self.data_source)
+        rows = [
+            ("data's own score", _score(self.score_behaviour), label),
+            ("first evaluation", _score(self.score_first), ""),
+            ("last evaluation", _score(self.score_last), ""),
+            ("mean of the last 10", _score(self.score_last10_mean), ""),
+            ("best evaluation", _score(self.score_best), "chosen with hindsight"),
+            *[
+                (f"ms per {name.replace('_', ' ')}", _milliseconds(self, name), "")
+                for name in PHASES
+            ],
+            ("time", clock(self.wall_seconds), f"{self.steps:,} policy steps"),
+        ]
+        lines = [f"  {name:<21}{value:>9}  {note}".rstrip() for name, value, note in rows]
+        return "\n".join([self.title(), *lines])
+
+
+def summarize(
+    history: Sequence[tuple[int, Scores]], timings: Mapping[str, float], **facts: Any
+) -> Summary:
+    """Make a summary from a trainer's evaluations and times, and what the run knows of itself."""
+    scores = [scores.mean for _, scores in history] or [math.nan]
+    last = scores[-10:]
+    return Summary(
+        score_first=scores[0],
+        score_last=scores[-1],
+        score_last10_mean=sum(last) / len(last),
+        score_best=max(scores),
+        **{f"ms_per_{name}": timings.get(name, math.nan) for name in PHASES} | facts,
+    )
+
+
+def source_label(source: str) -> str:
+    """How a data source is written beside a score."""
+    return {"d4rl": "D4RL data", "generated": "generated data (not D4RL)"}.get(
+        source, f"data from a {source} (not D4RL)"
+    )
+
+
+def _score(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"
+
+
+def _milliseconds(summary: Summary, name: str) -> str:
+    value = getattr(summary, f"ms_per_{name}")
+    return "-" if math.isnan(value) else f"{value:.2f}"
