@@ -1,0 +1,8 @@
+"""Train COMBO: `python run_example/run_combo.py --task walker2d-medium-expert-v2`."""
+
+import sys
+
+from offlinerlkit_romi.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["train", "combo", *sys.argv[1:]]))
