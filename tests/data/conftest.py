@@ -1,0 +1,43 @@
+"""Small D4RL-format files, and a folder of our own for every cache."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+WriteFile = Callable[..., Path]
+
+
+def hopper_rows(n: int = 12, seed: int = 0, **changes: Any) -> dict[str, np.ndarray]:
+    """Rows of hopper's dimensions: a terminal in row 4, a time limit in row 8, an open tail."""
+    rng = np.random.default_rng(seed)
+    arrays: dict[str, Any] = {
+        "observations": rng.standard_normal((n, 11)).astype(np.float32),
+        "actions": np.tanh(rng.standard_normal((n, 3))).astype(np.float32),
+        "next_observations": rng.standard_normal((n, 11)).astype(np.float32),
+        "rewards": rng.standard_normal(n).astype(np.float32),
+        "terminals": np.arange(n) == 4,
+        "timeouts": np.arange(n) == 8,
+    }
+    arrays.update(changes)
+    return {key: value for key, value in arrays.items() if value is not None}
+
+
+def write_hdf5(path: Path, arrays: dict[str, np.ndarray], **options: Any) -> Path:
+    with h5py.File(path, "w") as file:
+        for key, value in arrays.items():
+            file.create_dataset(key, data=value, **options)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test may touch the user's data."""
+    monkeypatch.setenv("OFFLINERLKIT_ROMI_DATA", str(tmp_path / "generated"))
+    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "d4rl"))
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path

@@ -1,0 +1,121 @@
+"""`offlinerlkit-romi data ...`."""
+
+import builtins
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from offlinerlkit_romi.data.actors import load_actor
+from offlinerlkit_romi.data.commands import main
+from offlinerlkit_romi.errors import UserError
+from tests.data.conftest import hopper_rows, write_hdf5
+
+
+def test_list_names_all_tasks_and_what_is_here(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["generate", "--task", "hopper-random-v2", "--transitions", "30"])
+    capsys.readouterr()
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 17
+    here = [line for line in lines if "generated-" in line]
+    assert len(here) == 1 and here[0].startswith("hopper-random-v2")
+
+
+def test_info_prints_shapes_ranges_episodes_source_and_sha256(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_hdf5(tmp_path / "mine.hdf5", hopper_rows())
+    main(["info", "--task", "hopper-medium-v2", "--data", str(path)])
+    text = capsys.readouterr().out
+    for words in ("12 transitions, source file", str(path), "(12, 11)", "2 complete", "sha256"):
+        assert words in text
+    assert "not one of D4RL's files" in text
+
+
+@pytest.mark.parametrize("command", ["list", "fetch", "generate", "info", "train-behaviour"])
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert caught.value.code == 0 and "--help" in capsys.readouterr().out
+
+
+def test_unknown_task_is_refused_before_anything_happens() -> None:
+    with pytest.raises(UserError, match="hopper-medium-v2"):
+        main(["fetch", "--task", "hopper-medum-v2"])
+
+
+def test_fetch_without_network_never_generates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OFFLINERLKIT_ROMI_D4RL_URL", "http://127.0.0.1:9/")
+    with pytest.raises(UserError, match="cannot download"):
+        main(["fetch", "--task", "hopper-medium-v2"])
+
+
+def test_missing_stable_baselines_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name.startswith("stable_baselines3"):
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(UserError, match=r"pip install offlinerlkit-romi\[behaviour\]"):
+        main(["train-behaviour", "--env", "hopper", "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(UserError, match="choose one of halfcheetah, hopper, walker2d"):
+        main(["train-behaviour", "--env", "ant"])
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("stable_baselines3") is None, reason="needs the extra `behaviour`"
+)
+def test_saved_actor_equals_stable_baselines3s(tmp_path: Path) -> None:
+    import torch
+    from stable_baselines3 import SAC
+
+    from offlinerlkit_romi.data.train_behaviour import actor_weights, save_actor
+
+    model = SAC("MlpPolicy", "Hopper-v4", seed=0, device="cpu")
+    save_actor(tmp_path / "a.npz", actor_weights(model.policy.actor))
+    obs = np.random.default_rng(0).standard_normal((6, 11)).astype(np.float32)
+    mean, log_std = load_actor(tmp_path / "a.npz", 3).distribution(obs)
+    with torch.no_grad():
+        expected, expected_log_std, _ = model.policy.actor.get_action_dist_params(
+            torch.as_tensor(obs)
+        )
+    np.testing.assert_allclose(mean, expected.numpy(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(log_std, expected_log_std.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_training_saves_snapshots_that_the_generator_reads(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    from offlinerlkit_romi.data import train_behaviour
+
+    class Trained:
+        """Looks like SAC after any training."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self.policy = self.actor = self
+            hidden = torch.nn.Linear(11, 256), torch.nn.Linear(256, 256)
+            self.latent_pi = (hidden[0], torch.nn.ReLU(), hidden[1], torch.nn.ReLU())
+            self.mu, self.log_std = torch.nn.Linear(256, 3), torch.nn.Linear(256, 3)
+
+        def learn(self, *args: Any, **kwargs: Any) -> None:
+            """Nothing left to learn."""
+
+    monkeypatch.setattr(train_behaviour, "_sac", lambda: Trained)
+    arguments = ["--steps", "3500", "--every", "2000", "--out", str(tmp_path / "out")]
+    main(["train-behaviour", "--env", "hopper", *arguments])
+    names = [Path(line).name for line in capsys.readouterr().out.splitlines()]
+    assert names == ["hopper-0002k.npz", "hopper-3500.npz"]
+    actor = load_actor(tmp_path / "out" / names[0], 3)
+    action, _ = actor(np.zeros((2, 11), np.float32), np.random.default_rng(0))
+    assert action.shape == (2, 3)

@@ -1,0 +1,235 @@
+"""The downloader against a server of our own on 127.0.0.1 that misbehaves on demand."""
+
+import errno
+import hashlib
+import http.server
+import io
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from offlinerlkit_romi import data
+from offlinerlkit_romi.data import d4rl, download
+from offlinerlkit_romi.errors import UserError
+from tests.data.conftest import hopper_rows, write_hdf5
+
+TASK = "hopper-medium-v2"
+NAME = "hopper_medium-v2.hdf5"
+
+
+class Server:
+    """Serves `body`; `plan` holds one instruction per request, then everything is fine."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+        self.plan: list[Any] = []
+        self.ranges: list[str | None] = []
+        self.knows_ranges = True
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.answer(self)
+
+            def log_message(self, *args: object) -> None:
+                """Quiet."""
+
+        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/files/"
+
+    def answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
+        self.ranges.append(request.headers["Range"])
+        order = self.plan.pop(0) if self.plan else "serve"
+        if isinstance(order, int):
+            request.send_error(order)
+            return
+        start = 0
+        if request.headers["Range"] and self.knows_ranges:
+            start = int(request.headers["Range"].removeprefix("bytes=").rstrip("-"))
+            request.send_response(206)
+            request.send_header("Content-Range", f"bytes {start}-{len(self.body) - 1}/*")
+        else:
+            request.send_response(200)
+        rest = self.body[start:]
+        request.send_header("Content-Length", str(len(rest)))
+        request.end_headers()
+        if order == "break":  # half of what is left, then the connection closes
+            rest = rest[: len(rest) // 2]
+        elif order == "nothing":
+            rest = b""
+        request.wfile.write(rest)
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    body = write_hdf5(tmp_path / "origin.hdf5", hopper_rows(3000)).read_bytes()
+    server = Server(body)
+    facts = {"file": NAME, "bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
+    monkeypatch.setattr(d4rl, "_registry", lambda: {"base_url": "", "files": {TASK: facts}})
+    monkeypatch.setenv(d4rl.URL_VARIABLE, server.url)
+    monkeypatch.setattr(download, "PAUSE_SECONDS", 0.0)
+    thread = threading.Thread(target=server.http.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.http.shutdown()
+    server.http.server_close()
+    thread.join()
+
+
+def folder() -> Path:
+    return d4rl.cached_path(TASK).parent
+
+
+def left_over() -> list[str]:
+    return sorted(path.name for path in folder().iterdir() if not path.name.endswith(".lock"))
+
+
+def test_download_is_verified_cached_and_read(server: Server) -> None:
+    told: list[str] = []
+    first = data.load(TASK, notify=told.append)
+    assert first.info.source == "d4rl" and len(first) == 3000
+    assert first.info.sha256 == hashlib.sha256(server.body).hexdigest()
+    assert "verified" in first.info.notes[0] and "trying http://127.0.0.1" in told[0]
+    assert left_over() == [NAME]
+    data.load(TASK, "d4rl")
+    assert len(server.ranges) == 1  # the second load asked nobody
+
+
+def test_progress_bar_counts_bytes(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    d4rl.fetch(TASK)
+    text = capsys.readouterr().err
+    assert NAME in text and "100%" in text and "B/s" in text
+
+
+def test_broken_connections_are_resumed_where_they_broke(server: Server) -> None:
+    server.plan = ["break", "break", "nothing"]
+    path, _ = d4rl.fetch(TASK, progress=False)
+    assert path.read_bytes() == server.body
+    half = len(server.body) // 2
+    assert server.ranges[:2] == [None, f"bytes={half}-"]
+    assert server.ranges[2] == server.ranges[3] != server.ranges[1]
+
+
+def test_download_left_by_a_killed_process_is_resumed(server: Server) -> None:
+    folder().mkdir()
+    part = folder() / f"{NAME}.part"
+    part.write_bytes(server.body[:1000])
+    path, _ = d4rl.fetch(TASK, progress=False)
+    assert server.ranges == ["bytes=1000-"] and path.read_bytes() == server.body
+    assert left_over() == [NAME]
+
+
+def test_server_without_ranges_starts_over(server: Server) -> None:
+    server.knows_ranges = False
+    server.plan = ["break"]
+    path, _ = d4rl.fetch(TASK, progress=False)
+    assert path.read_bytes() == server.body
+
+
+def test_connection_that_keeps_breaking_is_given_up_and_can_go_on_later(server: Server) -> None:
+    server.plan = ["break", *["nothing"] * 3]
+    with pytest.raises(UserError, match=r"cannot download .*connection broke.*mirror"):
+        d4rl.fetch(TASK, progress=False)
+    assert left_over() == [f"{NAME}.part"]
+    assert d4rl.fetch(TASK, progress=False)[0].read_bytes() == server.body
+
+
+@pytest.mark.parametrize("code", [403, 404, 503])
+def test_refusals_name_the_code_the_file_and_the_remedy(server: Server, code: int) -> None:
+    server.plan = [code]
+    with pytest.raises(UserError) as caught:
+        data.load(TASK, "d4rl", progress=False)
+    message = str(caught.value)
+    assert f"answers {code}" in message and NAME in message and "mirror" in message
+    assert str(d4rl.cached_path(TASK)) in message and "\n" not in message
+    assert left_over() == []
+
+
+def test_file_of_another_size_is_refused_before_it_is_fetched(server: Server) -> None:
+    server.body += b"more"
+    with pytest.raises(UserError, match="it is another file"):
+        d4rl.fetch(TASK, progress=False)
+    assert left_over() == []
+
+
+def test_wrong_checksum_leaves_nothing(server: Server) -> None:
+    server.body = bytes(len(server.body))
+    with pytest.raises(UserError, match=r"is not the expected file .*sha256.* removed"):
+        data.load(TASK, progress=False)
+    assert left_over() == []
+
+
+@pytest.mark.parametrize("content", [b"short", None])
+def test_spoiled_cached_file_is_named(server: Server, content: bytes | None) -> None:
+    folder().mkdir()
+    (folder() / NAME).write_bytes(content or bytes(len(server.body)))
+    with pytest.raises(
+        UserError, match=rf"{NAME} has .* instead of .*delete it and fetch it again"
+    ):
+        data.load(TASK, progress=False)
+    assert d4rl.fetch(TASK, progress=False, force=True)[0].read_bytes() == server.body
+
+
+def test_full_disk_is_said_and_cleaned_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.FileIO):
+        def write(self, block: Any) -> int:
+            super().write(block[:10])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", lambda self, mode: Full(self, mode.replace("b", "")))
+    # the lock is opened the same way
+    monkeypatch.setattr(d4rl, "locked", lambda path: threading.Lock())
+    with pytest.raises(UserError, match=r"no space left on the disk .*D4RL_DATASET_DIR"):
+        d4rl.fetch(TASK, progress=False)
+    assert left_over() == []
+
+
+def test_disk_too_small_is_said_before_anything_is_fetched(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = type("Usage", (), {"free": 10})
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(UserError, match="no space left"):
+        d4rl.fetch(TASK, progress=False)
+    assert server.ranges == []
+
+
+def test_no_network_ends_d4rl_and_lets_auto_generate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(d4rl.URL_VARIABLE, "http://127.0.0.1:9/")  # nobody listens there
+    with pytest.raises(UserError, match=r"cannot download .*refused.*use generated data"):
+        data.load(TASK, "d4rl", progress=False)
+    told: list[str] = []
+    loaded = data.load(TASK, transitions=50, progress=False, notify=told.append)
+    assert loaded.info.source == "generated" and len(loaded) == 50
+    assert "D4RL's file is not available here" in loaded.info.notes[0]
+    assert "not comparable with published ones" in loaded.info.notes[1]
+    assert "using 50 transitions generated" in told[-1]
+
+
+def test_name_that_does_not_resolve_is_given_up_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    never = threading.Event()
+    monkeypatch.setattr(download.socket, "getaddrinfo", lambda *args: never.wait(30))
+    monkeypatch.setenv(d4rl.URL_VARIABLE, "http://data.invalid/")
+    with pytest.raises(UserError, match=r"cannot reach data.invalid .*in time"):
+        d4rl.fetch(TASK, timeout=0.05, progress=False)
+    never.set()
+
+
+def test_read_only_folder_lets_auto_generate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("D4RL_DATASET_DIR", "/dev/null/data")
+    with pytest.raises(UserError, match="cannot create the data folder /dev/null/data"):
+        data.load(TASK, "d4rl")
+    assert data.load(TASK, transitions=50, progress=False).info.source == "generated"
+
+
+def test_registry_covers_every_task_with_whole_digests() -> None:
+    from offlinerlkit_romi.envs.tasks import task_names
+
+    for task in task_names():
+        remote = d4rl.remote_of(task)
+        assert remote.url.startswith("http://rail.eecs.berkeley.edu/") and remote.size > 10**7
+        assert len(remote.sha256) == 64 and d4rl.task_of(remote.sha256) == task
+        assert remote.url.endswith(d4rl.cached_path(task).name)

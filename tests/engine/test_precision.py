@@ -1,0 +1,66 @@
+"""The matmul probe: it restores the setting, and speed never beats accuracy."""
+
+import pytest
+import torch
+
+from offlinerlkit_romi.engine import choose_matmul_precision, precision
+from offlinerlkit_romi.engine.precision import FLOAT32_LIKE, PrecisionProbe, probe_matmul_precision
+
+
+@pytest.fixture(autouse=True)
+def setting():
+    before = torch.get_float32_matmul_precision()
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize("before", ["highest", "high", "medium"])
+def test_probing_puts_the_setting_back(before: str) -> None:
+    torch.set_float32_matmul_precision(before)
+    probes = probe_matmul_precision(32, 1)
+    assert torch.get_float32_matmul_precision() == before
+    assert [p.setting for p in probes] == ["highest", "high", "medium"]
+    assert probes[0].error < FLOAT32_LIKE and all(p.gflops > 0 for p in probes)
+
+
+def test_probing_puts_the_setting_back_after_an_error(monkeypatch) -> None:
+    def fail(a, b) -> float:
+        raise RuntimeError
+
+    monkeypatch.setattr(precision, "_seconds", fail)
+    torch.set_float32_matmul_precision("high")
+    with pytest.raises(RuntimeError):
+        probe_matmul_precision(32, 1)
+    assert torch.get_float32_matmul_precision() == "high"
+
+
+PROBES = {
+    "fast but coarse": ([("highest", 1, 1e-7), ("high", 9, 1e-4), ("medium", 50, 3e-3)], "highest"),
+    "fast and exact": ([("highest", 1, 1e-7), ("high", 2, 4e-7), ("medium", 5, 4e-7)], "medium"),
+    "all coarse": ([("highest", 1, 1e-3), ("high", 2, 1e-3), ("medium", 5, 1e-3)], "highest"),
+    "not a number": (
+        [("highest", 1, 1e-7), ("high", 2, float("nan")), ("medium", 5, 1)],
+        "highest",
+    ),
+}
+
+
+@pytest.mark.parametrize(("probes", "expected"), PROBES.values(), ids=PROBES.keys())
+def test_the_fastest_float32_like_setting_is_chosen(probes, expected: str, monkeypatch) -> None:
+    results = [PrecisionProbe(*probe) for probe in probes]
+    monkeypatch.setattr(precision, "probe_matmul_precision", lambda: results)
+    assert choose_matmul_precision() == expected
+    assert torch.get_float32_matmul_precision() == expected
+
+
+def test_what_is_chosen_here_is_float32_like() -> None:
+    chosen = choose_matmul_precision()
+    generator = torch.Generator().manual_seed(5)
+    a, b = (torch.randn(200, 200, generator=generator) for _ in range(2))
+    exact = a.double() @ b.double()
+    assert ((a @ b).double() - exact).abs().max() / exact.abs().max() < FLOAT32_LIKE
+    assert torch.get_float32_matmul_precision() == chosen
+
+
+def test_a_named_setting_is_set_as_it_is() -> None:
+    assert choose_matmul_precision("high") == torch.get_float32_matmul_precision() == "high"

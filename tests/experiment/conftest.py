@@ -1,0 +1,82 @@
+"""A data set and settings small enough for a whole run in a second."""
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from offlinerlkit_romi.data import DataInfo, Dataset
+from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
+
+TASK = "halfcheetah-random-v2"
+TINY = {
+    "task": TASK,
+    "epoch": 2,
+    "step_per_epoch": 4,
+    "batch_size": 8,
+    "hidden_dims": (8,),
+    "dynamics_hidden_dims": (8,),
+    "dynamics_weight_decay": (0.0, 0.0),
+    "n_ensemble": 3,
+    "n_elites": 2,
+    "dynamics_max_epochs": 1,
+    "dynamics_batch_size": 64,
+    "rollout_freq": 2,
+    "rollout_batch_size": 16,
+    "rollout_length": 2,
+    "device": "cpu",
+    "matmul_precision": "highest",
+    "eval_episodes": 0,
+}
+TINY_ADVERSARIAL = TINY | {"dynamics_update_freq": 4, "adv_train_steps": 3, "adv_batch_size": 8}
+TINY_ROMI = TINY_ADVERSARIAL | {"weight_hidden_dims": (8,), "num_perturbations": 2}
+_SPECIAL = {"rambo": TINY_ADVERSARIAL | {"bc_epoch": 1}, "romi": TINY_ROMI}
+# Count-MORL's coder sits on the second hidden layer
+_WIDER = {"dynamics_hidden_dims": (8, 8), "dynamics_weight_decay": (0.0, 0.0, 0.0)}
+
+
+def _tiny(algo, kind):
+    known = {field.name for field in fields(kind)}
+    settings = _SPECIAL.get(algo, TINY | (_WIDER if algo == "count_morl" else {}))
+    return {name: value for name, value in settings.items() if name in known}
+
+
+TINY_SETTINGS = {algo: _tiny(algo, kind) for algo, kind in ALGORITHMS.items()}
+
+
+def make_dataset(rows=400, source="generated", model_rows=None):
+    """One long episode: each next observation is the next row's observation."""
+    rng = np.random.default_rng(0)
+    states = rng.normal(1.0, 2.0, (rows + 1, 17)).astype(np.float32)
+    info = DataInfo(
+        task=TASK,
+        source=source,
+        path="somewhere.hdf5",
+        sha256="0" * 64,
+        env_version="HalfCheetah-v4",
+        episodes=2,
+        behaviour_return=-280.178953,  # scores 0
+        notes=("collected by nobody",),
+    )
+    return Dataset(
+        observations=states[:-1],
+        actions=rng.uniform(-1, 1, (rows, 6)).astype(np.float32),
+        next_observations=states[1:],
+        rewards=rng.normal(size=(rows, 1)).astype(np.float32),
+        terminals=np.zeros((rows, 1), bool),
+        info=info,
+        model_rows=model_rows,
+    )
+
+
+@pytest.fixture
+def tiny_data(monkeypatch):
+    """Put the small data set in the loader's place; returns the loader's calls."""
+    calls = []
+
+    def load(task, source="auto", **options):
+        calls.append({"task": task, "source": source, **options})
+        return make_dataset()
+
+    monkeypatch.setattr("offlinerlkit_romi.experiment.run.load", load)
+    return calls

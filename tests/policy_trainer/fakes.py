@@ -1,0 +1,90 @@
+"""A policy, buffers and a simulator small enough to count every call."""
+
+from collections import Counter
+
+import numpy as np
+import torch
+from torch import nn
+
+
+class CountingDynamics:
+    def save(self, folder):
+        with open(f"{folder}/dynamics.pth", "w") as file:
+            file.write("model")
+
+
+class CountingPolicy(nn.Module):
+    """Logs what is asked of it; `log` is the sequence of calls."""
+
+    def __init__(self, loss=1.0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.dynamics = CountingDynamics()
+        self.loss = loss
+        self.log = []
+        self.batches = []
+        self.modes = []
+
+    @property
+    def calls(self):
+        return Counter(self.log)
+
+    def update(self, batch):
+        self.log.append("update")
+        self.modes.append(self.training)
+        self.batches.append(batch)
+        return {"loss/actor": torch.tensor(self.loss), "q/real": torch.tensor(4.0)}
+
+    def learn(self, batch):
+        raise AssertionError("the trainer reads metrics once per epoch, so it calls update")
+
+    def rollout(self, starts, length):
+        self.log.append("rollout")
+        rows = {name: torch.zeros(len(starts), 1) for name in ("rewards", "terminals")}
+        wide = {name: torch.zeros(len(starts), 2) for name in ("obss", "next_obss", "actions")}
+        return rows | wide, {"num_transitions": len(starts) * length, "reward_mean": 0.5}
+
+    def update_dynamics(self, buffer):
+        self.log.append("update_dynamics")
+        self.model_buffer = buffer
+        return {"romi/outer_loss": 2.0}
+
+    def select_action(self, obs, deterministic=False):
+        assert deterministic and not self.training
+        self.log.append("select_action")
+        return np.zeros((len(obs), 1), np.float32)
+
+
+class CountingBuffer:
+    def __init__(self, name):
+        self.name = name
+        self.added = 0
+
+    def sample(self, batch_size):
+        return {"observations": torch.zeros(batch_size, 2), "from": self.name, "rows": batch_size}
+
+    def add_batch(self, obss, next_obss, actions, rewards, terminals):
+        self.added += len(obss)
+
+
+class KitStyleEnv:
+    """Old gym with D4RL's score: episodes of three steps whose returns are 3, 6, 3, 6 ..."""
+
+    def __init__(self):
+        self.episode = -1
+        self.seeds = []
+
+    def seed(self, seed=None):
+        self.seeds.append(seed)
+
+    def reset(self):
+        self.episode += 1
+        self.steps = 0
+        return np.zeros(2)
+
+    def step(self, action):
+        self.steps += 1
+        return np.zeros(2), 1.0 + self.episode % 2, self.steps == 3, {}
+
+    def get_normalized_score(self, value):
+        return (value + 5.0) / 100.0
