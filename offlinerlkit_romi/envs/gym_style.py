@@ -1,5 +1,12 @@
-"""A task's simulator behind the interface the kit's scripts expect: old gym with D4RL's score."""
+"""A task's simulator behind the interface the kit's scripts expect: old gym with D4RL's additions.
 
+A kit script runs without `gym` and `d4rl` where it imports them from here:
+
+    from offlinerlkit_romi.envs import gym_style as gym
+    from offlinerlkit_romi.utils import load_dataset as d4rl
+"""
+
+import warnings
 from typing import Any
 
 import numpy as np
@@ -56,6 +63,38 @@ class GymStyleEnv:
         """Return the score of a return as D4RL does: 0 random, 1 expert (not 100)."""
         return normalized_score(float(score), self.task) / 100.0
 
+    def get_dataset(self, **options: Any) -> dict[str, NDArray[Any]]:
+        """Return the task's transitions under D4RL's keys, next observations among them.
+
+        Every row's next observation is its own episode's, so none has to be left out for a time
+        limit. Which data these are is said in a warning unless they are D4RL's own.
+
+        Args:
+            **options: Passed to `data.load`; by default D4RL's file where it can be had.
+
+        Returns:
+            Arrays (n, S), (n, A), and (n,) for rewards, terminals and timeouts.
+
+        Raises:
+            UserError: See `data.load`.
+        """
+        from offlinerlkit_romi import data
+
+        found = data.load(self.task.name, **options)
+        if found.info.source != "d4rl":
+            warnings.warn(f"{self.task.name}: {'; '.join(found.info.notes)}", stacklevel=2)
+        flat = {"rewards": found.rewards.reshape(-1), "terminals": found.terminals.reshape(-1)}
+        return found.as_dict() | flat | {"timeouts": np.zeros(len(found), dtype=bool)}
+
     def close(self) -> None:
         """Close the simulator."""
         self.env.close()
+
+
+def make(task: Task | str) -> GymStyleEnv:
+    """Return the task's environment, as `gym.make` does where D4RL is imported.
+
+    Raises:
+        UserError: Unknown task, or no simulator installed.
+    """
+    return GymStyleEnv(task)

@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import os
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from unittest import mock
 
@@ -51,6 +52,18 @@ def load_kit() -> SimpleNamespace:
     finally:
         for name in stand_ins:
             del sys.modules[name]
+
+
+def kit_checkout() -> Path:
+    """The checkout's folder; its run scripts are in no installed package.
+
+    Raises:
+        KitAbsent: none is named.
+    """
+    folder = os.environ.get("OFFLINERLKIT_PATH", "")
+    if not os.path.isdir(os.path.join(folder, "run_example")):
+        raise KitAbsent("needs a checkout of OfflineRL-Kit: name it in OFFLINERLKIT_PATH")
+    return Path(folder)
 
 
 def load_ours() -> SimpleNamespace:
