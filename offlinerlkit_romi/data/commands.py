@@ -1,20 +1,21 @@
 """`offlinerlkit-romi data list|fetch|generate|info|train-behaviour`."""
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from offlinerlkit_romi.data import d4rl
-from offlinerlkit_romi.data.folders import d4rl_folder, generated_folder
-from offlinerlkit_romi.data.generate import generate
+from offlinerlkit_romi.data.folders import generated_folder
+from offlinerlkit_romi.data.origins import ORIGINS, origin_of
 from offlinerlkit_romi.data.sources import load, read_dataset
 from offlinerlkit_romi.errors import UserError
 
 if TYPE_CHECKING:
     from offlinerlkit_romi.data.dataset import Dataset
+    from offlinerlkit_romi.envs.tasks import Task
 
 
 def main(argv: list[str]) -> int:
@@ -39,14 +40,14 @@ def parser() -> argparse.ArgumentParser:
     """The command line of all data commands."""
     top = argparse.ArgumentParser(
         prog="offlinerlkit-romi data",
-        description="Find, download, generate and inspect the data sets of D4RL's tasks.",
+        description="Find, download, generate and inspect the data sets of all tasks.",
     )
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     listing = commands.add_parser("list", help="all tasks, and which data are on this machine")
     listing.set_defaults(run=_list)
 
-    fetch = commands.add_parser("fetch", help="download D4RL's files (resumed, verified, cached)")
+    fetch = commands.add_parser("fetch", help="download tasks' own files (resumed, verified)")
     _add_tasks(fetch)
     fetch.add_argument("--force", action="store_true", help="download again what is cached")
     fetch.set_defaults(run=_fetch)
@@ -63,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
         "--data",
         default="auto",
         metavar="SOURCE",
-        help="auto, d4rl, generated, or the path of an HDF5 file in D4RL's format (default: auto)",
+        help="auto, d4rl, generated, or the path of a file in the task's format (default: auto)",
     )
     _add_generation(info)
     info.set_defaults(run=_info)
@@ -100,41 +101,48 @@ def _write(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
-def _chosen(names: list[str]) -> list[str]:
+def _chosen(names: list[str]) -> "list[Task]":
     from offlinerlkit_romi.envs.tasks import get_task, task_names
 
-    return list(task_names()) if names == ["all"] else [get_task(name).name for name in names]
+    return [get_task(name) for name in (task_names() if names == ["all"] else names)]
 
 
 def _list(arguments: argparse.Namespace) -> None:
     del arguments
-    _write(f"{'task':30} {'D4RL file':>10}  {'cached':7} generated here")
+    _write(f"{'task':30} {'its own file':>12}  {'cached':7} generated here")
     for task in _chosen(["all"]):
-        size = f"{d4rl.remote_of(task).size / 1e6:.0f} MB"
-        cached = "yes" if d4rl.cached_path(task).exists() else "no"
-        made = sorted(path.name for path in generated_folder().glob(f"generated-{task}-*.hdf5"))
-        _write(f"{task:30} {size:>10}  {cached:7} {', '.join(made) or '-'}")
-    _write(f"D4RL's files are kept in {d4rl_folder()}, generated ones in {generated_folder()}")
+        archive = origin_of(task).archive
+        size = archive.remote_of(task.name).size
+        known = "-" if size is None else f"{size / 1e6:.0f} MB"
+        cached = "yes" if archive.cached_path(task.name).exists() else "no"
+        _write(f"{task.name:30} {known:>12}  {cached:7} {', '.join(_made(task)) or '-'}")
+    kept = {origin.title: origin.archive.folder() for origin in ORIGINS.values()}
+    places = ", ".join(f"{title}'s files are kept in {folder}" for title, folder in kept.items())
+    _write(f"{places}, generated ones in {generated_folder()}")
+
+
+def _made(task: "Task") -> list[str]:
+    name = re.compile(rf"generated-{re.escape(task.name)}-\d+-seed\d+-.*")
+    return sorted(p.name for p in generated_folder().glob("generated-*") if name.match(p.name))
 
 
 def _fetch(arguments: argparse.Namespace) -> None:
     for task in _chosen(arguments.task):
-        path, sha256 = d4rl.fetch(task, force=arguments.force)
-        _write(f"{task}: {path} (sha256 {sha256} verified)")
+        archive = origin_of(task).archive
+        path, sha256 = archive.fetch(task.name, force=arguments.force)
+        _write(f"{task.name}: {path} (sha256 {sha256}; {archive.verified(task.name)})")
 
 
 def _generate(arguments: argparse.Namespace) -> None:
-    from offlinerlkit_romi.envs.tasks import get_task
-
     for task in _chosen(arguments.task):
-        path = generate(
-            task,
+        path = origin_of(task).generate(
+            task.name,
             arguments.transitions,
             arguments.seed,
             jobs=arguments.jobs,
             force=arguments.force,
         )
-        _write(describe(read_dataset(path, get_task(task), "generated")))
+        _write(describe(read_dataset(path, task, "generated")))
 
 
 def _info(arguments: argparse.Namespace) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from offlinerlkit_romi.data.folders import disk_full, sha256_of
+from offlinerlkit_romi.data.folders import digest_of, disk_full
 from offlinerlkit_romi.errors import UserError
 
 BLOCK = 1 << 18
@@ -34,39 +34,47 @@ class Remote:
 
     Attributes:
         url: Its address.
-        size: Bytes.
-        sha256: Hex digest.
+        size: Bytes; None where nobody says.
+        digest: Hex digest; ``start...end`` where only its two ends are known.
         variable: Environment variable of the folder it goes to, for messages.
         remedy: What the user can do when it cannot be had.
+        algorithm: ``sha256`` or ``md5``.
     """
 
     url: str
-    size: int
-    sha256: str
+    size: int | None
+    digest: str
     variable: str
     remedy: str
+    algorithm: str = "sha256"
+
+    def knows(self, digest: str) -> bool:
+        """Whether a whole digest is this file's."""
+        start, _, end = self.digest.partition("...")
+        return digest.startswith(start) and digest.endswith(end)
 
 
-def verify(path: Path, remote: Remote) -> None:
-    """Compare size and digest.
+def verify(path: Path, remote: Remote) -> str:
+    """Compare size and digest; return the digest.
 
     Raises:
         UserError: They differ.
     """
     size = path.stat().st_size
-    if size != remote.size:
+    if remote.size is not None and size != remote.size:
         raise UserError(
             f"{path} has {size} bytes instead of {remote.size}: delete it and fetch it again"
         )
-    found = sha256_of(path)
-    if found != remote.sha256:
+    found = digest_of(path, remote.algorithm)
+    if not remote.knows(found):
         raise UserError(
-            f"{path} has sha256 {found[:12]}... instead of {remote.sha256[:12]}...: "
+            f"{path} has {remote.algorithm} {found[:12]}... instead of {remote.digest[:12]}...: "
             "its content is wrong, delete it and fetch it again"
         )
+    return found
 
 
-def download(remote: Remote, path: Path, *, timeout: float = 20.0, progress: bool = True) -> None:
+def download(remote: Remote, path: Path, *, timeout: float = 20.0, progress: bool = True) -> str:
     """Fetch `remote` to `path`, through `path`.part, which a later call continues.
 
     Args:
@@ -74,6 +82,9 @@ def download(remote: Remote, path: Path, *, timeout: float = 20.0, progress: boo
         path: Where it goes; its folder exists.
         timeout: Seconds to wait for a connection or the next bytes.
         progress: Show a bar on stderr.
+
+    Returns:
+        The digest that was compared.
 
     Raises:
         UnavailableError: No network, a refusal, or a connection that keeps breaking.
@@ -89,7 +100,7 @@ def download(remote: Remote, path: Path, *, timeout: float = 20.0, progress: boo
     ) as bar:
         _fetch_all(remote, part, timeout, bar)
     try:
-        verify(part, remote)
+        found = verify(part, remote)
     except UserError as error:
         part.unlink()
         raise UserError(
@@ -97,11 +108,12 @@ def download(remote: Remote, path: Path, *, timeout: float = 20.0, progress: boo
             f"the download was removed: {remote.remedy}"
         ) from error
     part.replace(path)
+    return found
 
 
 def _check_space(remote: Remote, path: Path, part: Path) -> None:
     have = part.stat().st_size if part.exists() else 0
-    if shutil.disk_usage(path.parent).free < remote.size - have:
+    if shutil.disk_usage(path.parent).free < (remote.size or 0) - have:
         raise disk_full(path, remote.variable)
 
 
@@ -125,28 +137,33 @@ def _fetch_all(remote: Remote, part: Path, timeout: float, bar: Any) -> None:
 def _fetch_rest(remote: Remote, part: Path, timeout: float, bar: Any) -> None:
     """One connection: append to `part` until the server has no more."""
     offset = part.stat().st_size if part.exists() else 0
-    if offset == remote.size:
+    if offset == remote.size or (offset and remote.size is None and _is_whole(part, remote)):
         return
-    if offset > remote.size:
+    if remote.size is not None and offset > remote.size:
         part.unlink()
         offset = 0
     with _opened(remote, offset, timeout) as response:
         if _first_byte(response) != offset:  # the server starts over, so do we
             offset = 0
         promised = response.headers.get("Content-Length")
-        if promised is not None and offset + int(promised) != remote.size:
+        size = remote.size if promised is None else offset + int(promised)
+        if remote.size is not None and size != remote.size:
             raise UnavailableError(
-                f"{remote.url} offers {offset + int(promised)} bytes instead of {remote.size}: "
+                f"{remote.url} offers {size} bytes instead of {remote.size}: "
                 f"it is another file; {remote.remedy}"
             )
-        bar.n = offset
+        bar.n, bar.total = offset, size
         bar.refresh()
         with _writing(remote, part), part.open("ab" if offset else "wb") as file:
             while block := _read(response):
                 file.write(block)
                 bar.update(len(block))
-    if part.stat().st_size < remote.size:
+    if size is not None and part.stat().st_size < size:
         raise ConnectionError("the connection broke")
+
+
+def _is_whole(part: Path, remote: Remote) -> bool:
+    return remote.knows(digest_of(part, remote.algorithm))
 
 
 @contextmanager

@@ -86,7 +86,12 @@ def locked(path: Path) -> Iterator[None]:
 
 def sha256_of(path: Path) -> str:
     """Hex digest of a file."""
-    digest = hashlib.sha256()
+    return digest_of(path, "sha256")
+
+
+def digest_of(path: Path, algorithm: str) -> str:
+    """Hex digest of a file, `algorithm` one of ``sha256`` and ``md5``."""
+    digest = hashlib.new(algorithm, usedforsecurity=False)
     with path.open("rb", buffering=0) as file:
         while block := file.read(1 << 22):
             digest.update(block)

@@ -21,7 +21,13 @@ OPTIONAL = ("next_observations", "timeouts")
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a file as they stand there; rewards, terminals and timeouts are (n,)."""
+    """The rows of a file as they stand there; rewards, terminals and timeouts are (n,).
+
+    Attributes:
+        continues: (n,) where the next row's state follows this one's, for files without
+            `next_observations`; None means wherever no terminal and no time limit stands.
+        notes: What a reader must know of these rows.
+    """
 
     observations: Floats
     actions: Floats
@@ -30,6 +36,8 @@ class Rows:
     timeouts: Bools
     next_observations: Floats | None
     metadata: dict[str, str]
+    continues: Bools | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,10 @@ def read_rows(path: Path, task: "Task") -> Rows:
     if "timeouts" not in arrays:
         arrays["timeouts"] = time_limits(arrays["terminals"], task.max_episode_steps)
     return Rows(
-        **{key: arrays[key] for key in REQUIRED},
+        observations=arrays["observations"],
+        actions=arrays["actions"],
+        rewards=arrays["rewards"],
+        terminals=arrays["terminals"],
         timeouts=arrays["timeouts"],
         next_observations=arrays.get("next_observations"),
         metadata=metadata,
@@ -149,8 +160,9 @@ def transitions_of(rows: Rows) -> Transitions:
     """Pair states with next states of the same episode, without copying where none is missing.
 
     With stored next observations every row is a transition. Without them, the next row's
-    observation serves, so rows at a time limit and an unfinished last row have none and are left
-    out; terminal rows stay with their own observation as a stand-in that `model_rows` marks.
+    observation serves where it continues this one's episode. Other rows have none and are left
+    out, except terminal ones: these stay, with their own observation as a stand-in that
+    `model_rows` marks.
     """
     if rows.next_observations is not None:
         return Transitions(
@@ -161,15 +173,17 @@ def transitions_of(rows: Rows) -> Transitions:
             rows.terminals[:, None],
             None,
         )
-    keep = ~rows.timeouts | rows.terminals
-    keep[-1] = rows.terminals[-1]
+    given = rows.continues
+    continues = ~(rows.timeouts | rows.terminals) if given is None else given.copy()
+    continues[-1] = False
+    keep = continues | rows.terminals
     following = np.flatnonzero(keep)
-    following += ~rows.terminals[following]
+    following += continues[following]
     return Transitions(
         rows.observations[keep],
         rows.actions[keep],
         rows.observations[following],
         rows.rewards[keep, None],
         rows.terminals[keep, None],
-        ~rows.terminals[keep],
+        continues[keep],
     )

@@ -1,4 +1,4 @@
-"""`load`: a task's transitions from D4RL, from this machine's simulator, or from a file."""
+"""`load`: a task's transitions from its benchmark, from this machine's simulator, or a file."""
 
 import json
 from collections.abc import Callable
@@ -7,22 +7,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from offlinerlkit_romi.data import d4rl
 from offlinerlkit_romi.data.dataset import DataInfo, Dataset
 from offlinerlkit_romi.data.download import UnavailableError
 from offlinerlkit_romi.data.folders import sha256_of
-from offlinerlkit_romi.data.generate import generate
-from offlinerlkit_romi.data.hdf5 import Rows, episodes_of, read_rows, transitions_of
+from offlinerlkit_romi.data.hdf5 import Rows, transitions_of
+from offlinerlkit_romi.data.origins import ORIGINS, Origin, origin_of, read_file
 from offlinerlkit_romi.errors import UserError
 
 if TYPE_CHECKING:
     from offlinerlkit_romi.envs.tasks import Task
 
-SOURCES = ("auto", "d4rl", "generated")
+LABELS = tuple(dict.fromkeys(origin.label for origin in ORIGINS.values()))
+SOURCES = ("auto", *LABELS, "generated")
 QUICK_TIMEOUT = 4.0  # seconds an offline machine waits before `auto` generates
-D4RL_SIMULATOR = "gym -v2 (mujoco-py), as D4RL collected it"
 STAND_IN = (
-    "generated on this machine, not a D4RL file: D4RL's behaviour policies are other networks, "
+    "generated on this machine, not a {0} file: {0}'s behaviour policies are other networks, "
     "so scores are not comparable with published ones"
 )
 
@@ -42,11 +41,12 @@ def load(
     """Load a task's transitions.
 
     Args:
-        task: D4RL's name, such as ``hopper-medium-replay-v2``.
-        source: ``d4rl``: D4RL's file, cached or downloaded, never anything else. ``generated``:
-            the same task simulated here, cached. ``auto``: D4RL's file if cached or downloadable,
-            otherwise generated; `Dataset.info` says which. Anything else is the path of an HDF5
-            file in D4RL's format.
+        task: The benchmark's name, such as ``hopper-medium-replay-v2``.
+        source: ``d4rl`` or whatever the task's family is labelled: the benchmark's own file,
+            cached or downloaded, never anything else. ``generated``: the same task simulated here,
+            cached. ``auto``: the benchmark's file if cached or downloadable, otherwise generated;
+            `Dataset.info` says which. Anything else is the path of a file in the benchmark's
+            format.
         transitions: Rows of a generated data set; a file is always read whole.
         seed: Seed of a generated data set.
         jobs: Processes that simulate; default one per core.
@@ -63,21 +63,24 @@ def load(
     from offlinerlkit_romi.envs.tasks import get_task
 
     facts, tell = get_task(task), notify or _ignore
+    origin = origin_of(facts)
+    _check_label(source, facts, origin)
     notes: tuple[str, ...] = ()
-    if source in ("auto", "d4rl"):
+    if source in ("auto", origin.label):
         try:
-            return _load_d4rl(facts, QUICK_TIMEOUT if source == "auto" else 20.0, progress, tell)
+            timeout = QUICK_TIMEOUT if source == "auto" else 20.0
+            return _load_official(facts, origin, timeout, progress, tell)
         except UnavailableError as error:
-            if source == "d4rl":
+            if source == origin.label:
                 raise
             cause = str(error).rpartition(": ")[0] or str(error)
-            notes = (f"auto: D4RL's file is not available here ({cause})",)
+            notes = (f"auto: {origin.title}'s file is not available here ({cause})",)
             tell(
                 f"{task}: {notes[0].removeprefix('auto: ')}; "
                 f"using {transitions} transitions generated on this machine instead"
             )
     if source in ("auto", "generated"):
-        path = generate(task, transitions, seed, jobs=jobs, progress=progress)
+        path = origin.generate(facts.name, transitions, seed, jobs=jobs, progress=progress)
         return read_dataset(path, facts, "generated", notes=notes)
     return _load_file(source, facts)
 
@@ -86,13 +89,25 @@ def _ignore(message: str) -> None:
     """The default `notify`."""
 
 
-def _load_d4rl(task: "Task", timeout: float, progress: bool, tell: Notify) -> Dataset:
-    path = d4rl.cached_path(task.name)
+def _check_label(source: str, task: "Task", origin: Origin) -> None:
+    if source in LABELS and source != origin.label:
+        raise UserError(
+            f"{task.name} is no task of {source}: give {origin.label} for its own file, "
+            "generated, or the path of a file"
+        )
+
+
+def _load_official(
+    task: "Task", origin: Origin, timeout: float, progress: bool, tell: Notify
+) -> Dataset:
+    archive = origin.archive
+    path = archive.cached_path(task.name)
     if not path.exists():
-        remote = d4rl.remote_of(task.name)
-        tell(f"{path} is not there: trying {remote.url} ({remote.size / 1e6:.0f} MB)")
-    path, sha256 = d4rl.fetch(task.name, timeout=timeout, progress=progress)
-    return read_dataset(path, task, "d4rl", sha256)
+        remote = archive.remote_of(task.name)
+        size = "" if remote.size is None else f" ({remote.size / 1e6:.0f} MB)"
+        tell(f"{path} is not there: trying {remote.url}{size}")
+    path, sha256 = archive.fetch(task.name, timeout=timeout, progress=progress)
+    return read_dataset(path, task, origin.label, sha256)
 
 
 def _load_file(source: str, task: "Task") -> Dataset:
@@ -111,7 +126,7 @@ def read_dataset(
     sha256: str | None = None,
     notes: tuple[str, ...] = (),
 ) -> Dataset:
-    """Read and check a file in D4RL's format.
+    """Read and check a file in one of the benchmarks' formats.
 
     Args:
         path: The file.
@@ -121,10 +136,11 @@ def read_dataset(
         notes: Put before the file's own.
 
     Raises:
-        UserError: See `hdf5.read_rows`.
+        UserError: See `origins.read_file`.
     """
-    rows = read_rows(path, task)
-    episodes = episodes_of(rows.rewards, rows.terminals, rows.timeouts)
+    origin = origin_of(task)
+    rows = origin.refine(read_file(path, task), task)
+    episodes = origin.episodes(rows)
     found = transitions_of(rows)
     digest = sha256 or sha256_of(path)
     info = DataInfo(
@@ -132,10 +148,10 @@ def read_dataset(
         source=source,
         path=str(path),
         sha256=digest,
-        env_version=_env_version(source, rows.metadata),
+        env_version=_env_version(source, origin, rows.metadata),
         episodes=len(episodes.returns),
         behaviour_return=float(np.mean(episodes.returns)) if len(episodes.returns) else np.nan,
-        notes=(*notes, *_notes(source, rows, d4rl.task_of(digest))),
+        notes=(*notes, *_notes(source, task, rows, _known_as(digest))),
     )
     return Dataset(
         found.observations,
@@ -148,25 +164,35 @@ def read_dataset(
     )
 
 
-def _env_version(source: str, metadata: dict[str, str]) -> str:
-    if source == "d4rl":
-        return D4RL_SIMULATOR
+def _env_version(source: str, origin: Origin, metadata: dict[str, str]) -> str:
+    if source == origin.label:
+        return origin.simulator
     if "generated" in metadata:
         return "{env_id}, gymnasium {gymnasium}, mujoco {mujoco}".format(**metadata)
     return "unknown (the file does not say)"
 
 
-def _notes(source: str, rows: Rows, known_as: str | None) -> list[str]:
-    notes = []
-    if source == "d4rl":
-        notes.append("D4RL's own file, size and sha256 verified")
+def _known_as(sha256: str) -> str | None:
+    """Whose file has this digest: "D4RL's hopper-medium-v2"."""
+    for origin in ORIGINS.values():
+        task = origin.archive.task_of(sha256)
+        if task is not None:
+            return f"{origin.title}'s {task}"
+    return None
+
+
+def _notes(source: str, task: "Task", rows: Rows, known_as: str | None) -> list[str]:
+    origin, notes = origin_of(task), []
+    if source == origin.label:
+        notes.append(f"{origin.title}'s own file, {origin.archive.verified(task.name)}")
     elif source == "file":
-        same = f"the bytes of D4RL's {known_as}" if known_as else "not one of D4RL's files"
+        same = f"the bytes of {known_as}" if known_as else f"not one of {origin.title}'s files"
         notes.append(f"a file of the user's: {same}")
     if "generated" in rows.metadata:
         policies = json.loads(rows.metadata["policies"])
         made_by = ", ".join(f"{name} ({count} rows)" for name, count in policies)
-        notes += [STAND_IN, f"collected by {made_by}, seed {rows.metadata['seed']}"]
+        notes += [STAND_IN.format(origin.title)]
+        notes.append(f"collected by {made_by}, seed {rows.metadata['seed']}")
     if rows.next_observations is None:
         notes.append("no stored next observations: taken from the next row of the same episode")
-    return notes
+    return [*notes, *rows.notes]

@@ -1,16 +1,21 @@
-"""Tasks by their D4RL names, their simulators, evaluation and normalised scores."""
+"""Tasks by their benchmarks' names, their simulators, evaluation and normalised scores."""
 
 from offlinerlkit_romi.envs.evaluation import EvalResult, Evaluator
+from offlinerlkit_romi.envs.families import FAMILIES, Family, family_of
 from offlinerlkit_romi.envs.gym_style import GymStyleEnv
 from offlinerlkit_romi.envs.make import make_env
 from offlinerlkit_romi.envs.scores import normalized_score, normalized_std
-from offlinerlkit_romi.envs.tasks import Task, get_task, task_names
+from offlinerlkit_romi.envs.tasks import Task, canonical, get_task, task_names
 
 __all__ = [
+    "FAMILIES",
     "EvalResult",
     "Evaluator",
+    "Family",
     "GymStyleEnv",
     "Task",
+    "canonical",
+    "family_of",
     "get_task",
     "make_env",
     "normalized_score",

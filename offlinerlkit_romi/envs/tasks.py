@@ -1,4 +1,4 @@
-"""The tasks by their D4RL names, with the facts the rest of the package asks of a task."""
+"""The tasks by their benchmarks' names, with the facts the rest of the package asks of a task."""
 
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -14,14 +14,17 @@ class Task:
     """One offline task: a simulator, a data set's name and the ends of its score scale.
 
     Attributes:
-        name: D4RL's name, such as ``hopper-medium-v2``.
+        name: The benchmark's name, such as ``hopper-medium-v2``.
         env_id: Gymnasium's id of the same simulator: ``-v4`` equals D4RL's ``-v2``, ``-v5`` not.
         obs_dim: S.
         action_dim: A; actions lie in [-1, 1].
-        ref_min: Return that scores 0 (``d4rl/infos.py``).
+        ref_min: Return that scores 0 (D4RL: ``d4rl/infos.py``).
         ref_max: Return that scores 100.
         max_episode_steps: Time limit in simulator steps.
         termination: Name of the termination rule, see ``utils.termination_fns``.
+        family: Name of its benchmark: `envs.families` makes its simulator, `data.origins` reads,
+            fetches and generates its data.
+        like: The task whose published settings serve where this one has none of its own.
     """
 
     name: str
@@ -32,6 +35,8 @@ class Task:
     ref_max: float
     max_episode_steps: int
     termination: str
+    family: str = "d4rl-mujoco"
+    like: str | None = None
 
 
 # simulator: (env_id, S, A, ref_min, ref_max). Hopper's ref_min is not what a random policy earns
@@ -42,28 +47,38 @@ SIMULATORS = {
     "walker2d": ("Walker2d-v4", 17, 6, 1.629008, 4592.3),
 }
 
-TASKS: dict[str, Task] = {
-    f"{simulator}-{dataset}-v2": Task(
-        f"{simulator}-{dataset}-v2", *facts, MAX_EPISODE_STEPS, termination=simulator
-    )
-    for simulator, facts in SIMULATORS.items()
-    for dataset in DATASETS
-}
+
+def _locomotion() -> list[Task]:
+    return [
+        Task(f"{simulator}-{dataset}-v2", *facts, MAX_EPISODE_STEPS, termination=simulator)
+        for simulator, facts in SIMULATORS.items()
+        for dataset in DATASETS
+    ]
 
 
-def task_names() -> tuple[str, ...]:
-    """Return the names of all tasks, simulator by simulator."""
-    return tuple(TASKS)
+TASKS: dict[str, Task] = {task.name: task for task in _locomotion()}
+# other spellings of a task's name, such as a paper's
+ALIASES: dict[str, str] = {}
+
+
+def task_names(family: str | None = None) -> tuple[str, ...]:
+    """Return the names of all tasks, or of one family's, simulator by simulator."""
+    return tuple(name for name, task in TASKS.items() if family in (None, task.family))
+
+
+def canonical(name: str) -> str:
+    """The task's own name for one of its other spellings; any other name as it is."""
+    return ALIASES.get(name, name)
 
 
 def get_task(name: str) -> Task:
-    """Look a task up by its exact name.
+    """Look a task up by its exact name, or another benchmark's exact name for it.
 
     Raises:
         UserError: There is no such task; the message names the nearest ones.
     """
-    if name in TASKS:
-        return TASKS[name]
+    if canonical(name) in TASKS:
+        return TASKS[canonical(name)]
     near = get_close_matches(str(name).lower(), TASKS, n=3, cutoff=0.5)
     guess = f"did you mean {' or '.join(near)}? " if near else ""
     raise UserError(

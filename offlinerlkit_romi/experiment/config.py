@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from offlinerlkit_romi.envs.tasks import canonical
 from offlinerlkit_romi.errors import UserError
 
 Compat = Literal["paper", "kit"]
@@ -21,12 +22,12 @@ class RunConfig:
     """What every algorithm shares."""
 
     task: str = "halfcheetah-random-v2"
-    """Task by its D4RL name, such as walker2d-medium-expert-v2."""
+    """Task by its benchmark's name, such as walker2d-medium-expert-v2; `data list` lists them."""
     preset: str = "default"
     """Named set of values over the defaults; the presets are listed above."""
     data: str = "auto"
-    """Where transitions come from: d4rl, generated, the path of an HDF5 file, or auto (a D4RL file
-    where one is found, else generated)."""
+    """Where transitions come from: d4rl (the benchmark's own file, by its benchmark's label),
+    generated, the path of a file, or auto (its own file where one is found, else generated)."""
     transitions: int = 200_000
     """Generated data: how many transitions."""
     data_seed: int = 0
@@ -73,6 +74,10 @@ class RunConfig:
     """Learning rate of the actor."""
     actor_lr_schedule: Literal["constant", "cosine"] = "constant"
     """The actor's learning rate over the epochs: constant, or a cosine to zero."""
+
+    def __post_init__(self) -> None:
+        """A task has one name, however it is spelled."""
+        object.__setattr__(self, "task", canonical(self.task))
 
     def check(self) -> None:
         """Raise a UserError for values that do not fit together."""

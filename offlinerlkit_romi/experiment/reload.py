@@ -54,7 +54,7 @@ class Evaluation:
     def table(self) -> str:
         """The result for people."""
         return (
-            f"{self.algo} on {self.task}, {source_label(self.data_source)}\n"
+            f"{self.algo} on {self.task}, {source_label(self.data_source, self.task)}\n"
             f"  score {self.score:.2f} ± {self.score_std:.2f} over {self.episodes} episodes "
             f"of {self.episode_length:.0f} steps on average (seed {self.seed})\n"
             f"  the data's own score {self.score_behaviour:.2f}\n"

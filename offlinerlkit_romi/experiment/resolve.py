@@ -15,6 +15,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from offlinerlkit_romi.envs.tasks import TASKS, canonical
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.config import RunConfig, validate
@@ -63,7 +64,7 @@ def resolve(algo: str, task: str | None = None, preset: str | None = None) -> Re
 
     Args:
         algo: "romi", "rambo" or "mopo".
-        task: D4RL name; None keeps the configuration's default task.
+        task: Name; None keeps the configuration's default task.
         preset: One of `preset_names(algo)`; None or "default" for none.
 
     Raises:
@@ -72,7 +73,7 @@ def resolve(algo: str, task: str | None = None, preset: str | None = None) -> Re
     config_type = _config_type(algo)
     start = config_type()
     resolved = Resolved(algo, start, {f.name: CODE_SOURCE for f in fields(start)})
-    task, preset = task or start.task, preset or NO_PRESET
+    task, preset = canonical(task or start.task), preset or NO_PRESET
     resolved = resolved.override({"task": task, "preset": preset}, CALL)
     for source, values in _layers(algo, task, preset):
         resolved = resolved.override(values, source)
@@ -155,8 +156,16 @@ def _blocks(
     for block in book.get(key, ()):
         yield block["source"], block["values"]
     for block in book.get("tasks", ()):
-        if task in block["rows"]:
-            yield f"{block['source']}, row {task}", block["rows"][task]
+        row = _row(block["rows"], task)
+        if row is not None:
+            yield f"{block['source']}, row {row}", block["rows"][row]
+
+
+def _row(rows: Mapping[str, Any], task: str) -> str | None:
+    """The row that speaks of a task: its own, under any spelling, or of the task it is like."""
+    names = {canonical(name): name for name in rows}
+    like = TASKS[task].like if task in TASKS else None
+    return names.get(task) or names.get(like or "")
 
 
 @cache

@@ -14,7 +14,7 @@ import torch
 
 from offlinerlkit_romi.data import Dataset, load
 from offlinerlkit_romi.engine import Generators, choose_matmul_precision, keep_freed_memory
-from offlinerlkit_romi.envs import get_task, normalized_score
+from offlinerlkit_romi.envs import family_of, get_task, normalized_score
 from offlinerlkit_romi.errors import TrainingInterrupted, UserError
 from offlinerlkit_romi.experiment.buffers import (
     Buffers,
@@ -241,7 +241,8 @@ def _make_trainer(
 
 def _announce(config: RunConfig, dataset: Dataset, setting: Setting, logger: Logger) -> None:
     info = dataset.info
-    logger.log(f"{config.task}: {len(dataset):,} transitions, {source_label(info.source)}")
+    source = source_label(info.source, config.task)
+    logger.log(f"{config.task}: {len(dataset):,} transitions, {source}")
     for note in info.notes:
         logger.log(f"note: {note}")
     where = f"on {setting.device} ({device_name(setting.device)})"
@@ -255,9 +256,12 @@ def _announce(config: RunConfig, dataset: Dataset, setting: Setting, logger: Log
 
 def _episodes(config: RunConfig, logger: Logger) -> int:
     """Episodes per evaluation, 0 where there is nothing to evaluate on; says so once."""
-    missing = [name for name in ("gymnasium", "mujoco") if find_spec(name) is None]
+    family = family_of(get_task(config.task))
+    missing = [name for name in family.packages if find_spec(name) is None]
     if config.eval_episodes and missing:
-        logger.log(f"training without evaluation: {' and '.join(missing)} not installed")
+        logger.log(
+            f"training without evaluation: {' and '.join(missing)} not installed; {family.install}"
+        )
         return 0
     if not config.eval_episodes:
         logger.log("training without evaluation, as asked")

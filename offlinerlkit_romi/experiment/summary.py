@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from offlinerlkit_romi.data.origins import origin_of
+from offlinerlkit_romi.envs import get_task
 from offlinerlkit_romi.experiment.manifest import write_json
 from offlinerlkit_romi.policy_trainer.progress import clock
 from offlinerlkit_romi.policy_trainer.scoring import Scores
@@ -24,7 +26,8 @@ class Summary:
         run_dir: The run's folder.
         algo: Algorithm.
         task: Task.
-        data_source: "d4rl", "generated" or "file"; a score means nothing without it.
+        data_source: "generated", "file", or the benchmark's label ("d4rl", ...); a score means
+            nothing without it.
         seed: The run's seed.
         steps: Policy steps taken.
         score_first: Score of the first evaluation.
@@ -66,11 +69,12 @@ class Summary:
 
     def title(self) -> str:
         """What was run, with its data source."""
-        return f"{self.algo} on {self.task}, {source_label(self.data_source)}, seed {self.seed}"
+        source = source_label(self.data_source, self.task)
+        return f"{self.algo} on {self.task}, {source}, seed {self.seed}"
 
     def table(self) -> str:
         """The closing table."""
-        label = source_label(self.data_source)
+        label = source_label(self.data_source, self.task)
         rows = [
             ("data's own score", _score(self.score_behaviour), label),
             ("first evaluation", _score(self.score_first), ""),
@@ -102,11 +106,13 @@ def summarize(
     )
 
 
-def source_label(source: str) -> str:
-    """How a data source is written beside a score."""
-    return {"d4rl": "D4RL data", "generated": "generated data (not D4RL)"}.get(
-        source, f"data from a {source} (not D4RL)"
-    )
+def source_label(source: str, task: str) -> str:
+    """How a data source of a task is written beside a score."""
+    origin = origin_of(get_task(task))
+    if source == origin.label:
+        return f"{origin.title} data"
+    made = "generated data" if source == "generated" else f"data from a {source}"
+    return f"{made} (not {origin.title})"
 
 
 def _score(value: float) -> str:

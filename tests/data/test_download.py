@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from offlinerlkit_romi import data
-from offlinerlkit_romi.data import d4rl, download
+from offlinerlkit_romi.data import archive, d4rl, download
 from offlinerlkit_romi.errors import UserError
 from tests.data.conftest import hopper_rows, write_hdf5
 
@@ -181,7 +181,7 @@ def test_full_disk_is_said_and_cleaned_up(server: Server, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Path, "open", lambda self, mode: Full(self, mode.replace("b", "")))
     # the lock is opened the same way
-    monkeypatch.setattr(d4rl, "locked", lambda path: threading.Lock())
+    monkeypatch.setattr(archive, "locked", lambda path: threading.Lock())
     with pytest.raises(UserError, match=r"no space left on the disk .*D4RL_DATASET_DIR"):
         d4rl.fetch(TASK, progress=False)
     assert left_over() == []
@@ -231,5 +231,5 @@ def test_registry_covers_every_task_with_whole_digests() -> None:
     for task in task_names():
         remote = d4rl.remote_of(task)
         assert remote.url.startswith("http://rail.eecs.berkeley.edu/") and remote.size > 10**7
-        assert len(remote.sha256) == 64 and d4rl.task_of(remote.sha256) == task
+        assert len(remote.digest) == 64 and d4rl.task_of(remote.digest) == task
         assert remote.url.endswith(d4rl.cached_path(task).name)

@@ -4,8 +4,12 @@ import sys
 import numpy as np
 import pytest
 
+from offlinerlkit_romi.data.origins import origin_of
+from offlinerlkit_romi.data.sources import SOURCES
 from offlinerlkit_romi.envs import (
+    FAMILIES,
     Task,
+    family_of,
     get_task,
     normalized_score,
     normalized_std,
@@ -74,3 +78,11 @@ def test_tasks_need_no_simulator_package() -> None:
         "from offlinerlkit_romi.envs import get_task; get_task('hopper-medium-v2')"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_task_belongs_to_a_family_and_an_origin_and_is_like_a_task() -> None:
+    for name in task_names():
+        task = get_task(name)
+        assert FAMILIES[task.family] is family_of(task)
+        assert origin_of(task).label in SOURCES
+        assert task.like is None or task.like in task_names(task.family)

@@ -1,0 +1,113 @@
+"""A benchmark's own files: found where they are kept, or downloaded there and verified."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from offlinerlkit_romi.data.download import Remote, UnavailableError, download, verify
+from offlinerlkit_romi.data.folders import locked, make_folder, sha256_of
+from offlinerlkit_romi.errors import UserError
+
+Registry = Callable[[], dict[str, Any]]
+
+
+@cache
+def read_registry(name: str) -> dict[str, Any]:
+    """The shipped list of a benchmark's files: `base_url` and, by task, `files`."""
+    import yaml
+
+    text = files("offlinerlkit_romi.data").joinpath(name).read_text()
+    registry: dict[str, Any] = yaml.safe_load(text)
+    return registry
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The files of one benchmark on their server and on this machine.
+
+    Attributes:
+        registry: Gives the list of files; each has `file`, its digest (`sha256` or `md5`), and
+            `bytes` and `folder` (on the server, under the base address) where they are known.
+        folder: Gives the folder that holds them here.
+        folder_variable: Environment variable that names that folder.
+        url_variable: Environment variable that names a mirror.
+    """
+
+    registry: Registry
+    folder: Callable[[], Path]
+    folder_variable: str
+    url_variable: str
+
+    def cached_path(self, task: str) -> Path:
+        """Where the file of `task` is or will be."""
+        return self.folder() / self._facts(task)["file"]
+
+    def remote_of(self, task: str) -> Remote:
+        """Address, size and digest of a file, on the benchmark's server or the mirror."""
+        facts = self._facts(task)
+        mirror = os.environ.get(self.url_variable)
+        base = mirror or self.registry()["base_url"] + facts.get("folder", "")
+        algorithm = "md5" if "md5" in facts else "sha256"
+        return Remote(
+            url=f"{base.rstrip('/')}/{facts['file']}",
+            size=facts.get("bytes"),
+            digest=facts[algorithm],
+            algorithm=algorithm,
+            variable=self.folder_variable,
+            remedy=(
+                f"put the file at {self.cached_path(task)}, set {self.url_variable} to a mirror, "
+                "or use generated data"
+            ),
+        )
+
+    def fetch(
+        self, task: str, *, timeout: float = 20.0, progress: bool = True, force: bool = False
+    ) -> tuple[Path, str]:
+        """The verified file of `task` and its sha256, downloaded if it is not cached.
+
+        Args:
+            task: The task's name.
+            timeout: Seconds to wait for a connection or the next bytes.
+            progress: Show a progress bar on stderr.
+            force: Download again what is cached.
+
+        Raises:
+            UnavailableError: It is not cached and cannot be downloaded.
+            UserError: The cached file, or the server's, is not the benchmark's; or the disk is
+                full.
+        """
+        path, remote = self.cached_path(task), self.remote_of(task)
+        if force or not path.exists():
+            try:
+                make_folder(path.parent, self.folder_variable)
+            except UserError as error:  # a shared, read-only folder that lacks this file
+                raise UnavailableError(str(error)) from error
+            with locked(path):
+                if force or not path.exists():
+                    found = download(remote, path, timeout=timeout, progress=progress)
+                    return path, _sha256(path, remote, found)
+        return path, _sha256(path, remote, verify(path, remote))
+
+    def verified(self, task: str) -> str:
+        """What is known of a fetched file, in words."""
+        remote = self.remote_of(task)
+        checks = ["size"] if remote.size is not None else []
+        partly = ", of which only both ends are known," if "..." in remote.digest else ""
+        return f"{' and '.join([*checks, remote.algorithm])}{partly} verified"
+
+    def task_of(self, sha256: str) -> str | None:
+        """Which task's file has this SHA-256, if any whose SHA-256 is known."""
+        known = {facts.get("sha256"): task for task, facts in self.registry()["files"].items()}
+        return known.get(sha256)
+
+    def _facts(self, task: str) -> dict[str, Any]:
+        facts: dict[str, Any] = self.registry()["files"][task]
+        return facts
+
+
+def _sha256(path: Path, remote: Remote, found: str) -> str:
+    return found if remote.algorithm == "sha256" else sha256_of(path)

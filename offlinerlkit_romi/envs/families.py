@@ -1,0 +1,69 @@
+"""What the tasks of one benchmark have in common: how their simulator is made, what it needs."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from offlinerlkit_romi.envs.tasks import Task
+from offlinerlkit_romi.errors import UserError
+
+MUJOCO = "pip install 'gymnasium[mujoco]>=1.0' 'mujoco>=3.0,<3.5'"
+
+
+@dataclass(frozen=True)
+class Family:
+    """One benchmark's simulators.
+
+    Attributes:
+        name: As in `Task.family`.
+        about: A line for people.
+        maker: Gets a task and a seed and returns a Gymnasium environment without a time limit,
+            which takes actions in [-1, 1] and may be told others. The seed decides what is drawn
+            once per environment object; what is drawn at each reset depends on the reset's seed.
+        packages: What evaluation needs, as they are imported.
+        install: The command that installs them.
+    """
+
+    name: str
+    about: str
+    maker: Callable[[Task, int], Any]
+    packages: tuple[str, ...] = ("gymnasium", "mujoco")
+    install: str = MUJOCO
+
+    def require(self) -> None:
+        """Import the packages.
+
+        Raises:
+            UserError: One is missing; the message holds the command that installs it.
+        """
+        for package in self.packages:
+            try:
+                import_module(package)
+            except ImportError as error:
+                raise UserError(
+                    f"evaluation needs the package {package}: {self.install}"
+                ) from error
+
+
+def make_gymnasium(task: Task, seed: int = 0, **options: Any) -> Any:
+    """Gymnasium's environment of the task's id, bare."""
+    del seed  # nothing is drawn before the first reset
+    import gymnasium
+
+    with warnings.catch_warnings():
+        # Gymnasium recommends -v5 whenever -v4 is made; other warnings stay audible.
+        warnings.filterwarnings("ignore", ".*is out of date", DeprecationWarning)
+        return gymnasium.make(task.env_id, disable_env_checker=True, **options).unwrapped
+
+
+FAMILIES = {
+    family.name: family
+    for family in (Family("d4rl-mujoco", "D4RL's locomotion tasks, version 2", make_gymnasium),)
+}
+
+
+def family_of(task: Task) -> Family:
+    """The family a task belongs to."""
+    return FAMILIES[task.family]
