@@ -1,4 +1,4 @@
-"""`offlinerlkit-romi data list|fetch|generate|info|train-behaviour`."""
+"""`offlinerlkit-romi data list|fetch|generate|info|convert|train-behaviour`."""
 
 import argparse
 import re
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from offlinerlkit_romi.data.folders import generated_folder
+from offlinerlkit_romi.data.histogram import describe_episodes, draw_histogram
 from offlinerlkit_romi.data.origins import ORIGINS, origin_of
 from offlinerlkit_romi.data.sources import load, read_dataset
 from offlinerlkit_romi.errors import UserError
@@ -66,8 +67,28 @@ def parser() -> argparse.ArgumentParser:
         metavar="SOURCE",
         help="auto, d4rl, generated, or the path of a file in the task's format (default: auto)",
     )
+    info.add_argument(
+        "--histogram", type=Path, metavar="PNG", help="draw returns and lengths of the episodes"
+    )
     _add_generation(info)
     info.set_defaults(run=_info)
+
+    change = commands.add_parser(
+        "convert",
+        help="write a data set in another format",
+        description=(
+            "Write the rows of SRC as another format: HDF5 and npz keep every array bit for bit; "
+            "what Minari cannot carry is said."
+        ),
+    )
+    change.add_argument(
+        "source", metavar="SRC", help="an HDF5 or npz file with D4RL's keys, or minari:<id>"
+    )
+    change.add_argument("--to", required=True, metavar="FORMAT", help="d4rl (HDF5), npz or minari")
+    change.add_argument(
+        "-o", "--out", required=True, metavar="OUT", help="file to write; an id for Minari"
+    )
+    change.set_defaults(run=_convert)
 
     train = commands.add_parser(
         "train-behaviour",
@@ -155,6 +176,16 @@ def _info(arguments: argparse.Namespace) -> None:
         notify=lambda line: _write(line) if sys.stdout.isatty() else None,
     )
     _write(describe(dataset))
+    if arguments.histogram is not None and dataset.complete is not None:
+        draw_histogram(arguments.histogram, dataset.complete, dataset.info.task)
+        _write(f"histogram: {arguments.histogram}")
+
+
+def _convert(arguments: argparse.Namespace) -> None:
+    from offlinerlkit_romi.data.convert import convert
+
+    told = convert(arguments.source, arguments.to, arguments.out)
+    _write("\n".join([f"{arguments.source} -> {arguments.out}", *(f"note: {t}" for t in told)]))
 
 
 def describe(dataset: "Dataset") -> str:
@@ -166,6 +197,7 @@ def describe(dataset: "Dataset") -> str:
         f"  sha256     {info.sha256}",
         f"  simulator  {info.env_version}",
         f"  episodes   {info.episodes} complete, mean return {info.behaviour_return:.1f}",
+        *([] if dataset.complete is None else describe_episodes(dataset.complete)),
         f"  terminals  {int(dataset.terminals.sum())}",
     ]
     for key, values in dataset.as_dict().items():

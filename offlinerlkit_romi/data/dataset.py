@@ -1,10 +1,13 @@
 """What `data.load` returns: transitions in memory and where they come from."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from offlinerlkit_romi.data.hdf5 import Episodes
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -53,6 +56,9 @@ class Dataset:
         model_rows: (n,) mask of rows whose next observation is real, or None when all are. Only
             files without ``next_observations`` need it: their terminal rows keep the reward for
             the critic (which ignores the next state there), but must not teach a dynamics model.
+        timeouts: (n,) mask of rows at which an episode was cut, where every row of the file is a
+            transition; None where those rows had to be left out or nobody knows.
+        complete: Returns and lengths of the complete episodes, where the reader knows them.
     """
 
     observations: Floats
@@ -62,6 +68,8 @@ class Dataset:
     terminals: Bools
     info: DataInfo
     model_rows: Bools | None = None
+    timeouts: Bools | None = None
+    complete: "Episodes | None" = None
 
     def __len__(self) -> int:
         return len(self.observations)

@@ -161,6 +161,8 @@ def read_dataset(
         found.terminals,
         info,
         found.model_rows,
+        rows.timeouts if rows.next_observations is not None else None,
+        episodes,
     )
 
 

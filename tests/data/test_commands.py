@@ -13,6 +13,8 @@ from offlinerlkit_romi.data.commands import main
 from offlinerlkit_romi.errors import UserError
 from tests.data.conftest import hopper_rows, write_hdf5
 
+COMMANDS = ("list", "fetch", "generate", "info", "convert", "train-behaviour")
+
 
 def test_list_names_all_tasks_and_what_is_here(capsys: pytest.CaptureFixture[str]) -> None:
     main(["generate", "--task", "hopper-random-v2", "--transitions", "30"])
@@ -35,7 +37,7 @@ def test_info_prints_shapes_ranges_episodes_source_and_sha256(
     assert "not one of D4RL's files" in text
 
 
-@pytest.mark.parametrize("command", ["list", "fetch", "generate", "info", "train-behaviour"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([command, "--help"])

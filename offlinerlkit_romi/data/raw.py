@@ -1,0 +1,164 @@
+"""A data file as it stands: every array under its flat key, in its own type, nothing checked.
+
+`convert` and `doctor` need what `hdf5.read_rows` turns away or changes: float64 columns, further
+keys, damaged rows.
+"""
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offlinerlkit_romi.data.folders import written_whole
+from offlinerlkit_romi.errors import UserError
+
+Array = NDArray[Any]
+
+REQUIRED = ("observations", "actions", "rewards", "terminals")
+HDF5_SUFFIXES = (".hdf5", ".h5")
+
+
+@dataclass(frozen=True)
+class RawData:
+    """The columns of a file.
+
+    Attributes:
+        columns: Arrays with one entry per row, by keys such as ``observations``, ``infos/qpos``.
+        extras: Everything else the file holds, such as ``metadata/seed``.
+        source: Where it was read, for messages.
+    """
+
+    columns: dict[str, Array]
+    extras: dict[str, Array]
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.columns["observations"])
+
+    def flags(self, key: str) -> NDArray[np.bool_] | None:
+        """`terminals` or `timeouts` as (n,) bool, None where the file does not say."""
+        values = self.columns.get(key)
+        return None if values is None else np.asarray(values).reshape(-1).astype(bool)
+
+    def text(self, key: str) -> str | None:
+        """The text entry ``metadata/<key>``."""
+        value = self.extras.get(f"metadata/{key}")
+        if value is None or value.shape != () or value.dtype.kind != "S":
+            return None
+        return bytes(value[()]).decode(errors="replace")
+
+    def with_columns(self, **columns: Array | None) -> "RawData":
+        """The same data with some columns replaced; None removes one."""
+        merged = {**self.columns, **columns}
+        return replace(self, columns={k: v for k, v in merged.items() if v is not None})
+
+    def take(self, kept: Array) -> "RawData":
+        """The rows of a mask or of indices."""
+        return replace(self, columns={key: value[kept] for key, value in self.columns.items()})
+
+
+def as_raw(arrays: Mapping[str, Array], source: str) -> RawData:
+    """Tell columns from extras.
+
+    Raises:
+        UserError: A column every data set needs is missing, or columns differ in length.
+    """
+    missing = [key for key in REQUIRED if key not in arrays]
+    if missing:
+        raise UserError(
+            f"{source} lacks {', '.join(missing)} (it holds: {', '.join(sorted(arrays)) or '-'}): "
+            f"give a file with {', '.join(REQUIRED)}"
+        )
+    rows = len(arrays["observations"]) if arrays["observations"].ndim else 0
+    if rows == 0:
+        raise UserError(f"{source} holds no transitions: delete it and get it again")
+    known = {key for key in arrays if key in (*REQUIRED, "next_observations", "timeouts")}
+    for key in sorted(known):
+        if arrays[key].shape[:1] != (rows,):
+            raise UserError(
+                f"{source}: {key} has shape {arrays[key].shape}, observations have {rows} rows: "
+                "write the file again"
+            )
+    per_row = {
+        key
+        for key, value in arrays.items()
+        if not key.startswith("metadata/") and value.shape[:1] == (rows,)
+    }
+    return RawData(
+        columns={key: value for key, value in arrays.items() if key in known | per_row},
+        extras={key: value for key, value in arrays.items() if key not in known | per_row},
+        source=source,
+    )
+
+
+def read_raw(path: Path) -> RawData:
+    """Read an HDF5 file of D4RL's format or an npz file with the same keys.
+
+    Raises:
+        UserError: No such file, an unknown or damaged format, or missing columns.
+    """
+    if not path.is_file():
+        raise UserError(f"no data file {path}: give the path of an HDF5 or npz file")
+    reader = _read_hdf5 if path.suffix in HDF5_SUFFIXES else _read_npz
+    try:
+        arrays = reader(path)
+    # what h5py and numpy raise depends on where the bytes stop making sense
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError, EOFError) as error:
+        raise UserError(
+            f"cannot read {path} as {'HDF5' if reader is _read_hdf5 else 'npz'} "
+            "(truncated, or another format): delete it and get it again"
+        ) from error
+    return as_raw(arrays, str(path))
+
+
+def _read_hdf5(path: Path) -> dict[str, Array]:
+    import h5py
+
+    arrays: dict[str, Array] = {}
+
+    def visit(group: Any, prefix: str) -> None:
+        for name in group:
+            # a link could point into any other file
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                continue
+            entry = group[name]
+            if isinstance(entry, h5py.Group):
+                visit(entry, f"{prefix}{name}/")
+            elif not entry.external and not entry.is_virtual:
+                arrays[prefix + name] = _plain(entry[()])
+
+    with h5py.File(path, "r") as file:
+        visit(file, "")
+    return {key: value for key, value in arrays.items() if value.dtype.kind in "biufS"}
+
+
+def _plain(value: Any) -> Array:
+    """Text of variable length as bytes: numpy would keep it as objects."""
+    return np.asarray(np.bytes_(value) if isinstance(value, bytes | str) else value)
+
+
+def _read_npz(path: Path) -> dict[str, Array]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+    except (zipfile.BadZipFile, AttributeError, NotImplementedError) as error:
+        raise ValueError(str(error)) from error
+
+
+def write_hdf5(data: RawData, path: Path) -> None:
+    """Write D4RL's format, whole or not at all."""
+    import h5py
+
+    with written_whole(path, "-o") as temporary, h5py.File(temporary, "w") as file:
+        for key, value in {**data.columns, **data.extras}.items():
+            file.create_dataset(key, data=value)
+
+
+def write_npz(data: RawData, path: Path) -> None:
+    """Write a compressed npz file with D4RL's keys, whole or not at all."""
+    with written_whole(path, "-o") as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **{**data.columns, **data.extras})  # type: ignore[arg-type]

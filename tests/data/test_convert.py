@@ -1,0 +1,210 @@
+"""`data convert` and the pictures of `data info`: what comes back is what went in, bit for bit."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from offlinerlkit_romi.data.commands import main
+from offlinerlkit_romi.data.convert import FORMATS, convert, read_any
+from offlinerlkit_romi.data.generate import generate
+from offlinerlkit_romi.data.raw import RawData, read_raw
+from offlinerlkit_romi.errors import UserError
+from tests.data.conftest import hopper_rows, write_hdf5
+
+TASK = "hopper-medium-replay-v2"
+needs_minari = pytest.mark.skipif(
+    importlib.util.find_spec("minari") is None, reason="needs the extra `minari`"
+)
+
+
+@pytest.fixture
+def generated() -> Path:
+    """Real simulator data: five policies, so that episodes are cut by flags as well."""
+    return generate(TASK, 700, jobs=1, progress=False)
+
+
+def in_order(n: int = 12, **changes: object) -> dict[str, np.ndarray]:
+    """Rows in which each one starts in the next state of the one before, within an episode."""
+    arrays = hopper_rows(n, **changes)
+    if "next_observations" in arrays:
+        inner = np.flatnonzero(~(arrays["terminals"] | arrays["timeouts"])[:-1])
+        arrays["next_observations"][inner] = arrays["observations"][inner + 1]
+    return arrays
+
+
+def assert_equal(first: RawData, second: RawData, *, extras: bool = True) -> None:
+    assert set(first.columns) == set(second.columns)
+    for key, values in first.columns.items():
+        other = second.columns[key]
+        assert values.dtype == other.dtype and values.shape == other.shape, key
+        assert values.tobytes() == other.tobytes(), key
+    if extras:
+        assert set(first.extras) == set(second.extras)
+        for key, values in first.extras.items():
+            assert values.tobytes() == second.extras[key].tobytes()
+
+
+def test_hdf5_to_npz_and_back_keeps_every_bit(tmp_path: Path, generated: Path) -> None:
+    npz, back = tmp_path / "a.npz", tmp_path / "b.hdf5"
+    assert convert(str(generated), "npz", str(npz)) == ()
+    assert convert(str(npz), "d4rl", str(back)) == ()
+    first = read_raw(generated)
+    assert {"infos/qpos", "infos/qvel", "timeouts"} <= set(first.columns)
+    assert first.text("task") == TASK
+    assert_equal(first, read_raw(npz))
+    assert_equal(first, read_raw(back))
+
+
+def test_odd_types_and_values_survive(tmp_path: Path) -> None:
+    arrays = in_order(infos=None)
+    arrays["observations"] = arrays["observations"].astype(np.float64)
+    arrays["observations"][2, 3] = np.nan
+    arrays["rewards"] = arrays["rewards"].astype(np.float64)[:, None]
+    arrays["terminals"] = arrays["terminals"].astype(np.float32)
+    source = write_hdf5(tmp_path / "a.hdf5", arrays, compression="gzip")
+    convert(str(source), "npz", str(tmp_path / "a.npz"))
+    assert_equal(read_raw(source), read_raw(tmp_path / "a.npz"))
+
+
+@needs_minari
+@pytest.mark.parametrize("name", ["mine-v0", "mine/hopper/small-v3"])
+def test_minari_and_back_keeps_every_bit_of_every_column(
+    tmp_path: Path, generated: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    told = convert(str(generated), "minari", name)
+    assert len(told) == 1 and "metadata/seed" in told[0]
+    convert(f"minari:{name}", "d4rl", str(tmp_path / "back.hdf5"))
+    assert_equal(read_raw(generated), read_raw(tmp_path / "back.hdf5"), extras=False)
+    left = [path.name for path in (tmp_path / "minari").iterdir()]
+    assert left == [name.partition("/")[0]]
+    with pytest.raises(UserError, match="exists"):
+        convert(str(generated), "minari", name)
+
+
+@needs_minari
+def test_minari_gets_the_rows_that_have_a_next_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    arrays = in_order(next_observations=None)
+    told = convert(str(write_hdf5(tmp_path / "a.hdf5", arrays)), "minari", "cut-v0")
+    assert "2 rows at time limits and at the end are left out, 1 terminal" in told[0]
+    found = read_any("minari:cut-v0").columns
+    kept = [row for row in range(12) if row not in (8, 11)]
+    following = [row + (row != 4) for row in kept]  # row 4 is terminal
+    for key in ("observations", "actions", "rewards", "terminals"):
+        assert np.array_equal(found[key], arrays[key][kept])
+    assert np.array_equal(found["next_observations"], arrays["observations"][following])
+    # what was cut at the time limit is marked one row earlier
+    assert np.flatnonzero(found["timeouts"]).tolist() == [7, 9]
+
+
+@needs_minari
+def test_rows_that_do_not_follow_each_other_become_episodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    source = write_hdf5(tmp_path / "a.hdf5", hopper_rows())  # next states are drawn at random
+    told = convert(str(source), "minari", "loose-v0")
+    assert "9 rows are not followed by their next state (the first is row 0)" in told[0]
+    assert_equal(read_raw(source), read_any("minari:loose-v0"))
+
+
+def test_missing_minari_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("offlinerlkit_romi.data.convert.find_spec", lambda name: None)
+    source = write_hdf5(tmp_path / "a.hdf5", hopper_rows())
+    with pytest.raises(UserError, match=r"pip install offlinerlkit-romi\[minari\]"):
+        convert(str(source), "minari", "mine-v0")
+
+
+@pytest.mark.parametrize(
+    ("form", "out", "words"),
+    [
+        ("csv", "b.csv", "choose d4rl, npz, minari"),
+        ("d4rl", "b.npz", "ends in .hdf5"),
+        ("npz", "b.hdf5", "ends in .npz"),
+        ("npz", "none/b.npz", "cannot write to the folder"),
+        ("npz", "there.npz", "exists"),
+    ],
+)
+def test_bad_outputs_are_refused_and_nothing_is_written(
+    tmp_path: Path, form: str, out: str, words: str
+) -> None:
+    source = write_hdf5(tmp_path / "a.hdf5", hopper_rows())
+    (tmp_path / "there.npz").write_bytes(b"precious")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match=words):
+        convert(str(source), form, str(tmp_path / out))
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (tmp_path / "there.npz").read_bytes() == b"precious"
+
+
+def test_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write_hdf5(tmp_path / "a.hdf5", hopper_rows())
+
+    def full(file: object, **arrays: object) -> None:
+        file.write(b"half")  # type: ignore[attr-defined]
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    with pytest.raises(UserError, match="no space left on the disk"):
+        convert(str(source), "npz", str(tmp_path / "b.npz"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.hdf5"]
+
+
+@pytest.mark.parametrize("name", ["a.hdf5", "a.npz"])
+def test_damaged_and_incomplete_sources_end_with_one_line(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    with pytest.raises(UserError, match="no data file"):
+        read_raw(path)
+    path.write_bytes(b"<html>404</html>")
+    with pytest.raises(UserError, match="truncated, or another format"):
+        read_raw(path)
+    path.unlink()
+    arrays = hopper_rows(rewards=None)
+    write_hdf5(path, arrays) if path.suffix == ".hdf5" else np.savez(path, **arrays)
+    with pytest.raises(UserError, match="lacks rewards"):
+        read_raw(path)
+    assert "minari" in FORMATS
+
+
+def test_pickled_arrays_are_not_opened(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", observations=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(UserError, match="cannot read"):
+        read_raw(tmp_path / "a.npz")
+
+
+def test_info_draws_returns_and_lengths(
+    tmp_path: Path, generated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "episodes.png"
+    arguments = ["info", "--task", TASK, "--data", str(generated), "--histogram", str(picture)]
+    assert main(arguments) == 0
+    text = capsys.readouterr().out
+    assert "quartiles" in text and "lengths" in text and str(picture) in text
+    assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    arguments[-1] = str(tmp_path / "episodes.txt")
+    with pytest.raises(UserError, match=r"give a \.png file"):
+        main(arguments)
+
+
+def test_info_without_a_complete_episode_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nothing = np.zeros(12, bool)
+    path = write_hdf5(tmp_path / "a.hdf5", hopper_rows(terminals=nothing, timeouts=nothing))
+    main(["info", "--task", TASK, "--data", str(path)])
+    assert "no complete episode" in capsys.readouterr().out
+    with pytest.raises(UserError, match="no histogram"):
+        main(["info", "--task", TASK, "--data", str(path), "--histogram", str(tmp_path / "a.png")])
+
+
+def test_convert_tells_what_it_did(
+    tmp_path: Path, generated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "a.npz"
+    assert main(["convert", str(generated), "--to", "npz", "-o", str(out)]) == 0
+    assert capsys.readouterr().out.strip() == f"{generated} -> {out}"
