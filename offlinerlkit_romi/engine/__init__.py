@@ -4,6 +4,7 @@ from offlinerlkit_romi.engine.allocator import keep_freed_memory
 from offlinerlkit_romi.engine.files import read_weights, save_atomically, write_json
 from offlinerlkit_romi.engine.metrics import MetricMeans
 from offlinerlkit_romi.engine.optim import (
+    allocate_moments,
     apply_gradients,
     descend,
     frozen_copy,
@@ -12,13 +13,15 @@ from offlinerlkit_romi.engine.optim import (
 )
 from offlinerlkit_romi.engine.precision import choose_matmul_precision
 from offlinerlkit_romi.engine.rng import Generators, derive_seed
-from offlinerlkit_romi.engine.state import capture, count_bytes, restore
+from offlinerlkit_romi.engine.state import Counts, capture, count_bytes, restore
 from offlinerlkit_romi.engine.state_store import StateStore
 
 __all__ = [
+    "Counts",
     "Generators",
     "MetricMeans",
     "StateStore",
+    "allocate_moments",
     "apply_gradients",
     "capture",
     "choose_matmul_precision",

@@ -7,40 +7,65 @@ from typing import Any
 
 import torch
 
+from offlinerlkit_romi.engine.state import Counts
+
 
 class MetricMeans:
-    """Running sums of scalar metric tensors; nothing is copied to the host before `result`."""
+    """Running sums of scalar metric tensors; nothing is copied to the host before `result`.
+
+    The sums stay where they are from the first `add` on, so a captured graph can go on adding.
+
+    Attributes:
+        counts: how many values each sum has.
+    """
 
     def __init__(self) -> None:
         self._sums: dict[str, torch.Tensor] = {}
-        self._counts: dict[str, int] = {}
+        self.counts = Counts()
 
+    @torch.no_grad()
     def add(self, metrics: Mapping[str, torch.Tensor | float]) -> None:
         """Add one update's metrics; keys may differ from call to call."""
         for key, value in metrics.items():
             tensor = torch.as_tensor(value).detach()
-            if key in self._sums:
-                self._sums[key] = self._sums[key] + tensor
-            else:
-                self._sums[key] = tensor.clone()
-            self._counts[key] = self._counts.get(key, 0) + 1
+            total = self._sums.get(key)
+            if total is None:
+                self._sums[key] = tensor.clone() if tensor.is_floating_point() else tensor.float()
+            elif total.device == tensor.device or tensor.device.type == "cpu":
+                total.add_(tensor)
+            else:  # what was read from a checkpoint, or added as a plain float
+                self._sums[key] = total.to(tensor.device).add_(tensor)
+            self.counts[key] += 1
 
     def result(self) -> dict[str, float]:
         """Means since the last call, read in one transfer; starts afresh."""
-        if not self._sums:
+        keys = [key for key in self._sums if self.counts[key]]
+        if not keys:
             return {}
-        keys, sums = list(self._sums), list(self._sums.values())
+        sums = [self._sums[key] for key in keys]
         # plain floats were added on the CPU: they join the others, not the others them
         device = next((x.device for x in sums if x.device.type != "cpu"), sums[0].device)
         values = torch.stack([x.to(device, torch.float64) for x in sums]).tolist()
-        means = {key: value / self._counts[key] for key, value in zip(keys, values, strict=True)}
-        self._sums, self._counts = {}, {}
+        means = {key: value / self.counts[key] for key, value in zip(keys, values, strict=True)}
+        self._zero()
         return means
 
     def state_dict(self) -> dict[str, Any]:
         """The sums so far, for a checkpoint within an epoch."""
-        return {"sums": dict(self._sums), "counts": dict(self._counts)}
+        sums = {key: total for key, total in self._sums.items() if self.counts[key]}
+        return {"sums": sums, "counts": self.counts.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on adding where `state` was taken."""
-        self._sums, self._counts = dict(state["sums"]), dict(state["counts"])
+        self._zero()
+        for key, total in state["sums"].items():
+            if key in self._sums:
+                self._sums[key].copy_(total)
+            else:
+                self._sums[key] = total.clone()
+        self.counts.load_state_dict(state["counts"])
+
+    def _zero(self) -> None:
+        for total in self._sums.values():
+            total.zero_()
+        self.counts.clear()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -15,8 +15,57 @@ Module = TypeVar("Module", bound=nn.Module)
 def make_adam(
     params: Iterable[torch.Tensor] | Iterable[dict[str, object]], lr: float
 ) -> torch.optim.Adam:
-    """Adam with torch's default moments; the fused kernel makes one pass over all parameters."""
-    return torch.optim.Adam(params, lr=lr, fused=True)
+    """Adam with torch's default moments; the fused kernel makes one pass over all parameters.
+
+    On CUDA its rate is a tensor there, which a captured graph reads at every replay: a schedule
+    writes into it.
+    """
+    groups: list[Any] = list(params)
+    device = next(_tensors(groups)).device
+    if device.type != "cuda":
+        return torch.optim.Adam(groups, lr=lr, fused=True)
+    rate = torch.tensor(lr, dtype=torch.float32, device=device)
+    return torch.optim.Adam(groups, lr=rate, fused=True, capturable=True)
+
+
+def allocate_moments(optim: torch.optim.Optimizer) -> None:
+    """Make a fused Adam's moments now: a graph must not make them anew, zero, at every replay."""
+    if not isinstance(optim, torch.optim.Adam):
+        return
+    for param in (p for group in optim.param_groups for p in group["params"]):
+        if param.requires_grad and not optim.state[param]:
+            optim.state[param] = {
+                "step": torch.zeros((), dtype=torch.float32, device=param.device),
+                "exp_avg": torch.zeros_like(param, memory_format=torch.preserve_format),
+                "exp_avg_sq": torch.zeros_like(param, memory_format=torch.preserve_format),
+            }
+
+
+@torch.no_grad()
+def load_optimizer(optim: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """`optim.load_state_dict` into the tensors there are, wherever the state was saved.
+
+    torch puts new tensors in their place, which a captured graph would never see, and takes over
+    how the saved optimiser ran: a rate on the host for one on the device, or the other way round.
+
+    Raises:
+        ValueError: the state is of another optimiser.
+    """
+    groups = [dict(group) for group in optim.param_groups]
+    moments = {param: dict(values) for param, values in optim.state.items()}
+    optim.load_state_dict(dict(state))
+    for group, before in zip(optim.param_groups, groups, strict=True):
+        rate = group["lr"]
+        if isinstance(before["lr"], torch.Tensor):
+            rate = before["lr"].copy_(torch.as_tensor(rate))
+        group["lr"] = rate if isinstance(before["lr"], torch.Tensor) else float(rate)
+        for name in ("fused", "foreach", "capturable"):
+            if name in before:
+                group[name] = before[name]
+    for param, values in optim.state.items():
+        for name, old in moments.get(param, {}).items():
+            if isinstance(old, torch.Tensor) and name in values:
+                values[name] = old.copy_(values[name])
 
 
 @torch.no_grad()
@@ -48,6 +97,11 @@ def descend(loss: torch.Tensor, module: nn.Module, optim: torch.optim.Optimizer)
 def frozen_copy(module: Module) -> Module:
     """A copy that no gradient reaches: the start of a target network."""
     return deepcopy(module).requires_grad_(False)
+
+
+def _tensors(groups: Iterable[Any]) -> Iterator[torch.Tensor]:
+    for part in groups:
+        yield from iter(part["params"]) if isinstance(part, dict) else (part,)
 
 
 def _laid_out_like(param: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
+from offlinerlkit_romi.engine.optim import load_optimizer
 from offlinerlkit_romi.errors import UserError
+
+
+class Counts(Counter[str]):
+    """Whole numbers that the host counts while the device works, by name.
+
+    A captured graph replays the device's work alone; what was counted while it was captured is
+    counted again at every replay.
+    """
+
+    def state_dict(self) -> dict[str, int]:
+        """The numbers, for a checkpoint."""
+        return dict(self)
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on counting where `state` was taken."""
+        self.clear()
+        self.update({name: int(value) for name, value in state.items()})
 
 
 def capture(parts: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,5 +79,7 @@ def _put_back(part: Any, value: Any) -> None:
         if part.shape != value.shape:
             raise ValueError(f"{tuple(part.shape)} is not {tuple(value.shape)}")
         part.detach().copy_(value)
+    elif isinstance(part, torch.optim.Optimizer):
+        load_optimizer(part, value)
     else:
         part.load_state_dict(value)

@@ -43,6 +43,11 @@ class BasePolicy(nn.Module):
         """One gradient update on a batch."""
         raise NotImplementedError
 
+    @property
+    def phase(self) -> int:
+        """Which of several kinds of update is next, known on the host; most have one kind."""
+        return 0
+
     def learn(self, batch: Any) -> dict[str, float]:
         """`update`, its metrics read as floats (the kit's signature)."""
         return {name: value.item() for name, value in self.update(batch).items()}

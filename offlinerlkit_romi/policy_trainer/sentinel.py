@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from offlinerlkit_romi.engine import Counts
+
 # Q may overshoot while targets still chase the critics: healthy runs were seen below twice the
 # largest possible value, diverged ones pass any bound
 Q_MARGIN = 5.0
@@ -63,11 +65,15 @@ class Sentinel:
     """Remembers, for every metric, the first step at which it left its bounds.
 
     Per update this costs five operations on a vector of the metrics, and nothing waits for them.
+    What it remembers stays in place from the first look on, so that a captured graph can look too.
 
     Args:
         state: The policy's `training_state()`: its networks and optimisers are looked at.
         largest_q: Most that |Q| can be; the limit is `Q_MARGIN` times that. None for no limit.
         data: The data's states (n, S), whose box model states should not leave by far.
+
+    Attributes:
+        counts: Steps of each optimiser so far.
     """
 
     def __init__(
@@ -87,7 +93,7 @@ class Sentinel:
             self._box = (low - width, high + width)
         self._watches: dict[tuple[str, ...], _Watch] = {}
         self._norms: dict[str, torch.Tensor] = {}
-        self._calls: dict[str, int] = {}
+        self.counts = Counts()
         self._usual: dict[str, float] = {}  # log of the usual largest gradient norm of an epoch
         self._stuck = 0
         self._hooks = [
@@ -101,8 +107,8 @@ class Sentinel:
         for hook in self._hooks:
             hook.remove()
 
-    def watch(self, metrics: Mapping[str, torch.Tensor | float], step: int) -> None:
-        """Look at the metrics of the policy step `step`, counted from 1."""
+    def watch(self, metrics: Mapping[str, torch.Tensor | float], step: int | torch.Tensor) -> None:
+        """Look at the metrics of the policy step `step`, counted from 1; a tensor () on CUDA."""
         if not metrics:
             return
         names = tuple(metrics)
@@ -128,7 +134,7 @@ class Sentinel:
         found = [finding for watch in self._findings() for finding in watch]
         found += self._check_gradients(step) + self._check_weights(step)
         found += self._check_stuck(step, row)
-        self._watches, self._norms = {}, {}
+        self._start_afresh()
         return sorted(found, key=lambda finding: finding.since_step)
 
     def non_finite_networks(self) -> list[str]:
@@ -145,20 +151,34 @@ class Sentinel:
         return {
             "watches": watches,
             "norms": dict(self._norms),
-            "calls": dict(self._calls),
+            "counts": self.counts.state_dict(),
             "usual": dict(self._usual),
             "stuck": self._stuck,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken."""
-        self._watches = {}
+        self._start_afresh()
         for names, first, worst in state["watches"]:
-            watch = _Watch([self._limit(name) for name in names], first.device)
-            watch.first, watch.worst = first, worst
-            self._watches[tuple(names)] = watch
-        self._norms, self._calls = dict(state["norms"]), dict(state["calls"])
+            watch = self._watches.get(tuple(names))
+            if watch is None:
+                limits = [self._limit(name) for name in names]
+                watch = self._watches[tuple(names)] = _Watch(limits, first.device)
+            watch.first.copy_(first)
+            watch.worst.copy_(worst)
+        for name, norm in state["norms"].items():
+            if name in self._norms:
+                self._norms[name].copy_(norm)
+            else:
+                self._norms[name] = norm.clone()
+        self.counts.load_state_dict(state["counts"])
         self._usual, self._stuck = dict(state["usual"]), int(state["stuck"])
+
+    def _start_afresh(self) -> None:
+        for watch in self._watches.values():
+            watch.clear()
+        for norm in self._norms.values():
+            norm.zero_()
 
     def _limit(self, name: str) -> float:
         if name.startswith("q/"):
@@ -170,12 +190,18 @@ class Sentinel:
 
     @torch.no_grad()
     def _see_gradient(self, name: str, optim: torch.optim.Optimizer, *_: Any) -> None:
-        calls = self._calls[name] = self._calls.get(name, -1) + 1
-        if calls % GRADIENT_EVERY:
+        self.counts[name] += 1
+        if (self.counts[name] - 1) % GRADIENT_EVERY:
             return
         grads = [p.grad for g in optim.param_groups for p in g["params"] if p.grad is not None]
         norm = _norm(grads)
-        self._norms[name] = torch.maximum(self._norms[name], norm) if name in self._norms else norm
+        largest = self._norms.get(name)
+        if largest is None:
+            self._norms[name] = norm.clone()
+        elif largest.device != norm.device:  # read from a checkpoint
+            self._norms[name] = torch.maximum(largest.to(norm.device), norm)
+        else:
+            torch.maximum(largest, norm, out=largest)
 
     def _check_gradients(self, step: int) -> list[Finding]:
         found = []
@@ -212,12 +238,19 @@ class _Watch:
         self.first = torch.full((len(limits),), -1, dtype=torch.int64, device=device)
         self.worst = torch.zeros(len(limits), device=device)
 
-    def see(self, values: torch.Tensor, step: int) -> None:
+    def see(self, values: torch.Tensor, step: int | torch.Tensor) -> None:
+        if self.first.device != values.device:  # read from a checkpoint
+            places = (self.limits, self.first, self.worst)
+            self.limits, self.first, self.worst = (x.to(values.device) for x in places)
         size = values.abs()
         # written so that NaN is bad too
         bad = ~(size <= self.limits)
-        self.first = torch.where(bad & (self.first < 0), step, self.first)
-        self.worst = torch.maximum(self.worst, size)
+        self.first.copy_(torch.where(bad & (self.first < 0), step, self.first))
+        torch.maximum(self.worst, size, out=self.worst)
+
+    def clear(self) -> None:
+        self.first.fill_(-1)
+        self.worst.zero_()
 
     def findings(self, names: tuple[str, ...]) -> list[Finding]:
         rows = torch.stack([self.first.double(), self.worst.double(), self.limits.double()])

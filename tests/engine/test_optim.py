@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from offlinerlkit_romi.engine import apply_gradients, make_adam, polyak_update
+from offlinerlkit_romi.engine import allocate_moments, apply_gradients, make_adam, polyak_update
+from offlinerlkit_romi.engine.optim import load_optimizer
 
 
 def make_net(seed: int = 0) -> nn.Module:
@@ -60,3 +61,44 @@ def test_a_transposed_gradient_moves_the_entries_it_belongs_to() -> None:
     apply_gradients(make_adam([param], 1e-3), [param], [grad])
     torch.testing.assert_close(param.detach(), start - 1e-3 * grad.sign(), rtol=0, atol=1e-6)
     assert param.grad is None
+
+
+def two_steps(optim: torch.optim.Optimizer, params: list[torch.Tensor]) -> None:
+    for factor in (1.0, -2.0):
+        apply_gradients(optim, params, [factor * p.detach() for p in params])
+
+
+def test_loading_an_optimiser_fills_the_tensors_there_are() -> None:
+    first, second = ([torch.ones(3, requires_grad=True)] for _ in range(2))
+    saved, optim = make_adam(first, 0.1), make_adam(second, 0.2)
+    two_steps(saved, first)
+    allocate_moments(optim)
+    places = {name: x.data_ptr() for name, x in optim.state[second[0]].items()}
+    load_optimizer(optim, deepcopy(saved.state_dict()))
+    assert {name: x.data_ptr() for name, x in optim.state[second[0]].items()} == places
+    for name, value in saved.state[first[0]].items():
+        assert torch.equal(optim.state[second[0]][name], value)
+    assert optim.param_groups[0]["lr"] == 0.1
+
+
+@pytest.mark.parametrize("saved_rate, rate", [(0.25, torch.tensor(0.5)), (torch.tensor(0.5), 0.25)])
+def test_a_rate_stays_of_its_kind_and_takes_the_saved_value(saved_rate, rate) -> None:
+    """A run saved on a GPU, whose rate is a tensor there, may go on elsewhere."""
+    kind, wanted = type(rate), float(saved_rate)
+    saved = torch.optim.Adam([torch.ones(3, requires_grad=True)], saved_rate, fused=True)
+    optim = torch.optim.Adam([torch.ones(3, requires_grad=True)], rate, fused=True)
+    load_optimizer(optim, saved.state_dict())
+    now = optim.param_groups[0]["lr"]
+    assert type(now) is kind and float(now) == wanted
+    assert kind is float or now is rate
+
+
+def test_moments_made_beforehand_change_no_step() -> None:
+    one, two = ([torch.arange(3.0, requires_grad=True)] for _ in range(2))
+    lazy, early = make_adam(one, 0.1), make_adam(two, 0.1)
+    allocate_moments(early)
+    two_steps(lazy, one)
+    two_steps(early, two)
+    assert torch.equal(one[0], two[0])
+    allocate_moments(lazy)  # leaves what is there
+    assert float(lazy.state[one[0]]["step"]) == 2

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from offlinerlkit_romi.engine import Generators
+from offlinerlkit_romi.engine import Counts, Generators
 from offlinerlkit_romi.policy import MOPOPolicy, RAMBOPolicy, ROMIPolicy, SACPolicy
 from tests.factories import make_buffer, make_dynamics, make_policy
 
@@ -56,6 +56,8 @@ def tensors(policy: Any) -> dict[str, torch.Tensor]:
             result[name] = part.detach()
         elif isinstance(part, torch.Generator):
             result[name] = part.get_state()
+        elif isinstance(part, Counts):
+            result |= {f"{name}.{key}": torch.tensor(count) for key, count in part.items()}
         else:
             moments = part.state_dict()["state"]
             result |= {f"{name}.{i}.{k}": v for i, s in moments.items() for k, v in s.items()}

@@ -217,7 +217,7 @@ class MOBILEPolicy(SoftPolicy):
         if start < len(penalty):
             obs, action = batch["observations"][start:], batch["actions"][start:]
             penalty[start:] = self.compute_lcb(obs, action)
-        penalty[:n_real] = 0
+        penalty[:n_real].zero_()
         return penalty
 
     @torch.no_grad()

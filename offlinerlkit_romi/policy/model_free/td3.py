@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from offlinerlkit_romi.engine import descend, frozen_copy, polyak_update
+from offlinerlkit_romi.engine import Counts, descend, frozen_copy, polyak_update
 from offlinerlkit_romi.nets import own_dropout
 from offlinerlkit_romi.policy.base_policy import BasePolicy, Batch, Compat, Metrics, check_compat
 from offlinerlkit_romi.policy.model_free.sac import min_q
@@ -116,9 +116,9 @@ class TD3Policy(BasePolicy):
         noise_unit = 1.0 if self._like_kit else max_action
         self._noise_scale, self._noise_clip = policy_noise * noise_unit, noise_clip * noise_unit
         self._freq = update_actor_freq
-        # On the host on any device, so reading it waits for nothing; a tensor, so that a checkpoint
-        # restores it in place. Masking the actor's step on the device would cost it every update.
-        self._cnt = torch.zeros((), dtype=torch.int64)
+        # On the host, so reading it waits for nothing. Masking the actor's step on the device
+        # would cost it every update.
+        self._counts = Counts(updates=0)
         loss = next(self.parameters()).new_zeros(())
         self.register_buffer("_last_actor_loss", loss, persistent=False)
         own_dropout(self, generator)
@@ -136,7 +136,7 @@ class TD3Policy(BasePolicy):
             for name in names
             for suffix in ("", "_old", "_optim")
         }
-        state.update(updates=self._cnt, last_actor_loss=self._last_actor_loss)
+        state.update(updates=self._counts, last_actor_loss=self._last_actor_loss)
         if self.generator is not None:
             state["generator"] = self.generator
         return state
@@ -156,13 +156,18 @@ class TD3Policy(BasePolicy):
         if self.steps_actor_next:
             self._update_actor(batch)
             self._sync_weight()
-        self._cnt += 1
+        self._counts["updates"] += 1
         return {"loss/actor": self._last_actor_loss.clone(), **metrics}
 
     @property
     def steps_actor_next(self) -> bool:
-        """Whether the next update steps the actor: known on the host, one captured graph each."""
-        return int(self._cnt) % self._freq == 0
+        """Whether the next update steps the actor."""
+        return self.phase == 0
+
+    @property
+    def phase(self) -> int:
+        """Updates since the actor's last step, 0 where it is due: one captured graph each."""
+        return self._counts["updates"] % self._freq
 
     def actor_loss(self, batch: Batch) -> torch.Tensor:
         """What the actor descends."""
