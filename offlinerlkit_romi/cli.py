@@ -114,14 +114,21 @@ def _evaluate(words: list[str]) -> int:
         description="Evaluate a run's policy on fresh episodes of its task.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("run_dir", help="the run's folder, log/<task>/<algo>.../seed_...")
+    parser.add_argument(
+        "run_dir",
+        help="the run's folder, log/<task>/<algo>.../seed_...; OfflineRL-Kit's, or a policy.pth",
+    )
     parser.add_argument("--episodes", type=int, default=10, help="number of episodes")
     parser.add_argument("--seed", type=int, default=0, help="base of the episodes' seeds")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    kit = parser.add_argument_group("what a run of OfflineRL-Kit's may not tell")
+    kit.add_argument("--algo", help="its algorithm")
+    kit.add_argument("--task", help="its task")
+    kit.add_argument("--data", help="its data: d4rl, generated or a file; TD3+BC and RAMBO need it")
     chosen = parser.parse_args(words)
     from offlinerlkit_romi.experiment.reload import evaluate
 
-    print(evaluate(chosen.run_dir, chosen.episodes, chosen.seed, chosen.device).table())
+    print(evaluate(**vars(chosen)).table())
     return 0
 
 

@@ -1,7 +1,7 @@
 """How an update runs: generators, optimisers, metrics, kernels; weights and states on disk."""
 
 from offlinerlkit_romi.engine.allocator import keep_freed_memory
-from offlinerlkit_romi.engine.files import read_weights, save_atomically, write_json
+from offlinerlkit_romi.engine.files import read_state, read_weights, save_atomically, write_json
 from offlinerlkit_romi.engine.metrics import MetricMeans
 from offlinerlkit_romi.engine.optim import (
     allocate_moments,
@@ -32,6 +32,7 @@ __all__ = [
     "keep_freed_memory",
     "make_adam",
     "polyak_update",
+    "read_state",
     "read_weights",
     "restore",
     "save_atomically",

@@ -43,6 +43,28 @@ def _finite(content: Any) -> Any:
     return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
+def read_state(path: str | os.PathLike[str], device: str | torch.device) -> dict[str, torch.Tensor]:
+    """Read named tensors, as a module's `state_dict` saved by `torch.save`.
+
+    Args:
+        path: the file.
+        device: where the tensors go.
+
+    Raises:
+        UserError: no such file, or not a state dict.
+    """
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"there is no {path}; give a folder that a run saved into") from error
+    # what torch.load raises depends on where the bytes stop making sense
+    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        raise UserError(f"cannot read {path}: it is damaged, or no file of torch.save") from error
+    if not isinstance(state, Mapping) or not all(map(torch.is_tensor, state.values())):
+        raise UserError(f"{path} holds no state dict: give one of named tensors")
+    return dict(state)
+
+
 def read_weights(
     module: nn.Module, path: str | os.PathLike[str], device: str | torch.device
 ) -> dict[str, torch.Tensor]:
@@ -54,21 +76,13 @@ def read_weights(
         device: where the tensors go.
 
     Raises:
-        UserError: no such file, not a state dict, or one of another network.
+        UserError: see `read_state`, or one of another network.
     """
-    try:
-        state = torch.load(path, map_location=device, weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f"there is no {path}; give a folder that a run saved into") from error
-    # what torch.load raises depends on where the bytes stop making sense
-    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        raise UserError(f"cannot read {path}: it is damaged, or no file of torch.save") from error
-    if not isinstance(state, Mapping) or not all(map(torch.is_tensor, state.values())):
-        raise UserError(f"{path} holds no state dict: give one of named tensors")
+    state = read_state(path, device)
     misfit = _misfit(module.state_dict(), state)
     if misfit:
         raise UserError(f"{path} is of another network: {misfit}; build the one it was saved from")
-    return dict(state)
+    return state
 
 
 def _misfit(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> str:

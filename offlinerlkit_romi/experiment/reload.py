@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from offlinerlkit_romi.data import load
 from offlinerlkit_romi.engine import Generators, read_weights
 from offlinerlkit_romi.envs import normalized_score
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.build import Setting, build_policy
-from offlinerlkit_romi.experiment.resume import read_run
+from offlinerlkit_romi.experiment.kit_runs import (
+    UNKNOWN,
+    KitRun,
+    find_kit_run,
+    is_kit_style,
+    obs_statistics,
+)
+from offlinerlkit_romi.experiment.resume import MANIFEST, Earlier, read_run
 from offlinerlkit_romi.experiment.run import SCALER_FOLDER, resolve_device
 from offlinerlkit_romi.experiment.summary import source_label
 from offlinerlkit_romi.policy_trainer.scoring import make_scorer
@@ -53,8 +64,10 @@ class Evaluation:
 
     def table(self) -> str:
         """The result for people."""
+        known = self.data_source != UNKNOWN
+        source = source_label(self.data_source, self.task) if known else "unknown data"
         return (
-            f"{self.algo} on {self.task}, {source_label(self.data_source, self.task)}\n"
+            f"{self.algo} on {self.task}, {source}\n"
             f"  score {self.score:.2f} ± {self.score_std:.2f} over {self.episodes} episodes "
             f"of {self.episode_length:.0f} steps on average (seed {self.seed})\n"
             f"  the data's own score {self.score_behaviour:.2f}\n"
@@ -62,77 +75,148 @@ class Evaluation:
         )
 
 
-def load_policy(run_dir: str | Path, device: str = "auto") -> Any:
+@dataclass(frozen=True)
+class _OwnRun:
+    """A run of `offlinerlkit-romi train`, which tells everything about itself."""
+
+    folder: Path
+    earlier: Earlier
+
+    @property
+    def algo(self) -> str:
+        return self.earlier.resolved.algo
+
+    @property
+    def task(self) -> str:
+        return self.earlier.resolved.config.task
+
+    @property
+    def data(self) -> tuple[str, float]:
+        told = self.earlier.manifest["data"]
+        behaviour = told["behaviour_return"]
+        return told["source"], math.nan if behaviour is None else float(behaviour)
+
+    @property
+    def weights(self) -> Path:
+        """The final weights, or those of the last finished epoch of a run that did not end."""
+        for place in ("model", "checkpoint"):
+            path = self.folder / place / "policy.pth"
+            if path.is_file():
+                return path
+        raise UserError(f"{self.folder} holds no policy yet: its first epoch has not finished")
+
+    def load(self, device: torch.device, obs_scaler: StandardScaler | None = None) -> Any:
+        manifest, config = self.earlier.manifest, self.earlier.resolved.config
+        setting = Setting(
+            manifest["data"]["obs_dim"],
+            manifest["data"]["action_dim"],
+            device,
+            Generators(config.seed, device),
+            obs_scaler or _read_scaler(self.folder / "model" / SCALER_FOLDER),
+        )
+        policy = build_policy(config, setting)
+        policy.load_state_dict(read_weights(policy, self.weights, device))
+        if (self.folder / "model" / "dynamics.pth").is_file():
+            policy.dynamics.load(str(self.folder / "model"))
+        policy.eval()
+        return policy
+
+
+def load_policy(
+    run_dir: str | Path,
+    device: str = "auto",
+    *,
+    algo: str | None = None,
+    task: str | None = None,
+    obs_scaler: StandardScaler | None = None,
+) -> Any:
     """Rebuild a run's policy with its weights, and its dynamics model where one was saved.
 
     Args:
-        run_dir: A run's folder.
+        run_dir: A run's folder: ours, OfflineRL-Kit's, or of a script in its style; or a
+            `policy.pth` of the last two.
         device: auto, cpu, cuda or cuda:N.
+        algo: Algorithm, where a kit-style run does not tell.
+        task: Task, likewise.
+        obs_scaler: Mean and std of the observations that a kit-style run of an algorithm that
+            standardises them (TD3+BC, RAMBO) was trained on: such a run does not keep them.
 
     Returns:
         The policy in evaluation mode: `select_action(obs (n, S), deterministic=True)` takes raw
         observations.
 
     Raises:
-        UserError: The folder is not a run's, or holds no policy yet.
+        UserError: The folder is not a run's, or holds no policy yet; its weights are of another
+            algorithm; or a kit-style run must be told what it does not keep.
     """
-    run_dir = Path(run_dir)
-    earlier = read_run(run_dir)
-    manifest, resolved = earlier.manifest, earlier.resolved
-    place = resolve_device(device)
-    setting = Setting(
-        manifest["data"]["obs_dim"],
-        manifest["data"]["action_dim"],
-        place,
-        Generators(resolved.config.seed, place),
-        _read_scaler(run_dir / "model" / SCALER_FOLDER),
-    )
-    policy = build_policy(resolved.config, setting)
-    policy.load_state_dict(read_weights(policy, _weights(run_dir), place))
-    if (run_dir / "model" / "dynamics.pth").is_file():
-        policy.dynamics.load(str(run_dir / "model"))
-    policy.eval()
-    return policy
+    return _find(Path(run_dir), algo, task).load(resolve_device(device), obs_scaler)
 
 
 def evaluate(
-    run_dir: str | Path, episodes: int = 10, seed: int = 0, device: str = "auto"
+    run_dir: str | Path,
+    episodes: int = 10,
+    seed: int = 0,
+    device: str = "auto",
+    *,
+    algo: str | None = None,
+    task: str | None = None,
+    data: str | None = None,
 ) -> Evaluation:
     """Evaluate a run's policy afresh.
 
     Args:
-        run_dir: A run's folder.
+        run_dir: A run's folder or a kit-style `policy.pth`, see `load_policy`.
         episodes: Number of episodes.
         seed: Base of their seeds; training evaluates on others.
         device: auto, cpu, cuda or cuda:N.
+        algo: Algorithm, where a kit-style run does not tell.
+        task: Task, likewise.
+        data: What a kit-style run was trained on: d4rl, generated or a file. TD3+BC and RAMBO need
+            its observations' mean and std; its own score is told beside the policy's.
 
     Raises:
         UserError: No such run, or no simulator.
     """
-    run_dir = Path(run_dir)
-    manifest = read_run(run_dir).manifest
-    policy = load_policy(run_dir, device)
+    run = _find(Path(run_dir), algo, task)
     if episodes < 1:
         raise UserError(f"--episodes is {episodes}: give at least one")
-    scorer = make_scorer(manifest["task"], episodes, seed)
+    dataset = None if data is None else load(run.task, data)
+    source, behaviour = run.data
+    if dataset is not None:
+        source, behaviour = dataset.info.source, dataset.info.behaviour_return
+    scaler = None if dataset is None else obs_statistics(dataset)
+    policy = run.load(resolve_device(device), scaler)
+    scorer = make_scorer(run.task, episodes, seed)
     assert scorer is not None
     scores = scorer(policy)
-    behaviour = manifest["data"]["behaviour_return"]
     return Evaluation(
         run_dir=str(run_dir),
-        algo=manifest["algo"],
-        task=manifest["task"],
-        data_source=manifest["data"]["source"],
-        weights=str(_weights(run_dir)),
+        algo=run.algo,
+        task=run.task,
+        data_source=source,
+        weights=str(run.weights),
         episodes=episodes,
         seed=seed,
         score=scores.mean,
         score_std=scores.std,
         episode_length=scores.length_mean,
-        score_behaviour=float("nan")
-        if behaviour is None
-        else normalized_score(float(behaviour), manifest["task"]),
+        score_behaviour=float(normalized_score(behaviour, run.task)),
     )
+
+
+def _find(path: Path, algo: str | None, task: str | None) -> _OwnRun | KitRun:
+    """The run that lies there.
+
+    Raises:
+        UserError: None does, or one of ours is told what it knows.
+    """
+    if not (path / MANIFEST).is_file() and is_kit_style(path):
+        return find_kit_run(path, algo, task)
+    run = _OwnRun(path, read_run(path))
+    for name, told, known in (("algo", algo, run.algo), ("task", task, run.task)):
+        if told not in (None, known):
+            raise UserError(f"{path} is a run of {name} {known}, not {told}: leave out --{name}")
+    return run
 
 
 def _read_scaler(folder: Path) -> StandardScaler | None:
@@ -141,12 +225,3 @@ def _read_scaler(folder: Path) -> StandardScaler | None:
     scaler = StandardScaler()
     scaler.load_scaler(str(folder))
     return scaler
-
-
-def _weights(run_dir: Path) -> Path:
-    """The final weights, or those of the last finished epoch of a run that did not end."""
-    for place in ("model", "checkpoint"):
-        path = run_dir / place / "policy.pth"
-        if path.is_file():
-            return path
-    raise UserError(f"{run_dir} holds no policy yet: its first epoch has not finished")

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 
+from tests.upstream.checkpoints import store_goldens
 from tests.upstream.harness import Arrays, golden_path, largest, run, run_ours
 from tests.upstream.kit import load_kit
 from tests.upstream.registry import GOLDEN, SCENARIOS
@@ -28,6 +29,8 @@ def main() -> None:
             np.savez_compressed(golden_path(name), **without_middle(kit))
         gaps = {kind: f"{gap:.1e}" for kind, gap in largest(run_ours(scenario), kit).items()}
         sys.stdout.write(f"{name}: {gaps}\n")
+    if not sys.argv[1:]:
+        store_goldens(load_kit())
 
 
 if __name__ == "__main__":
