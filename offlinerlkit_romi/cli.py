@@ -1,5 +1,5 @@
 # ruff: noqa: T201
-"""The command `offlinerlkit-romi`: train, evaluate, data."""
+"""The command `offlinerlkit-romi`: train, evaluate, data, bench."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ commands:
                            `train <algo> --help` every option with its default
   evaluate <run folder>    evaluate a trained policy afresh
   data ...                 find, fetch, generate and check transitions; `data --help`
+  bench                    time the pieces of training on this machine; `bench --help`
 
 options:
   --version                show the version
@@ -72,7 +73,7 @@ def _dispatch(words: list[str]) -> int:
     if words[0] == "--version":
         print(f"offlinerlkit-romi {__version__}")
         return 0
-    commands = {"train": _train, "evaluate": _evaluate, "data": _data}
+    commands = {"train": _train, "evaluate": _evaluate, "data": _data, "bench": _bench}
     if words[0] not in commands:
         from offlinerlkit_romi.experiment.resolve import unknown_name
 
@@ -136,6 +137,12 @@ def _data(words: list[str]) -> int:
     from offlinerlkit_romi.data.commands import main as data_main
 
     return data_main(words)
+
+
+def _bench(words: list[str]) -> int:
+    from offlinerlkit_romi.bench.command import main as bench_main
+
+    return bench_main(words)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""How long the pieces of training take: this package's, and a checkout's beside them."""

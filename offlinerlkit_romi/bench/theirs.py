@@ -1,0 +1,159 @@
+"""A checkout's pieces: the same networks, settings and data as this package's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from offlinerlkit_romi.bench.checkout import Checkout
+from offlinerlkit_romi.bench.measure import Work
+from offlinerlkit_romi.bench.ours import settle_model
+from offlinerlkit_romi.bench.their_policies import POLICIES, PolicyBuilder, adam, critic, soft_actor
+from offlinerlkit_romi.bench.workload import Workload
+from offlinerlkit_romi.experiment.buffers import normalizes_observations
+
+MODEL_BASED = ("romi", "rambo", "mopo", "combo", "mobile")
+FULL_PRECISION = "highest"  # torch's default, which neither checkout changes
+
+
+class TheirPieces:
+    """The pieces a checkout has; None where it lacks one."""
+
+    def __init__(self, workload: Workload, checkout: Checkout) -> None:
+        self.workload, self.checkout = workload, checkout
+        self.label = checkout.label
+        self._made: dict[str, tuple[Any, Any]] = {}
+
+    def policy_step(self, algo: str) -> Work | None:
+        """Draw a batch, learn from it."""
+        if not self._has(algo):
+            return None
+        policy, real = self._policy(algo)
+        config = self.workload.config(algo)
+        n = config.batch_size
+        draw: Callable[[], Any] = partial(real.sample, n)
+        if algo in MODEL_BASED:
+            fake, share = self._buffer(algo), int(n * getattr(config, "real_ratio", 0.5))
+
+            def draw() -> Any:
+                return {"real": real.sample(share), "fake": fake.sample(n - share)}
+
+        return self._repeated(lambda: policy.learn(draw()))
+
+    def model_update(self, algo: str) -> Work | None:
+        """`update_dynamics` for as many updates as one adversarial rollout has steps."""
+        if not self._has(algo):
+            return None
+        policy, real = self._policy(algo)
+        return self._work(lambda: policy.update_dynamics(real), self.workload.rollout_length)
+
+    def fit_step(self) -> Work | None:
+        """The dynamics' `learn` on a bootstrap sample of every member."""
+        algo = self._adversarial()
+        if algo is None:
+            return None
+        policy, real = self._policy(algo)
+        config: Any = self.workload.config(algo)
+        dynamics, steps = policy.dynamics, self.workload.steps
+        inputs, targets = dynamics.format_samples_for_training(real.sample_all())
+        inputs = dynamics.scaler.transform(inputs)
+        shape = (config.n_ensemble, steps * config.dynamics_batch_size)
+        rows = np.random.default_rng(0).integers(len(inputs), size=shape)
+
+        def run() -> None:
+            dynamics.learn(
+                inputs[rows], targets[rows], config.dynamics_batch_size, config.logvar_loss_coef
+            )
+
+        return self._work(run, steps)
+
+    def rollout(self) -> Work | None:
+        """The policy in its model, without penalty."""
+        algo = self._adversarial()
+        if algo is None:
+            return None
+        policy, real = self._policy(algo)
+        starts = real.sample(self.workload.rollout_rows)["observations"].cpu().numpy()
+        return self._work(lambda: policy.rollout(starts, self.workload.rollout_length), 1)
+
+    def evaluation(self) -> Work | None:
+        """The trainer's own loop, on a simulator that speaks old gym."""
+        if not self.checkout.has("MBPolicyTrainer", "SACPolicy"):
+            return None
+        from offlinerlkit_romi.envs.gym_style import GymStyleEnv
+
+        task = self.workload.evaluation_task()
+        config = self.workload.config("bc")
+        sizes = task.obs_dim, task.action_dim
+        actor = soft_actor(self.checkout, sizes, config.hidden_dims, "cpu")
+        critics = [critic(self.checkout, sizes, (4,), "cpu") for _ in range(2)]  # never asked
+        optims = [adam(net, 0.0) for net in (actor, *critics)]
+        policy = self.checkout.SACPolicy(actor, *critics, *optims)
+        trainer = self.checkout.MBPolicyTrainer(
+            policy,
+            GymStyleEnv(task),
+            *(None,) * 3,
+            (1, 1, 1),
+            eval_episodes=self.workload.episodes,
+        )
+        return self._work(trainer._evaluate, 1, slow=True)
+
+    def loading(self, path: Path) -> Work | None:
+        """Read a file, then its `qlearning_dataset`."""
+        if not self.checkout.has("qlearning_dataset"):
+            return None
+        import h5py
+
+        def run() -> None:
+            with h5py.File(path, "r") as file:
+                arrays = {name: file[name][()] for name in file}
+            self.checkout.qlearning_dataset(None, arrays)
+
+        return self._work(run, 1, slow=True)
+
+    def _adversarial(self) -> str | None:
+        return next((algo for algo in ("rambo", "romi") if self._has(algo)), None)
+
+    def _has(self, algo: str) -> bool:
+        return algo in POLICIES and self.checkout.has(POLICIES[algo])
+
+    def _policy(self, algo: str) -> tuple[Any, Any]:
+        if algo not in self._made:
+            real = self._buffer(algo)
+            policy = PolicyBuilder(self.checkout, self.workload, self.workload.config(algo)).build(
+                algo
+            )
+            policy.train()
+            if algo in MODEL_BASED:
+                settle_model(policy.dynamics, real.sample_all())
+            self._made[algo] = policy, real
+        return self._made[algo]
+
+    def _buffer(self, algo: str) -> Any:
+        task = self.workload.task
+        buffer = self.checkout.ReplayBuffer(
+            buffer_size=self.workload.rows,
+            obs_shape=(task.obs_dim,),
+            obs_dtype=np.float32,
+            action_dim=task.action_dim,
+            action_dtype=np.float32,
+            device=str(self.workload.device),
+        )
+        buffer.load_dataset(self.workload.dataset.as_dict())
+        if normalizes_observations(self.workload.config(algo)):
+            buffer.normalize_obs()
+        return buffer
+
+    def _repeated(self, update: Callable[[], Any]) -> Work:
+        def run() -> None:
+            for _ in range(self.workload.steps):
+                update()
+
+        return self._work(run, self.workload.steps)
+
+    def _work(self, run: Callable[[], Any], units: int, slow: bool = False) -> Work:
+        return Work(self.label, run, units, "eager", FULL_PRECISION, slow)
