@@ -3,7 +3,7 @@
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -72,15 +72,25 @@ def written_whole(path: Path, variable: str) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock beside `path`, so that of many runs started at once one prepares the file."""
+def locked(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold a lock beside `path`, so that of many runs started at once one prepares the file.
+
+    Args:
+        path: What is prepared.
+        on_wait: Called where another process holds the lock, before waiting for it.
+    """
     try:
         import fcntl
     except ImportError:  # not on Windows: work may then be done twice, never wrongly
         yield
         return
     with path.with_name(f".{path.name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if on_wait is not None:
+                on_wait()
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

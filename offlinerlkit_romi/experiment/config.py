@@ -139,6 +139,9 @@ class ModelBasedConfig(SoftConfig):
     """Weight of the bounds on the predicted log-variances in the pre-training."""
     load_dynamics_path: str | None = None
     """Folder of a saved dynamics model, used instead of pre-training one."""
+    dynamics_cache: str = "auto"
+    """Folder of pre-trained dynamics models, which runs with the very same pre-training share:
+    auto for .dynamics under --log-root, off for none."""
 
     error_segments: int = 64
     """Pieces of episodes, as long as a rollout, kept from the model: its prediction error at steps

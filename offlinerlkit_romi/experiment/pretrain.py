@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 from offlinerlkit_romi.buffer import ReplayBuffer
+from offlinerlkit_romi.dynamics import EnsembleDynamics, FitProgress
+from offlinerlkit_romi.dynamics.fit import log_fit
 from offlinerlkit_romi.experiment.config import AdversarialConfig, ModelBasedConfig
+from offlinerlkit_romi.experiment.dynamics_cache import (
+    DynamicsCache,
+    Fit,
+    Used,
+    cache_folder,
+    ingredients,
+    key_of,
+    parts_of,
+)
 from offlinerlkit_romi.policy_trainer.progress import on_terminal
 from offlinerlkit_romi.utils.logger import Logger
 
@@ -17,7 +29,7 @@ def pretrain(
     model_buffer: ReplayBuffer,
     config: ModelBasedConfig,
     logger: Logger,
-) -> None:
+) -> Used | None:
     """Warm up the policy and its model, or load what earlier runs left.
 
     Args:
@@ -26,25 +38,71 @@ def pretrain(
         model_buffer: What the model learns from.
         config: Epochs, rates and paths.
         logger: Takes the fit's curves.
+
+    Returns:
+        Which fit of the model it was; None where it was read from a folder.
     """
     if isinstance(config, AdversarialConfig):
         _clone(policy, real_buffer, config, logger)
     if config.load_dynamics_path is not None:
         policy.dynamics.load(config.load_dynamics_path)
         logger.log(f"dynamics model read from {config.load_dynamics_path}")
-        return
+        return None
+    fit, used = _obtain_fit(policy.dynamics, model_buffer.tensors(), config, logger)
+    logger.log(f"dynamics model: held-out error {float(fit.errors.mean()):.4g} (mean over members)")
+    return used
+
+
+def _obtain_fit(
+    dynamics: EnsembleDynamics, rows: dict[str, Any], config: ModelBasedConfig, logger: Logger
+) -> tuple[Fit, Used]:
+    """Fit the model, or take the same fit from the cache."""
+    settings = _fit_settings(config)
+    folder = cache_folder(config)
+    if folder is None:
+        fit = _fit(dynamics, rows, settings, logger)
+        return fit, Used(None, False, fit.fitted_by, fit.seconds)
+    store, parts = DynamicsCache(folder, logger.log), parts_of(dynamics)
+    about = ingredients(dynamics, rows, config.seed, settings)
+    key = key_of(about)
+    with store.held(key):
+        cached = store.take(key, parts)
+        if cached is None:
+            fit = _fit(dynamics, rows, settings, logger)
+            store.put(key, parts, fit, about)
+            return fit, Used(key, False, fit.fitted_by, fit.seconds)
+    logger.log(f"dynamics model: taken from the cache (fitted by {cached.fitted_by})")
+    write_row = log_fit(logger, None)
+    for progress in cached.progress:
+        write_row(progress)
+    dynamics.save(logger.model_dir)
+    return cached, Used(key, True, cached.fitted_by, cached.seconds)
+
+
+def _fit_settings(config: ModelBasedConfig) -> dict[str, Any]:
+    """What the fit is told; more than the rows and the model's own state decide."""
+    return {
+        "max_epochs": config.dynamics_max_epochs,
+        "max_epochs_since_update": _patience(config),
+        "batch_size": config.dynamics_batch_size,
+        "holdout_ratio": config.holdout_ratio,
+        "logvar_loss_coef": config.logvar_loss_coef,
+    }
+
+
+def _fit(
+    dynamics: EnsembleDynamics, rows: dict[str, Any], settings: dict[str, Any], logger: Logger
+) -> Fit:
+    start = time.perf_counter()
+    progress: list[FitProgress] = []
     with _FitReport(logger) as report:
-        errors = policy.dynamics.train(
-            model_buffer.tensors(),
-            logger,
-            max_epochs=config.dynamics_max_epochs,
-            max_epochs_since_update=_patience(config),
-            batch_size=config.dynamics_batch_size,
-            holdout_ratio=config.holdout_ratio,
-            logvar_loss_coef=config.logvar_loss_coef,
-            on_epoch=report,
-        )
-    logger.log(f"dynamics model: held-out error {float(errors.mean()):.4g} (mean over members)")
+
+        def on_epoch(epoch: FitProgress) -> None:
+            progress.append(epoch)
+            report(epoch)
+
+        errors = dynamics.train(rows, logger, **settings, on_epoch=on_epoch)
+    return Fit(errors, progress, time.perf_counter() - start, str(logger.dir))
 
 
 def _clone(policy: Any, buffer: ReplayBuffer, config: AdversarialConfig, logger: Logger) -> None:
@@ -60,11 +118,16 @@ def _clone(policy: Any, buffer: ReplayBuffer, config: AdversarialConfig, logger:
 
 
 def _patience(config: ModelBasedConfig) -> int:
-    """Epochs without improvement that end the fit; out of reach where early stopping is off."""
+    """Epochs without improvement that end the fit; no more than it has where it has an end.
+
+    Fits that only differ in a patience they cannot run out of are the same.
+    """
+    most = config.dynamics_max_epochs
     if config.dynamics_early_stop:
-        return config.max_epochs_since_update
-    assert config.dynamics_max_epochs is not None  # `validate` saw to it
-    return config.dynamics_max_epochs + 1
+        patience = config.max_epochs_since_update
+        return patience if most is None else min(patience, most)
+    assert most is not None  # `validate` saw to it
+    return most
 
 
 class _FitReport:

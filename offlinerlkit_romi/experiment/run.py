@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,6 +36,7 @@ from offlinerlkit_romi.experiment.config import (
     as_dict,
     validate,
 )
+from offlinerlkit_romi.experiment.dynamics_cache import Used, check_cache
 from offlinerlkit_romi.experiment.manifest import (
     describe_config,
     device_name,
@@ -142,6 +145,12 @@ def _write_papers(
     logger.log_hyperparameters({"algo": resolved.algo, **as_dict(resolved.config)})
 
 
+def _record_fit(path: Path, used: Used | None) -> None:
+    """Note in the manifest which fit of the dynamics model the run starts from."""
+    manifest = json.loads(path.read_text("utf-8"))
+    write_json(path, manifest | {"dynamics_fit": None if used is None else asdict(used)})
+
+
 def resolve_device(name: str) -> torch.device:
     """Turn auto, cpu, cuda or cuda:N into a device that is there.
 
@@ -195,7 +204,8 @@ def _trainer(session: Session) -> PolicyTrainer:
         setting.obs_scaler.save_scaler(str(folder))
     policy = build_policy(config, setting)
     if isinstance(config, ModelBasedConfig) and not resuming:
-        pretrain(policy, buffers.real, buffers.for_model.rows, config, logger)
+        used = pretrain(policy, buffers.real, buffers.for_model.rows, config, logger)
+        _record_fit(Path(logger.record_dir) / "manifest.json", used)
     trainer = _make_trainer(session, policy, buffers, checkpoints)
     session.begin(trainer, checkpoints)
     return trainer
@@ -316,3 +326,5 @@ def _check_paths(config: RunConfig) -> None:
                 f"--{name.replace('_', '-')} {folder}: no {file} there; "
                 "give the model folder of an earlier run"
             )
+    if isinstance(config, ModelBasedConfig):
+        check_cache(config)
