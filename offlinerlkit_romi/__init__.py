@@ -6,6 +6,7 @@
     romi.evaluate(summary.run_dir).score
     policy = romi.load_policy(summary.run_dir)
     dataset = romi.load_dataset("halfcheetah-random-v2")
+    dataset = romi.load_dataset("my_log.csv", columns={"observations": ["x", "y"], ...})
 
 The four functions are imported at their first use, so that this package and its algorithms need
 torch and numpy alone.
@@ -17,7 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from offlinerlkit_romi.data import load as load_dataset
+    from offlinerlkit_romi.data import load_dataset
     from offlinerlkit_romi.experiment.reload import evaluate, load_policy
     from offlinerlkit_romi.experiment.run import train
 
@@ -28,7 +29,7 @@ _FRONT_DOOR = {
     "train": ("offlinerlkit_romi.experiment.run", "train"),
     "evaluate": ("offlinerlkit_romi.experiment.reload", "evaluate"),
     "load_policy": ("offlinerlkit_romi.experiment.reload", "load_policy"),
-    "load_dataset": ("offlinerlkit_romi.data", "load"),
+    "load_dataset": ("offlinerlkit_romi.data", "load_dataset"),
 }
 
 

@@ -14,3 +14,9 @@ class DivergedError(UserError):
 
 class TrainingInterrupted(KeyboardInterrupt):
     """Stopped by a signal where `--resume` can go on; exit status 75 on the command line."""
+
+
+def shown(value: object) -> str:
+    """A value as it stands in a message: its repr, on one line and not long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."

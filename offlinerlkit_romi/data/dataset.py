@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from offlinerlkit_romi.data.card import Card
     from offlinerlkit_romi.data.hdf5 import Episodes
+    from offlinerlkit_romi.envs.tasks import Task
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -19,9 +21,9 @@ class DataInfo:
 
     Attributes:
         task: D4RL's task name.
-        source: ``d4rl``, ``generated`` or ``file``.
-        path: The HDF5 file they were read from.
-        sha256: Of that file.
+        source: ``d4rl``, ``generated`` or ``file``; ``arrays`` or ``minari`` for the user's own.
+        path: The file they were read from.
+        sha256: Of that file; of the transitions themselves for the user's own.
         env_version: The simulator that made them, as far as the file tells.
         episodes: Number of complete episodes (ended by a terminal or a time limit).
         behaviour_return: Mean undiscounted return of the complete episodes, nan without any.
@@ -59,6 +61,8 @@ class Dataset:
         timeouts: (n,) mask of rows at which an episode was cut, where every row of the file is a
             transition; None where those rows had to be left out or nobody knows.
         complete: Returns and lengths of the complete episodes, where the reader knows them.
+        task: The task made from the user's own data, None where `info.task` names a known one.
+        card: What is known of the user's own data besides its rows.
     """
 
     observations: Floats
@@ -70,6 +74,8 @@ class Dataset:
     model_rows: Bools | None = None
     timeouts: Bools | None = None
     complete: "Episodes | None" = None
+    task: "Task | None" = None
+    card: "Card | None" = None
 
     def __len__(self) -> int:
         return len(self.observations)
@@ -83,6 +89,14 @@ class Dataset:
             "rewards": self.rewards,
             "terminals": self.terminals,
         }
+
+    def with_info(self, **changes: Any) -> "Dataset":
+        """The same transitions with other information."""
+        return replace(self, info=replace(self.info, **changes))
+
+    def with_notes(self, *notes: str) -> "Dataset":
+        """The same transitions with more notes."""
+        return replace(self, info=self.info.with_notes(*notes))
 
     def model_dict(self) -> dict[str, NDArray[Any]]:
         """`as_dict` without the rows a dynamics model must not learn from."""

@@ -75,7 +75,7 @@ class Evaluator:
         self._own: list[Episode] = []
         if isinstance(task, Task):
             self._factory = partial(make_bare_env, task, seed)
-            self._limit = max_episode_steps or task.max_episode_steps
+            self._limit = max_episode_steps or task.max_episode_steps or None
         elif hasattr(task, "step") and not isinstance(task, type):
             self._given = Episode(task, max_episode_steps)
         elif callable(task):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from offlinerlkit_romi.envs.custom import CustomTask
 from offlinerlkit_romi.envs.tasks import Task
 from offlinerlkit_romi.errors import UserError
 
@@ -58,9 +59,20 @@ def make_gymnasium(task: Task, seed: int = 0, **options: Any) -> Any:
         return gymnasium.make(task.env_id, disable_env_checker=True, **options).unwrapped
 
 
+def make_custom(task: Task, seed: int = 0) -> Any:
+    """The simulator that a data set of the user's names."""
+    del seed  # what the user's function draws is its own
+    assert isinstance(task, CustomTask)
+    return task.make_env()
+
+
 FAMILIES = {
     family.name: family
-    for family in (Family("d4rl-mujoco", "D4RL's locomotion tasks, version 2", make_gymnasium),)
+    for family in (
+        Family("d4rl-mujoco", "D4RL's locomotion tasks, version 2", make_gymnasium),
+        Family("custom", "the user's own data", make_custom, packages=(), install=""),
+        Family("minari", "Minari's data sets", make_custom, packages=(), install=""),
+    )
 }
 
 

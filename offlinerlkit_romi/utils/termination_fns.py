@@ -21,6 +21,7 @@ from typing import Any, TypeAlias, TypeVar
 import torch
 from numpy.typing import NDArray
 
+from offlinerlkit_romi.envs.custom import CustomTask
 from offlinerlkit_romi.envs.tasks import DATASETS, TASKS, Task
 from offlinerlkit_romi.errors import UserError
 
@@ -164,6 +165,16 @@ def get_termination_fn(
 
 
 def _find(task: str | Task | Rule, overrides: dict[str, Rule]) -> Rule:
+    if isinstance(task, CustomTask):
+        own = task.termination_rule()
+        if own is not None:
+            return own
+        if not task.termination:
+            raise UserError(
+                f"no termination rule is known for {task.name}, and a model cannot guess when "
+                "episodes end: give termination none (never by themselves), module:function, or "
+                f"one of {', '.join(RULES)}"
+            )
     if isinstance(task, Task):
         task = task.termination
     if callable(task):

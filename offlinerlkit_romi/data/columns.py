@@ -1,0 +1,333 @@
+"""Which column of a table is what, and from columns to the rows of D4RL's format."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offlinerlkit_romi.data.dataset import Bools
+from offlinerlkit_romi.data.tables import Table
+from offlinerlkit_romi.errors import UserError, shown
+
+REQUIRED = ("observations", "actions", "rewards", "terminals")
+OPTIONAL = ("next_observations", "timeouts", "episode")
+MATRICES = ("observations", "actions", "next_observations")
+NEVER = "none"
+Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class ColumnMap:
+    """From a quantity to the columns that hold it.
+
+    Attributes:
+        entries: Quantity (a name in `REQUIRED` or `OPTIONAL`) to a column, a pattern such as
+            ``obs_*``, a list of both, or ``none``. A quantity that is not listed is the column of
+            its own name or, for the matrices, the columns ``<name>_0``, ``<name>_1`` and so on.
+            ``terminals: none`` says that no episode ends by itself; ``timeouts: none`` that none
+            is cut.
+    """
+
+    entries: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, columns: Any) -> ColumnMap:
+        """Read a map as users write it.
+
+        Raises:
+            UserError: Not a map, an unknown quantity, or something other than names of columns.
+        """
+        if isinstance(columns, ColumnMap):
+            return columns
+        if not isinstance(columns, Mapping | None):
+            raise UserError(f"columns is {shown(columns)}: give a map such as observations: [x, y]")
+        known = (*REQUIRED, *OPTIONAL)
+        entries = {}
+        for key, value in (columns or {}).items():
+            if key not in known:
+                raise UserError(f"columns: unknown quantity {key!r}: choose from {_some(known)}")
+            names = (NEVER,) if value is None or value is False else value
+            names = (names,) if isinstance(names, str) else tuple(names) if _listed(names) else ()
+            if not names or not all(isinstance(name, str) for name in names):
+                raise UserError(f"columns: {key} is {shown(value)}: give a column's name or a list")
+            entries[str(key)] = names
+        return cls(entries)
+
+    def declared_none(self, key: str) -> bool:
+        """Whether the map says that there is no such thing."""
+        return self.entries.get(key) == (NEVER,)
+
+    def names(self, key: str, present: Sequence[str], place: str) -> list[str]:
+        """The columns of one quantity; empty where there is none.
+
+        Raises:
+            UserError: A column that the map names, or a required one, is not in the table.
+        """
+        if self.declared_none(key) and key not in ("observations", "actions", "rewards"):
+            return []
+        if key in self.entries:
+            return [name for entry in self.entries[key] for name in _expand(entry, present, place)]
+        if key in present:
+            return [key]
+        numbered = _matches(f"{key}_*", present) if key in MATRICES else []
+        if not numbered and key in REQUIRED:
+            hint = " (terminals: none says that no episode ends by itself)"
+            raise UserError(
+                f"{place} lacks {key} (it holds: {_some(present)}): name its column in columns"
+                + (hint if key == "terminals" else "")
+            )
+        return [name for name in numbered if name.removeprefix(f"{key}_").isdigit()]
+
+    def pick(self, present: Sequence[str], place: str) -> list[str]:
+        """Every column that is needed."""
+        return [n for key in (*REQUIRED, *OPTIONAL) for n in self.names(key, present, place)]
+
+    def record(self) -> dict[str, list[str]]:
+        """Plain values for a manifest."""
+        return {key: list(names) for key, names in self.entries.items()}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Rows in the order they were written; `terminals` and `timeouts` (n,) bool.
+
+    `next_observations` is None where the table has none; `timeouts` where it does not say.
+    """
+
+    observations: Floats  # (n, S)
+    actions: Floats  # (n, A)
+    rewards: Floats  # (n,)
+    terminals: Bools
+    timeouts: Bools | None
+    next_observations: Floats | None
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+
+def columns_of(table: Table, columns: ColumnMap, place: str) -> Columns:
+    """Take the quantities out of a table; rows of an episode end up side by side.
+
+    Raises:
+        UserError: A column is missing, holds no finite numbers, or has another length or shape.
+    """
+    found = {
+        key: [np.asarray(table[name]) for name in columns.names(key, list(table), place)]
+        for key in (*REQUIRED, *OPTIONAL)
+    }
+    episode = _one("episode", found.pop("episode"), place)
+    if episode is not None and episode.shape not in ((episode.size,), (episode.size, 1)):
+        raise UserError(f"{place}: episode has shape {episode.shape}: give one entry per row")
+    values = {key: _numbers(key, arrays, place) for key, arrays in found.items() if arrays}
+    _check_actions_are_continuous(values["actions"], place)
+    values = _split_last_observation(values, place)
+    rows = len(values["actions"])
+    for key, value in [*values.items(), *([] if episode is None else [("episode", episode)])]:
+        if len(value) != rows:
+            raise UserError(f"{place}: {key} has {len(value)} rows, actions {rows}: give as many")
+    if values.get("next_observations", values["observations"]).shape != (
+        shape := values["observations"].shape
+    ):
+        raise UserError(
+            f"{place}: next_observations has shape {values['next_observations'].shape}, "
+            f"observations {shape}: they must be alike"
+        )
+    flags = {key: _flags(key, values.get(key), place) for key in ("terminals", "timeouts")}
+    terminals = np.zeros(rows, bool) if flags["terminals"] is None else flags["terminals"]
+    timeouts = flags["timeouts"]
+    if timeouts is None and columns.declared_none("timeouts"):
+        timeouts = np.zeros(rows, bool)
+    result = Columns(
+        values["observations"],
+        values["actions"],
+        _vector("rewards", values["rewards"], place),
+        terminals,
+        timeouts,
+        values.get("next_observations"),
+    )
+    return result if episode is None else _side_by_side(result, episode.reshape(-1), place)
+
+
+def joined(parts: Sequence[Columns], place: str) -> Columns:
+    """Episodes one behind the other, each ended by its last row.
+
+    Raises:
+        UserError: Their shapes differ, or some have next observations and some have not.
+    """
+    widths = {(p.observations.shape[1], p.actions.shape[1]) for p in parts}
+    if len(widths) > 1:
+        raise UserError(f"{place}: episodes of different widths {sorted(widths)}: give one task's")
+    stored = {part.next_observations is not None for part in parts}
+    if len(stored) > 1:
+        raise UserError(f"{place}: some episodes have next observations and some have not")
+    return Columns(
+        np.concatenate([part.observations for part in parts]),
+        np.concatenate([part.actions for part in parts]),
+        np.concatenate([part.rewards for part in parts]),
+        np.concatenate([part.terminals for part in parts]),
+        np.concatenate([_ended(part) for part in parts]),
+        np.concatenate([x for p in parts if (x := p.next_observations) is not None])
+        if stored == {True}
+        else None,
+    )
+
+
+def _ended(part: Columns) -> Bools:
+    """The timeouts of one episode: its last row is one unless it is a terminal."""
+    timeouts = np.zeros(len(part), bool) if part.timeouts is None else part.timeouts.copy()
+    timeouts[-1:] |= ~part.terminals[-1:]
+    return timeouts
+
+
+def _side_by_side(rows: Columns, episode: NDArray[Any], place: str) -> Columns:
+    """Order rows by episode, the episodes as they first appear, and end each at its last row."""
+    if episode.dtype.kind in "fc" and np.isnan(episode).any():
+        row = int(np.flatnonzero(np.isnan(episode))[0])
+        raise UserError(f"{place}: episode is missing in row {row}: every row needs one")
+    ids = episode if episode.dtype.kind in "biuf" else episode.astype(str)
+    _, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    order = np.argsort(rank[inverse], kind="stable")
+    last = np.r_[np.diff(rank[inverse][order]) != 0, True]
+    terminals = rows.terminals[order]
+    timeouts = np.zeros(len(rows), bool) if rows.timeouts is None else rows.timeouts[order]
+    return Columns(
+        rows.observations[order],
+        rows.actions[order],
+        rows.rewards[order],
+        terminals,
+        timeouts | (last & ~terminals),
+        None if rows.next_observations is None else rows.next_observations[order],
+    )
+
+
+def _split_last_observation(values: dict[str, Floats], place: str) -> dict[str, Floats]:
+    """One observation more than actions: an episode with the state after its last action."""
+    observations, rows = values["observations"], len(values["actions"])
+    if "next_observations" in values or len(observations) != rows + 1:
+        return values
+    ends = [
+        v.reshape(len(v), -1)[:-1]
+        for k in ("terminals", "timeouts")
+        if (v := values.get(k)) is not None
+    ]
+    if any(end.any() for end in ends):
+        raise UserError(
+            f"{place}: {rows + 1} observations for {rows} actions is one episode, but it ends "
+            "before its last row: give one table per episode, or as many observations as actions"
+        )
+    return values | {"observations": observations[:-1], "next_observations": observations[1:]}
+
+
+def _numbers(key: str, arrays: list[NDArray[Any]], place: str) -> Floats:
+    """One array of finite numbers: (n,) for scalars, (n, d) for matrices."""
+    for array in arrays:
+        if array.dtype.kind not in "biuf":
+            what = "rows of different lengths or text" if array.dtype.kind == "O" else array.dtype
+            raise UserError(f"{place}: {key} holds {what}, not numbers: give numbers")
+        if array.ndim > 2:
+            raise UserError(
+                f"{place}: {key} has shape {array.shape}: images and other tensors are not "
+                "supported, give one vector per row"
+            )
+        if array.ndim == 0:
+            raise UserError(f"{place}: {key} is a single number: give one per row")
+    if len({len(array) for array in arrays}) > 1:
+        raise UserError(
+            f"{place}: the columns of {key} differ in length: give as many rows in each"
+        )
+    if key not in MATRICES:
+        return _vector(key, _one(key, arrays, place), place)
+    if not all(array.size for array in arrays):
+        shapes = ", ".join(str(array.shape) for array in arrays)
+        raise UserError(f"{place}: {key} has shape {shapes}: there are no transitions")
+    values = np.concatenate([a.reshape(len(a), -1) for a in arrays], axis=1)
+    check_finite(key, values, place)
+    return values
+
+
+def _vector(key: str, values: Any, place: str) -> Floats:
+    if values.ndim == 2 and values.shape[1] != 1:
+        raise UserError(f"{place}: {key} has shape {values.shape}: give one number per row")
+    vector: Floats = values.reshape(len(values))
+    check_finite(key, vector, place)
+    return vector
+
+
+def check_finite(key: str, values: NDArray[Any], place: str) -> None:
+    """No NaN, no infinity, nothing that float32 cannot hold.
+
+    Raises:
+        UserError: With the number of bad entries and the first row.
+    """
+    if values.dtype.kind != "f":
+        return
+    with np.errstate(over="ignore", invalid="ignore"):
+        bad = ~np.isfinite(values.astype(np.float32, copy=False))
+    if bad.any():
+        row = int(np.flatnonzero(bad.reshape(len(values), -1).any(axis=1))[0])
+        raise UserError(
+            f"{place}: {key} holds {int(bad.sum())} NaN or infinite entries, the first in row "
+            f"{row}: remove these rows or make the file again"
+        )
+
+
+def _check_actions_are_continuous(actions: Floats, place: str) -> None:
+    if actions.dtype.kind != "f":
+        raise UserError(
+            f"{place}: actions are {actions.dtype}: discrete actions are not supported; if they "
+            "are numbers on a scale, convert them to floats"
+        )
+
+
+def _flags(key: str, values: NDArray[Any] | None, place: str) -> Bools | None:
+    if values is None or values.dtype == bool:
+        return values
+    strange = np.flatnonzero((values != 0) & (values != 1))
+    if len(strange):
+        raise UserError(
+            f"{place}: {key} is {values[strange[0]]:g} in row {strange[0]}: write 0 or 1"
+        )
+    flags: Bools = values.astype(bool)
+    return flags
+
+
+def _one(key: str, arrays: list[NDArray[Any]], place: str) -> Any:
+    if len(arrays) > 1:
+        raise UserError(f"{place}: {key} is made of {len(arrays)} columns: name one")
+    return arrays[0] if arrays else None
+
+
+def _expand(entry: str, present: Sequence[str], place: str) -> list[str]:
+    found = _matches(entry, present) if "*" in entry and entry not in present else [entry]
+    if not found or found[0] not in present:
+        near = get_close_matches(entry, present, n=1, cutoff=0.5)
+        guess = f"did you mean {near[0]!r}? " if near else ""
+        raise UserError(f"{place} has no column {entry!r}: {guess}it holds {_some(present)}")
+    return found
+
+
+def _matches(pattern: str, present: Sequence[str]) -> list[str]:
+    """Names that fit, by their number where all differ by one, else in the table's order."""
+    found = [name for name in present if fnmatchcase(name, pattern)]
+    numbers = [re.search(r"(\d+)\D*$", name) for name in found]
+    if all(numbers):
+        return sorted(found, key=lambda name: int(re.search(r"(\d+)\D*$", name)[1]))  # type: ignore[index]
+    return found
+
+
+def _listed(value: Any) -> bool:
+    return isinstance(value, Iterable)
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")

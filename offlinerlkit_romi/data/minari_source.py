@@ -1,0 +1,126 @@
+"""Minari's data sets: a benchmark of its own, whose scores are not D4RL's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from offlinerlkit_romi.data.card import Card
+from offlinerlkit_romi.data.columns import Columns, joined
+from offlinerlkit_romi.data.dataset import Dataset
+from offlinerlkit_romi.data.own import finish
+from offlinerlkit_romi.data.own_task import box_shape
+from offlinerlkit_romi.errors import UserError
+
+SOURCE = "minari"
+PREFIX = "minari:"
+NO_SCALE = "Minari's data set, not D4RL's: returns are not comparable with D4RL's scores"
+
+
+def load_minari(card: Card) -> Dataset:
+    """Load a Minari data set that is on this machine or can be downloaded.
+
+    Its simulator and, where it carries them, its reference returns are used unless the card names
+    others.
+
+    Args:
+        card: `file` is ``minari:ID``.
+
+    Raises:
+        UserError: Minari is missing, there is no such data set, or its spaces are not boxes of
+            vectors.
+    """
+    dataset = open_minari(card.file)
+    place = card.file
+    box_shape(dataset.observation_space, place, "observations")
+    box_shape(dataset.action_space, place, "actions")
+    try:
+        episodes = list(dataset.iterate_episodes())
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(f"cannot read {place} ({_reason(error)}): download it again") from error
+    if not episodes:
+        raise UserError(f"{place} holds no episodes: choose another data set")
+    columns = joined([_columns(episode, place) for episode in episodes], place)
+    facts: dict[str, Any] = {"name": card.name or place.replace(":", "-").replace("/", "-")}
+    if not card.env and dataset.spec is not None:
+        facts["env"] = place
+    metadata = dataset.storage.metadata
+    if card.reference_returns is None and metadata.get("ref_max_score") is not None:
+        facts["reference_returns"] = metadata["ref_min_score"], metadata["ref_max_score"]
+    if card.action_bounds is None:
+        low, high = dataset.action_space.low, dataset.action_space.high
+        if np.isfinite([low, high]).all():
+            facts["action_bounds"] = low, high
+    env_id = getattr(dataset.spec, "id", "unknown (no environment is stored)")
+    requirements = ", ".join(metadata.get("requirements") or ())
+    return finish(
+        columns,
+        card.override(facts),
+        SOURCE,
+        env_version=f"{env_id}{f', {requirements}' if requirements else ''}",
+        notes=(NO_SCALE,),
+    )
+
+
+def open_minari(address: str) -> Any:
+    """The data set of ``minari:ID``, downloaded if it is not on this machine.
+
+    Raises:
+        UserError: Minari is missing, or there is no such data set here and it cannot be downloaded.
+    """
+    name = address.removeprefix(PREFIX)
+    try:
+        import minari
+    except ImportError as error:
+        raise UserError(
+            f"{address} needs the package minari: pip install 'offlinerlkit-romi[minari]'"
+        ) from error
+    try:
+        return minari.load_dataset(name)
+    except FileNotFoundError:
+        pass
+    except Exception as error:  # damaged metadata, or an id that is none
+        raise UserError(f"cannot open {address} ({_reason(error)})") from error
+    try:
+        return minari.load_dataset(name, download=True)
+    except Exception as error:  # no network, no such set, no huggingface_hub: Minari has no class
+        raise UserError(
+            f"{address} is not on this machine and cannot be downloaded ({_reason(error)}): run "
+            f"`minari download {name}` where there is a network, or set MINARI_DATASETS_PATH"
+        ) from error
+
+
+def recover_env(address: str) -> Any:
+    """The environment that a data set was collected in.
+
+    Raises:
+        UserError: None is stored, or it cannot be made here.
+    """
+    dataset = open_minari(address)
+    try:
+        return dataset.recover_environment()
+    except Exception as error:  # Gymnasium's many kinds
+        raise UserError(
+            f"the environment of {address} cannot be made ({_reason(error)}): name one with env, "
+            "or train without a simulator"
+        ) from error
+
+
+def _columns(episode: Any, place: str) -> Columns:
+    """An episode of T actions and T+1 observations; the state after the last action is there."""
+    observations, actions = np.asarray(episode.observations), np.asarray(episode.actions)
+    if len(observations) != len(actions) + 1:
+        raise UserError(f"{place}: episode {episode.id} is incomplete: download the set again")
+    return Columns(
+        observations[:-1],
+        actions,
+        np.asarray(episode.rewards, np.float64),
+        np.asarray(episode.terminations, bool),
+        np.asarray(episode.truncations, bool),
+        observations[1:],
+    )
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"

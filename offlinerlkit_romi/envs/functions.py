@@ -1,0 +1,85 @@
+"""Functions of the user's, given as such or by a name that a run can record."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+from offlinerlkit_romi.errors import UserError
+
+Function = str | Callable[..., Any]
+
+
+def name_of(function: Function | None) -> str:
+    """What a run records: the text itself, or ``module:name`` of a function."""
+    if function is None or isinstance(function, str):
+        return function or ""
+    module = getattr(function, "__module__", None) or type(function).__module__
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    return f"{module}:{name}"
+
+
+def is_path(text: str) -> bool:
+    """Whether a text is ``module:name`` or ``file.py:name``."""
+    module, colon, name = text.rpartition(":")
+    return bool(colon and module) and name.replace(".", "").isidentifier()
+
+
+def absolute(text: str, folder: Path) -> str:
+    """``rules.py:name`` with the file's full path; everything else as it is."""
+    file, colon, name = text.rpartition(":")
+    if not colon or not file.endswith(".py"):
+        return text
+    return f"{(folder / Path(file).expanduser()).resolve()}:{name}"
+
+
+def import_function(text: str, what: str) -> Callable[..., Any]:
+    """The function that ``module:name`` or ``file.py:name`` names.
+
+    Modules are looked for where Python does, and in the working folder.
+
+    Raises:
+        UserError: There is none, or importing it failed.
+    """
+    module_name, _, name = text.rpartition(":")
+    try:
+        found: Any = _module(module_name)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except Exception as error:  # the module is the user's: anything can happen in it
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(
+            f"{what} {text!r} cannot be imported ({type(error).__name__}: {reason}): "
+            "write module:function or file.py:function"
+        ) from error
+    if not callable(found):
+        raise UserError(f"{what} {text!r} is a {type(found).__name__}, not a function")
+    result: Callable[..., Any] = found
+    return result
+
+
+def _module(name: str) -> Any:
+    if name.endswith(".py"):
+        # a module of its own name, so that two files called rules.py do not meet
+        alias = f"_{Path(name).stem}_{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+        if alias not in sys.modules:
+            spec = spec_from_file_location(alias, Path(name).expanduser())
+            if spec is None or spec.loader is None or not Path(name).expanduser().is_file():
+                raise FileNotFoundError(f"no file {name}")
+            module = module_from_spec(spec)
+            spec.loader.exec_module(module)
+            sys.modules[alias] = module
+        return sys.modules[alias]
+    here = str(Path.cwd())
+    if here in sys.path or "" in sys.path:
+        return import_module(name)
+    sys.path.insert(0, here)
+    try:
+        return import_module(name)
+    finally:
+        sys.path.remove(here)
