@@ -42,9 +42,12 @@ class TanhGaussianActor:
 
     Args:
         weights: float32 arrays named as in `WEIGHTS`; matrices are (inputs, outputs).
+        mean_share: Share of the steps at which the mean action is taken instead of a drawn one;
+            the log density is that of a drawn one there too.
     """
 
-    def __init__(self, weights: Mapping[str, NDArray[np.generic]]) -> None:
+    def __init__(self, weights: Mapping[str, NDArray[np.generic]], mean_share: float = 0.0) -> None:
+        self.mean_share = mean_share
         self.weights = {name: np.asarray(weights[name], dtype=np.float32) for name in WEIGHTS}
 
     @property
@@ -64,6 +67,8 @@ class TanhGaussianActor:
         """See `Actor`."""
         mean, log_std = self.distribution(obs)
         noise = rng.standard_normal(mean.shape, dtype=np.float32)
+        if self.mean_share:
+            noise[rng.random(len(noise)) < self.mean_share] = 0.0
         raw = mean + np.exp(log_std) * noise
         gaussian = -0.5 * noise**2 - log_std - np.float32(0.5 * np.log(2.0 * np.pi))
         # log(1 - tanh(u)^2) without the cancellation at large |u|
@@ -71,9 +76,9 @@ class TanhGaussianActor:
         return np.tanh(raw), (gaussian - squash).sum(axis=1)
 
 
-def load_actor(path: str | Path, action_dim: int) -> Actor:
+def load_actor(path: str | Path, action_dim: int, mean_share: float = 0.0) -> Actor:
     """The actor saved at `path`, or the uniform one when `path` is `RANDOM`."""
     if str(path) == RANDOM:
         return UniformActor(action_dim)
     with np.load(path, allow_pickle=False) as weights:
-        return TanhGaussianActor(weights)
+        return TanhGaussianActor(weights, mean_share)

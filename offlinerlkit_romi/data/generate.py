@@ -1,7 +1,7 @@
 """Data sets of D4RL's tasks made on this machine: D4RL's composition and format, other policies."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,33 +127,54 @@ def generate(
     Raises:
         UserError: Impossible numbers, a folder that cannot be written, or a full disk.
     """
+    path = generated_path(task, transitions, seed)
+
+    def make() -> None:
+        parts = composition(task, transitions)
+        arrays = _simulate(task, parts, seed, jobs, progress)
+        write_hdf5(path, arrays, metadata_of(task, SPECS[split_task(task)[0]].env_id, parts, seed))
+
+    return make_once(path, transitions, seed, force, make)
+
+
+def make_once(
+    path: Path, transitions: int, seed: int, force: bool, make: Callable[[], None]
+) -> Path:
+    """Call `make`, which writes `path`, unless it is there; of many at once, one makes it.
+
+    Raises:
+        UserError: Impossible numbers, or a folder that cannot be written.
+    """
     if transitions < 1 or seed < 0:
         raise UserError(
             f"cannot generate {transitions} transitions with seed {seed}: "
             "transitions must be at least 1 and seed at least 0"
         )
-    path = generated_path(task, transitions, seed)
     make_folder(path.parent, GENERATED_VARIABLE)
     with locked(path):
         if force or not path.exists():
-            parts = composition(task, transitions)
-            arrays = _simulate(task, parts, seed, jobs, progress)
-            _write(path, arrays, _metadata(task, parts, seed))
+            make()
     return path
+
+
+def run_with_bar(
+    task: str, shards: Sequence[Shard], jobs: int | None, progress: bool
+) -> list[dict[str, Array]]:
+    """`run_shards` behind a progress bar."""
+    from tqdm import tqdm
+
+    total = sum(shard.rows for shard in shards)
+    with tqdm(
+        total=total, unit=" rows", desc=f"simulating {task}", disable=not progress, unit_scale=True
+    ) as bar:
+        return run_shards(shards, jobs, bar.update)
 
 
 def _simulate(
     task: str, parts: Sequence[Part], seed: int, jobs: int | None, progress: bool
 ) -> dict[str, Array]:
-    from tqdm import tqdm
-
     shards = shards_of(task, parts, seed)
-    total = sum(part.rows for part in parts)
-    with tqdm(
-        total=total, unit=" rows", desc=f"simulating {task}", disable=not progress, unit_scale=True
-    ) as bar:
-        flat = [shard for row in shards for shard in row]
-        results = iter(run_shards(flat, jobs, bar.update))
+    results = iter(run_with_bar(task, [shard for row in shards for shard in row], jobs, progress))
     joined: list[dict[str, Array]] = []
     for number, (part, row) in enumerate(zip(parts, shards, strict=True)):
         pieces = [next(results) for _ in row]
@@ -165,17 +186,19 @@ def _simulate(
     return {key: np.concatenate([arrays[key] for arrays in joined]) for key in joined[0]}
 
 
-def _metadata(task: str, parts: Sequence[Part], seed: int) -> dict[str, str]:
+def metadata_of(
+    task: str, env_id: str, parts: Sequence[Part], seed: int, owner: str = "D4RL"
+) -> dict[str, str]:
+    """What a generated file says about itself; `data.sources` makes notes of it."""
     import gymnasium
     import mujoco
 
     from offlinerlkit_romi import __version__
 
-    environment, _ = split_task(task)
     return {
-        "generated": "by offlinerlkit-romi; not a D4RL file",
+        "generated": f"by offlinerlkit-romi; not a {owner} file",
         "task": task,
-        "env_id": SPECS[environment].env_id,
+        "env_id": env_id,
         "policies": json.dumps([[part.actor, part.rows] for part in parts]),
         "seed": str(seed),
         "generator_version": str(GENERATOR_VERSION),
@@ -186,7 +209,8 @@ def _metadata(task: str, parts: Sequence[Part], seed: int) -> dict[str, str]:
     }
 
 
-def _write(path: Path, arrays: dict[str, Array], metadata: dict[str, str]) -> None:
+def write_hdf5(path: Path, arrays: dict[str, Array], metadata: dict[str, str]) -> None:
+    """Write arrays under D4RL's keys and text under `metadata`, whole or not at all."""
     import h5py
 
     with (

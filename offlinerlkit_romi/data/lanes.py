@@ -49,13 +49,17 @@ SPECS = {
 
 
 class Lanes:
-    """`count` copies of one simulator sharing a model; states are float64 rows `qpos`, `qvel`."""
+    """`count` copies of one simulator sharing a model; states are float64 rows `qpos`, `qvel`.
 
-    def __init__(self, environment: str, count: int) -> None:
+    `with_position` puts the x position in front of the observation, as NeoRL has it.
+    """
+
+    def __init__(self, environment: str, count: int, with_position: bool = False) -> None:
         import gymnasium
         import mujoco
 
         self.spec = SPECS[environment]
+        self.hidden = 0 if with_position else 1  # leading positions that are not observed
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "-v4 is out of date": it is the one D4RL matches
             env: Any = gymnasium.make(self.spec.env_id).unwrapped
@@ -87,9 +91,11 @@ class Lanes:
         self._read(lane)
 
     def observe(self) -> Array:
-        """Observations (L, S), float64: positions without x, then velocities."""
+        """Observations (L, S), float64: positions, x or not, then velocities."""
         bound = self.spec.clip_velocity
-        return np.concatenate([self.qpos[:, 1:], np.clip(self.qvel, -bound, bound)], axis=1)
+        return np.concatenate(
+            [self.qpos[:, self.hidden :], np.clip(self.qvel, -bound, bound)], axis=1
+        )
 
     def step(self, action: Array, running: Array) -> tuple[Array, Array]:
         """Apply `action` (L, A) to the lanes listed in `running`.
@@ -204,7 +210,7 @@ def _advance(
     running = np.flatnonzero(episodes.of_lane >= 0)
     episode = episodes.of_lane.copy()
     obs, qpos, qvel = lanes.observe().astype(np.float32), lanes.qpos.copy(), lanes.qvel.copy()
-    action, log_prob = actor(obs, rng)
+    action, log_prob = actor(obs[:, 1 - lanes.hidden :], rng)  # policies never see x
     reward, terminal = lanes.step(action, running)
     next_obs = lanes.observe().astype(np.float32)
     timeout = np.zeros(len(episode), dtype=bool)

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offlinerlkit_romi.data import d4rl
+from offlinerlkit_romi.data import d4rl, neorl
 from offlinerlkit_romi.data.archive import Archive
 from offlinerlkit_romi.data.generate import generate, generated_path
 from offlinerlkit_romi.data.hdf5 import Episodes, Rows, episodes_of, read_rows
+from offlinerlkit_romi.data.neorl_generate import generate_neorl, neorl_generated_path
 
 if TYPE_CHECKING:
     from offlinerlkit_romi.envs.tasks import Task
@@ -57,10 +58,22 @@ ORIGINS = {
         generate,
         generated_path,
     ),
+    "neorl": Origin(
+        "neorl",
+        "NeoRL",
+        neorl.ARCHIVE,
+        "gym -v3 (mujoco-py) with the x position, as polixir collected it",
+        generate_neorl,
+        neorl_generated_path,
+    ),
 }
 
 # how a file is read depends on what it is, not on whose it is
-READERS: dict[str, Callable[[Path, "Task"], Rows]] = {".hdf5": read_rows, ".h5": read_rows}
+READERS: dict[str, Callable[[Path, "Task"], Rows]] = {
+    ".hdf5": read_rows,
+    ".h5": read_rows,
+    ".npz": neorl.read_npz,
+}
 
 
 def origin_of(task: "Task") -> Origin:

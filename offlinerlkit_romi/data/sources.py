@@ -11,7 +11,7 @@ from offlinerlkit_romi.data.dataset import DataInfo, Dataset
 from offlinerlkit_romi.data.download import UnavailableError
 from offlinerlkit_romi.data.folders import sha256_of
 from offlinerlkit_romi.data.hdf5 import Rows, transitions_of
-from offlinerlkit_romi.data.origins import ORIGINS, Origin, origin_of, read_file
+from offlinerlkit_romi.data.origins import ORIGINS, READERS, Origin, origin_of, read_file
 from offlinerlkit_romi.errors import UserError
 
 if TYPE_CHECKING:
@@ -112,9 +112,10 @@ def _load_official(
 
 def _load_file(source: str, task: "Task") -> Dataset:
     path = Path(source).expanduser()
-    if not path.exists() and path.suffix not in (".hdf5", ".h5") and path.name == source:
+    if not path.exists() and path.suffix not in READERS and path.name == source:
         raise UserError(
-            f"no data source {source!r}: give {', '.join(SOURCES)} or the path of an HDF5 file"
+            f"no data source {source!r}: give {', '.join(SOURCES)} or the path of a file "
+            f"({', '.join(READERS)})"
         )
     return read_dataset(path, task, "file")
 
@@ -195,6 +196,8 @@ def _notes(source: str, task: "Task", rows: Rows, known_as: str | None) -> list[
         made_by = ", ".join(f"{name} ({count} rows)" for name, count in policies)
         notes += [STAND_IN.format(origin.title)]
         notes.append(f"collected by {made_by}, seed {rows.metadata['seed']}")
+        if "trajectories" in rows.metadata:
+            notes.append(f"{rows.metadata['trajectories']} trajectories of the task's own file")
     if rows.next_observations is None:
         notes.append("no stored next observations: taken from the next row of the same episode")
     return [*notes, *rows.notes]

@@ -22,12 +22,23 @@ REPORT_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Shard:
-    """One independent piece of work: its result depends on these fields and on nothing else."""
+    """One independent piece of work: its result depends on these fields and on nothing else.
+
+    Attributes:
+        environment: Which simulator, a key of `lanes.SPECS`.
+        actor: Which policy, see `actors.load_actor`.
+        rows: Transitions at least.
+        seed: Of everything drawn.
+        with_position: Observe the x position too (the policy does not see it).
+        mean_share: Share of the steps at which the policy's mean action is taken.
+    """
 
     environment: str
     actor: str
     rows: int
     seed: tuple[int, ...]
+    with_position: bool = False
+    mean_share: float = 0.0
 
 
 class _Reporter:
@@ -50,8 +61,8 @@ def send(out: IO[bytes], message: object) -> None:
 
 def run_shard(shard: Shard, report: _Reporter | None = None) -> dict[str, Array]:
     """Collect one shard in this process."""
-    lanes = Lanes(shard.environment, lane_count(shard.rows))
-    actor = load_actor(shard.actor, lanes.action_dim)
+    lanes = Lanes(shard.environment, lane_count(shard.rows), shard.with_position)
+    actor = load_actor(shard.actor, lanes.action_dim, shard.mean_share)
     return collect(lanes, actor, shard.rows, np.random.default_rng(shard.seed), report)
 
 

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -72,6 +73,11 @@ FAMILIES = {
         Family("d4rl-mujoco", "D4RL's locomotion tasks, version 2", make_gymnasium),
         Family("custom", "the user's own data", make_custom, packages=(), install=""),
         Family("minari", "Minari's data sets", make_custom, packages=(), install=""),
+        Family(
+            "neorl",
+            "NeoRL's MuJoCo tasks: the x position is observed",
+            partial(make_gymnasium, exclude_current_positions_from_observation=False),
+        ),
     )
 }
 

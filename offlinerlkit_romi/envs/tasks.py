@@ -56,9 +56,56 @@ def _locomotion() -> list[Task]:
     ]
 
 
-TASKS: dict[str, Task] = {task.name: task for task in _locomotion()}
+# NeoRL's three simulators, D4RL's with the x position in the observation. The references are those
+# of the published tables (not in NeoRL's repository; see docs/data.md).
+NEORL_SIMULATORS = {
+    "HalfCheetah": ("HalfCheetah-v4", 18, 6, -298.0, 12284.0),
+    "Hopper": ("Hopper-v4", 12, 3, 5.0, 3294.0),
+    "Walker2d": ("Walker2d-v4", 18, 6, 1.0, 5143.0),
+}
+NEORL_RULES = {
+    "HalfCheetah": "halfcheetah",
+    "Hopper": "neorl-hopper",
+    "Walker2d": "neorl-walker2d",
+}
+NEORL_LEVELS = ("low", "medium", "high")
+# of trajectories; without a number a task has 1000 of them, as in the published tables
+NEORL_SIZES = {"": 1000, "-100": 100, "-10000": 10_000}
+
+
+def _neorl() -> list[Task]:
+    return [
+        Task(
+            f"{simulator}-v3-{level}{size}",
+            *facts,
+            MAX_EPISODE_STEPS,
+            termination=NEORL_RULES[simulator],
+            family="neorl",
+            like=f"{simulator}-v3-{level}" if size else None,
+        )
+        for simulator, facts in NEORL_SIMULATORS.items()
+        for level in NEORL_LEVELS
+        for size in NEORL_SIZES
+    ]
+
+
+def _neorl_aliases() -> dict[str, str]:
+    """The ROMI paper's `HalfCheetah-L`, and the number of trajectories spelled out."""
+    return {
+        spelling: f"{simulator}-v3-{level}"
+        for simulator in NEORL_SIMULATORS
+        for level in NEORL_LEVELS
+        for spelling in (
+            f"{simulator}-{level[0].upper()}",
+            f"{simulator}-{level}",
+            f"{simulator}-v3-{level}-1000",
+        )
+    }
+
+
+TASKS: dict[str, Task] = {task.name: task for task in (*_locomotion(), *_neorl())}
 # other spellings of a task's name, such as a paper's
-ALIASES: dict[str, str] = {}
+ALIASES: dict[str, str] = _neorl_aliases()
 
 
 def task_names(family: str | None = None) -> tuple[str, ...]:
@@ -79,7 +126,8 @@ def get_task(name: str) -> Task:
     """
     if canonical(name) in TASKS:
         return TASKS[canonical(name)]
-    near = get_close_matches(str(name).lower(), TASKS, n=3, cutoff=0.5)
+    lower = {task.lower(): task for task in TASKS}
+    near = [lower[n] for n in get_close_matches(str(name).lower(), lower, n=3, cutoff=0.5)]
     guess = f"did you mean {' or '.join(near)}? " if near else ""
     raise UserError(
         f"unknown task {name!r}: {guess}offlinerlkit_romi.envs.task_names() lists all {len(TASKS)}"

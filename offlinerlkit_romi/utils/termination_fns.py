@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from offlinerlkit_romi.envs.custom import CustomTask
-from offlinerlkit_romi.envs.tasks import DATASETS, TASKS, Task
+from offlinerlkit_romi.envs.tasks import DATASETS, TASKS, Task, canonical
 from offlinerlkit_romi.errors import UserError
 
 Array = TypeVar("Array", NDArray[Any], torch.Tensor)
@@ -65,6 +65,20 @@ def termination_fn_walker2d(obs: Array, act: Array, next_obs: Array) -> Array:
     height, angle = next_obs[..., 0:1], next_obs[..., 1:2]
     upright = (height > 0.8) & (height < 2.0) & (abs(angle) < 1.0)
     return ~(upright & _finite(next_obs))
+
+
+def termination_fn_neorl_hopper(obs: Array, act: Array, next_obs: Array) -> Array:
+    """Hopper's rule on NeoRL's observation, whose first entry is x; velocities below 100 too."""
+    height, angle = next_obs[..., 1:2], next_obs[..., 2:3]
+    upright = (height > 0.7) & (abs(angle) < 0.2)
+    return ~(upright & _all_below(next_obs[..., 3:], 100.0) & _finite(next_obs))
+
+
+def termination_fn_neorl_walker2d(obs: Array, act: Array, next_obs: Array) -> Array:
+    """Walker2d's rule on NeoRL's observation; |state| < 100 is NeoRL's own (gym has no such)."""
+    height, angle = next_obs[..., 1:2], next_obs[..., 2:3]
+    upright = (height > 0.8) & (height < 2.0) & (abs(angle) < 1.0)
+    return ~(upright & _all_below(next_obs[..., 3:], 100.0) & _finite(next_obs))
 
 
 def termination_fn_ant(obs: Array, act: Array, next_obs: Array) -> Array:
@@ -111,6 +125,8 @@ RULES: dict[str, Rule] = {
     "halfcheetah": termination_fn_halfcheetah,
     "hopper": termination_fn_hopper,
     "walker2d": termination_fn_walker2d,
+    "neorl-hopper": termination_fn_neorl_hopper,
+    "neorl-walker2d": termination_fn_neorl_walker2d,
     "ant": termination_fn_ant,
     "antmaze": termination_fn_antmaze,
     "humanoid": termination_fn_humanoid,
@@ -179,7 +195,7 @@ def _find(task: str | Task | Rule, overrides: dict[str, Rule]) -> Rule:
         task = task.termination
     if callable(task):
         return task
-    name = TASK_RULES.get(task, task)
+    name = TASK_RULES.get(canonical(task), task)
     rule = overrides.get(name, RULES.get(name))
     if rule is None:
         raise UserError(

@@ -10,6 +10,7 @@ import pytest
 
 from offlinerlkit_romi.data.actors import load_actor
 from offlinerlkit_romi.data.commands import main
+from offlinerlkit_romi.envs.tasks import task_names
 from offlinerlkit_romi.errors import UserError
 from tests.data.conftest import hopper_rows, write_hdf5
 
@@ -21,7 +22,7 @@ def test_list_names_all_tasks_and_what_is_here(capsys: pytest.CaptureFixture[str
     capsys.readouterr()
     assert main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 17
+    assert len(lines) == len(task_names()) + 2
     here = [line for line in lines if "generated-" in line]
     assert len(here) == 1 and here[0].startswith("hopper-random-v2")
 

@@ -6,6 +6,7 @@ import http.server
 import io
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,20 +64,26 @@ class Server:
         request.wfile.write(rest)
 
 
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    body = write_hdf5(tmp_path / "origin.hdf5", hopper_rows(3000)).read_bytes()
+@contextmanager
+def serving(body: bytes) -> Iterator[Server]:
     server = Server(body)
-    facts = {"file": NAME, "bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
-    monkeypatch.setattr(d4rl, "_registry", lambda: {"base_url": "", "files": {TASK: facts}})
-    monkeypatch.setenv(d4rl.URL_VARIABLE, server.url)
-    monkeypatch.setattr(download, "PAUSE_SECONDS", 0.0)
     thread = threading.Thread(target=server.http.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield server
     server.http.shutdown()
     server.http.server_close()
     thread.join()
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    body = write_hdf5(tmp_path / "origin.hdf5", hopper_rows(3000)).read_bytes()
+    facts = {"file": NAME, "bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
+    monkeypatch.setattr(d4rl, "_registry", lambda: {"base_url": "", "files": {TASK: facts}})
+    monkeypatch.setattr(download, "PAUSE_SECONDS", 0.0)
+    with serving(body) as server:
+        monkeypatch.setenv(d4rl.URL_VARIABLE, server.url)
+        yield server
 
 
 def folder() -> Path:
@@ -228,7 +235,7 @@ def test_read_only_folder_lets_auto_generate(monkeypatch: pytest.MonkeyPatch) ->
 def test_registry_covers_every_task_with_whole_digests() -> None:
     from offlinerlkit_romi.envs.tasks import task_names
 
-    for task in task_names():
+    for task in task_names("d4rl-mujoco"):
         remote = d4rl.remote_of(task)
         assert remote.url.startswith("http://rail.eecs.berkeley.edu/") and remote.size > 10**7
         assert len(remote.digest) == 64 and d4rl.task_of(remote.digest) == task

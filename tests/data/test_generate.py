@@ -21,6 +21,7 @@ from offlinerlkit_romi.data.generate import (
     generated_path,
 )
 from offlinerlkit_romi.data.lanes import Lanes
+from offlinerlkit_romi.data.neorl_generate import actor_of
 from offlinerlkit_romi.data.worker import Shard, run_shard
 from offlinerlkit_romi.envs.tasks import task_names
 from offlinerlkit_romi.errors import UserError
@@ -105,14 +106,16 @@ def test_composition_is_the_documented_one() -> None:
     assert halves == [Part("halfcheetah-0140k", 6), Part("halfcheetah-0840k", 5)]
     replay = composition("hopper-medium-replay-v2", 1800)
     assert [part.rows for part in replay] == [200, 400, 400, 200, 200, 400]
-    for task in task_names():
+    for task in task_names("d4rl-mujoco"):
         assert sum(part.rows for part in composition(task, 12345)) == 12345
 
 
 def test_every_policy_that_is_named_ships_with_its_measured_return() -> None:
     measured = json.loads((BEHAVIOUR_FOLDER / "returns.json").read_text())["policies"]
     shipped = {path.stem for path in BEHAVIOUR_FOLDER.glob("*.npz")}
-    named = {part.actor for task in task_names() for part in composition(task, 10**6)}
+    d4rl, neorl = task_names("d4rl-mujoco"), task_names("neorl")
+    named = {part.actor for task in d4rl for part in composition(task, 10**6)}
+    named |= {actor_of(task)[1] for task in neorl}
     assert named - {"random"} == shipped == set(measured)
     assert all(path.stat().st_size < 2e6 for path in BEHAVIOUR_FOLDER.iterdir())
 

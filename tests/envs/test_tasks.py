@@ -24,7 +24,7 @@ def test_there_are_five_data_sets_of_three_simulators() -> None:
         for simulator in ("halfcheetah", "hopper", "walker2d")
         for dataset in ("random", "medium", "medium-replay", "medium-expert", "expert")
     }
-    assert set(task_names()) == expected
+    assert set(task_names("d4rl-mujoco")) == expected
     assert all(get_task(name).name == name for name in task_names())
 
 
