@@ -1,4 +1,4 @@
-"""`offlinerlkit-romi data list|fetch|generate|info|convert|train-behaviour`."""
+"""`offlinerlkit-romi data list|fetch|generate|info|convert|doctor|train-behaviour`."""
 
 import argparse
 import re
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from offlinerlkit_romi.data.doctor.command import add_doctor
 from offlinerlkit_romi.data.folders import generated_folder
 from offlinerlkit_romi.data.histogram import describe_episodes, draw_histogram
 from offlinerlkit_romi.data.origins import ORIGINS, origin_of
@@ -26,15 +27,14 @@ def main(argv: list[str]) -> int:
         argv: What follows `offlinerlkit-romi data`.
 
     Returns:
-        Exit status 0.
+        Exit status: 0, or 1 if `doctor` found errors.
 
     Raises:
         UserError: Bad input; the caller prints it and exits with status 2.
         SystemExit: `--help`, or arguments that argparse refuses.
     """
     arguments = parser().parse_args(argv)
-    arguments.run(arguments)
-    return 0
+    return arguments.run(arguments) or 0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -89,6 +89,7 @@ def parser() -> argparse.ArgumentParser:
         "-o", "--out", required=True, metavar="OUT", help="file to write; an id for Minari"
     )
     change.set_defaults(run=_convert)
+    add_doctor(commands)
 
     train = commands.add_parser(
         "train-behaviour",

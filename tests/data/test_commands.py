@@ -14,7 +14,7 @@ from offlinerlkit_romi.envs.tasks import task_names
 from offlinerlkit_romi.errors import UserError
 from tests.data.conftest import hopper_rows, write_hdf5
 
-COMMANDS = ("list", "fetch", "generate", "info", "convert", "train-behaviour")
+COMMANDS = ("list", "fetch", "generate", "info", "convert", "doctor", "train-behaviour")
 
 
 def test_list_names_all_tasks_and_what_is_here(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,153 @@
+"""Checks of flags: terminals against the task's termination rule, time limits among terminals."""
+
+import numpy as np
+
+from offlinerlkit_romi.data.doctor.finding import Finding, Severity
+from offlinerlkit_romi.data.doctor.records import (
+    BLOCK_ROWS,
+    CLIPPED_VELOCITY,
+    SIMULATORS,
+    Array,
+    Records,
+)
+
+BORDER = 1e-5  # relative: the simulator judged in float64 what is stored as float32
+RARE = 0.05  # share of the ends below which a disagreement is no reason to stop
+SHORTEST_LIMIT = 20  # no time limit is shorter
+
+
+def ends_by_rule(records: Records, states: Array) -> Array:
+    """Where the task's rule ends an episode in `states` (k, S): (k,); NaN states do not."""
+    from offlinerlkit_romi.utils.termination_fns import get_termination_fn
+
+    assert records.task is not None
+    rule, result = get_termination_fn(records.task), np.zeros(len(states), bool)
+    for at in range(0, len(states), BLOCK_ROWS):
+        block = states[at : at + BLOCK_ROWS]
+        with np.errstate(invalid="ignore"):
+            ended = rule(block, block, block)[:, 0]
+        result[at : at + BLOCK_ROWS] = ended
+    suspects = np.flatnonzero(result)
+    result[suspects] = np.isfinite(states[suspects]).all(axis=1)
+    return result
+
+
+def known(records: Records) -> bool:
+    """Whether the rule that the task names is its simulator's own."""
+    return records.rule_name in SIMULATORS
+
+
+def clearly(records: Records, rows: Array, ended: bool = True) -> Array:
+    """Rows (of those given) whose next state is on one side of the rule's border, not on it."""
+    if not known(records):
+        return np.zeros(len(rows), bool)
+    return _clear(records, records.following(rows), ended)
+
+
+def _clear(records: Records, states: Array, ended: bool) -> Array:
+    agreed = ends_by_rule(records, states) == ended
+    for factor in (1.0 - BORDER, 1.0 + BORDER):
+        rows = np.flatnonzero(agreed)
+        agreed[rows] = ends_by_rule(records, states[rows] * factor) == ended
+    return agreed
+
+
+def check_timeouts(records: Records, foreign: Array) -> Finding | None:
+    """Time limits flagged as terminals."""
+    rows = np.flatnonzero(_limits_as_terminals(records, foreign))
+    if not len(rows):
+        return None
+    severity: Severity = "error"
+    if len(rows) <= RARE * records.terminals.sum():
+        severity = "warning"
+    return Finding(
+        "timeouts-as-terminals",
+        severity,
+        rows,
+        "reach the time limit and are flagged as terminals",
+        "flag them in `timeouts` instead: a critic must not take a cut for an end",
+    )
+
+
+def _limits_as_terminals(records: Records, foreign: Array) -> Array:
+    """(n,) mask of `check_timeouts`."""
+    result = np.zeros(len(records), bool)
+    if not records.ordered or not records.terminals.any():
+        return result
+    if not known(records):
+        result[_piled_up(records)] = True
+        return result
+    assert records.task is not None
+    at_limit = records.terminals & (records.steps == records.task.max_episode_steps)
+    rows = np.flatnonzero(at_limit & ~foreign)
+    result[rows[_no_cause(records, rows)]] = True
+    return result
+
+
+def _no_cause(records: Records, rows: Array) -> Array:
+    """Which of these terminal rows the rule gives no reason to end: (k,)."""
+    if records.next_observations is not None:
+        states = records.next_observations[rows]
+    elif records.rule_name == "halfcheetah":
+        return np.ones(len(rows), bool)
+    else:  # where the last step was heading
+        before = np.maximum(rows - 1, 0)
+        states = 2 * records.observations[rows] - records.observations[before]
+    return _clear(records, states, False)
+
+
+def _hidden_cause(records: Records, rows: Array) -> Array:
+    """Which rows may have ended by something their next state does not show: (k,)."""
+    if records.rule_name != "hopper":  # ends at velocities of 100, of which it shows 10
+        return np.zeros(len(rows), bool)
+    with np.errstate(invalid="ignore"):
+        clipped = np.abs(records.following(rows)) >= CLIPPED_VELOCITY - BORDER
+    return np.asarray(clipped.any(axis=1))
+
+
+def _piled_up(records: Records) -> Array:
+    """Terminals at the longest length of all, where several episodes have exactly that one."""
+    rows = np.flatnonzero(records.terminals)
+    lengths = records.steps[rows]
+    longest = int(lengths.max())
+    at_limit = rows[lengths == longest]
+    told = records.timeouts is not None and records.timeouts.any()
+    if told or longest < SHORTEST_LIMIT or len(at_limit) < max(3, RARE * len(rows)):
+        return rows[:0]
+    return at_limit
+
+
+def check_causes(records: Records, foreign: Array) -> Finding | None:
+    """Terminals where the task's rule ends nothing."""
+    if not known(records) or records.next_observations is None:
+        wrong = records.terminals & (records.rule_name == "halfcheetah")
+        rows = np.flatnonzero(wrong & ~foreign & ~_limits_as_terminals(records, foreign))
+    else:
+        claimed = foreign | _limits_as_terminals(records, foreign)
+        rows = np.flatnonzero(records.terminals & ~claimed)
+        rows = rows[_no_cause(records, rows) & ~_hidden_cause(records, rows)]
+    return _disagreement(
+        records, "terminal-without-cause", rows, "are flagged as terminals against the task's rule"
+    )
+
+
+def check_missing(records: Records, foreign: Array) -> Finding | None:
+    """States in which the task's rule ends the episode, without a terminal flag."""
+    if not known(records):
+        return None
+    rows = np.flatnonzero(~records.terminals)
+    if records.next_observations is None:
+        rows = np.flatnonzero(~records.ends[:-1])
+    rows = rows[ends_by_rule(records, records.following(rows))]
+    rows = rows[~foreign[rows] & clearly(records, rows)]
+    return _disagreement(
+        records, "terminal-missing", rows, "end an episode by the task's rule, without a flag"
+    )
+
+
+def _disagreement(records: Records, check: str, rows: Array, what: str) -> Finding | None:
+    if not len(rows):
+        return None
+    rare = len(rows) <= RARE * (records.terminals.sum() + (check == "terminal-missing") * len(rows))
+    severity: Severity = "warning" if rare else "error"
+    return Finding(check, severity, rows, what, "make the flags again from the next states")

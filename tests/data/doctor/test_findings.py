@@ -1,0 +1,77 @@
+"""The doctor finds each planted defect, row for row, and nothing in clean data."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from offlinerlkit_romi.data.doctor import CHECKS, Finding, diagnose
+from offlinerlkit_romi.data.doctor.fix import fix
+from offlinerlkit_romi.data.doctor.records import of_raw
+from offlinerlkit_romi.data.raw import RawData, as_raw
+from offlinerlkit_romi.envs.tasks import get_task
+from tests.data.doctor.conftest import Make, simulated
+from tests.data.doctor.planting import PLANTS, UNFIXABLE
+
+# of each simulator the data with ends of both kinds, and HalfCheetah, which never terminates
+TASKS = ("hopper-medium-expert-v2", "halfcheetah-medium-v2", "walker2d-medium-expert-v2")
+ROWS = 6000
+KINDS = ("random", "medium", "medium-replay", "medium-expert", "expert")
+
+
+def findings(data: RawData, task: str | None) -> tuple[Finding, ...]:
+    return diagnose(of_raw(data, None if task is None else get_task(task))).findings
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("robot", ["hopper", "halfcheetah", "walker2d"])
+def test_nothing_is_found_in_clean_data(clean: Make, robot: str, kind: str) -> None:
+    task = f"{robot}-{kind}-v2"
+    for changes in ({}, {"next_observations": None}):
+        data = clean(task, 2500, **changes)
+        assert findings(data, task) == ()
+        assert findings(data, None) == ()  # as a user's own data
+
+
+def possible(task: str) -> list[str]:
+    """HalfCheetah has no terminals to lose."""
+    return [name for name in PLANTS if not ("halfcheetah" in task and name == "lost terminals")]
+
+
+CASES = [(task, name) for task in TASKS for name in possible(task)]
+
+
+@pytest.mark.parametrize(("task", "name"), CASES)
+@settings(
+    max_examples=4,
+    deadline=None,
+    derandomize=True,  # never another outcome on another day
+    suppress_health_check=list(HealthCheck),
+)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_planted_defect_is_found_row_for_row_and_its_correction_is_clean(
+    task: str, name: str, seed: int
+) -> None:
+    arrays, (check, plant) = simulated(task, ROWS), PLANTS[name]
+    rows = plant(arrays, np.random.default_rng(seed))
+    data = as_raw(arrays, "planted.hdf5")
+    found = findings(data, task)
+    assert [finding.check for finding in found] == [check]
+    assert found[0].rows.tolist() == rows.tolist()
+    assert found[0].count == len(rows)
+    assert found[0].first == (rows[0] if len(rows) else None)
+    assert found[0].remedy and str(len(rows) or "") in str(found[0])
+
+    fixed, done, left = fix(data, get_task(task))
+    if check in UNFIXABLE:
+        assert not done and left.findings == found
+        return
+    assert left.findings == () and len(done) == 1 and done[0].startswith(check)
+    assert len(data) - len(rows) <= len(fixed) <= len(data)
+    for key, values in fixed.columns.items():
+        assert values.dtype == arrays[key].dtype
+
+
+def test_every_check_is_planted_or_tested_by_itself() -> None:
+    planted = {check for check, _ in PLANTS.values()}
+    assert set(CHECKS) - planted == {"not-in-order"}
