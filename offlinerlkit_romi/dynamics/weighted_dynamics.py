@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn import functional as F
@@ -11,7 +11,11 @@ from torch.nn import functional as F
 from offlinerlkit_romi.bilevel import Tensors, linear_alignment
 from offlinerlkit_romi.dynamics.ensemble_dynamics import EnsembleDynamics
 from offlinerlkit_romi.dynamics.losses import gaussian_nll, regulariser
-from offlinerlkit_romi.modules.dynamics_module import LayerCall
+from offlinerlkit_romi.modules.dynamics_module import (
+    EnsembleDynamicsModel,
+    LayerCall,
+    forward_recorded,
+)
 
 
 class WeightedPass(NamedTuple):
@@ -26,13 +30,27 @@ class WeightedPass(NamedTuple):
     weights: torch.Tensor  # (B, 1)
 
 
-class WeightedEnsembleDynamics(EnsembleDynamics):
-    """`EnsembleDynamics` with a weighted likelihood and its per-row alignment."""
+class WeightedPasses:
+    """A weighted likelihood and its per-row alignment, for an ensemble with the kit's nouns.
+
+    Attributes:
+        model: an `EnsembleDynamicsModel`, this package's or OfflineRL-Kit's.
+        generator: source of noise.
+    """
+
+    model: Any
+    generator: torch.Generator | None
+
+    def inputs(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        """Scaled model input, (B, S), (B, A) -> (B, S+A)."""
+        raise NotImplementedError
 
     @property
     def parameters(self) -> list[torch.Tensor]:
         """The trainable parameters, in a fixed order."""
-        return [p for p in self.model.parameters() if p.requires_grad]
+        # the kit's remembered weights are parameters too, which no loss reaches
+        named = self.model.named_parameters()
+        return [p for name, p in named if p.requires_grad and ".saved_" not in name]
 
     def weighted_pass(
         self,
@@ -50,7 +68,7 @@ class WeightedEnsembleDynamics(EnsembleDynamics):
         """
         obs = batch["observations"]
         target = torch.cat([batch["next_observations"] - obs, batch["rewards"]], dim=-1)
-        mean, logvar, calls = self.model.forward_recorded(self.inputs(obs, batch["actions"]))
+        mean, logvar, calls = forward_recorded(self.model, self.inputs(obs, batch["actions"]))
         # (E, B) * (B,) -> scalar
         loss = (gaussian_nll(mean, logvar, target) * weights.detach().squeeze(-1)).mean(1).sum()
         if logvar_loss_coef is not None:
@@ -95,6 +113,12 @@ class WeightedEnsembleDynamics(EnsembleDynamics):
         """A next observation per member with graph, (B, S), (B, A), (E, B, D) -> (E, B, S)."""
         mean, logvar = self.model(self.inputs(obs, action))
         return obs + (mean + torch.exp(0.5 * logvar) * noise)[..., :-1]
+
+
+class WeightedEnsembleDynamics(EnsembleDynamics, WeightedPasses):
+    """`EnsembleDynamics` that ROMI can train."""
+
+    model: EnsembleDynamicsModel
 
 
 def clamp_bounds_tangent(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -89,7 +90,7 @@ class EnsembleDynamicsModel(nn.Module):
         hidden = as_input(obs_action, self)
         for layer in self.backbones:
             hidden = self.activation(layer(hidden))
-        return self._split(self.output_layer(hidden))
+        return _mean_and_logvar(self, self.output_layer(hidden))
 
     def forward_members(
         self, obs_action: torch.Tensor, members: torch.Tensor
@@ -98,23 +99,7 @@ class EnsembleDynamicsModel(nn.Module):
         hidden = obs_action
         for layer in self.layers[:-1]:
             hidden = self.activation(layer.forward_members(hidden, members))
-        return self._split(self.output_layer.forward_members(hidden, members))
-
-    def forward_recorded(
-        self, obs_action: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, list[LayerCall]]:
-        """`forward` that also returns (layer, its input, its output) for every linear layer.
-
-        With the loss's gradient at the outputs this is all that per-row parameter gradients need.
-        """
-        calls: list[LayerCall] = []
-        hidden = obs_action
-        for layer in self.layers:
-            output = layer(hidden)
-            calls.append((layer, hidden, output))
-            hidden = self.activation(output) if layer is not self.output_layer else output
-        mean, logvar = self._split(hidden)
-        return mean, logvar, calls
+        return _mean_and_logvar(self, self.output_layer.forward_members(hidden, members))
 
     def load_save(self) -> None:
         """Put the remembered weights back; the log-variance bounds stay (kit behaviour)."""
@@ -151,6 +136,29 @@ class EnsembleDynamicsModel(nn.Module):
         )
         return self.elites[draw]
 
-    def _split(self, output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        mean, logvar = output.chunk(2, dim=-1)
-        return mean, soft_clamp(logvar, self.min_logvar, self.max_logvar)
+
+def forward_recorded(
+    model: Any, obs_action: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, list[LayerCall]]:
+    """A model's `forward` that also returns (layer, its input, its output) per linear layer.
+
+    With the loss's gradient at the outputs this is all that per-row parameter gradients need.
+
+    Args:
+        model: an `EnsembleDynamicsModel`, this one or OfflineRL-Kit's.
+        obs_action: (B, S+A).
+    """
+    calls: list[LayerCall] = []
+    hidden = obs_action
+    for layer in model.backbones:
+        output = layer(hidden)
+        calls.append((layer, hidden, output))
+        hidden = model.activation(output)
+    output = model.output_layer(hidden)
+    calls.append((model.output_layer, hidden, output))
+    return *_mean_and_logvar(model, output), calls
+
+
+def _mean_and_logvar(model: Any, output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    mean, logvar = output.chunk(2, dim=-1)
+    return mean, soft_clamp(logvar, model.min_logvar, model.max_logvar)

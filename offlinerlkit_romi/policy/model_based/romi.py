@@ -95,103 +95,45 @@ def robust_value_rows(
     return (values - target).square().sum(0) * (1 - terminal)
 
 
-class ROMIPolicy(RAMBOPolicy):
-    """RAMBO whose model update is ROMI's bilevel one.
+class ROMIUpdate(nn.Module):
+    """ROMI's model updates, for a policy with RAMBO's parts under the kit's names.
 
-    Args:
-        dynamics: the learned simulator.
-        actor: see `SACPolicy`.
-        critic1: first critic.
-        critic2: second critic.
-        weighting_net: (s, a, s') -> w.
-        actor_optim: optimiser of the actor.
-        critic1_optim: optimiser of the first critic.
-        critic2_optim: optimiser of the second critic.
-        dynamics_adv_optim: inner optimiser: Adam, or SGD without momentum.
-        weighting_optim: outer optimiser, of the weighting network.
-        tau: share the targets move per update.
-        gamma: discount per step.
-        alpha: temperature.
-        adv_weight: RAMBO's; not used.
-        adv_train_steps: model updates per call of `update_dynamics`, K.
-        adv_rollout_batch_size: rows per model update, B.
-        adv_rollout_length: RAMBO's; not used.
-        include_ent_in_adv: RAMBO's; not used.
-        scaler: standardises observations in `select_action`.
-        device: kept for the kit's signature.
-        xi: scale of the uncertainty set.
-        num_perturbations: draws from the set, N.
-        variant: `exact`, `release` or `no_weighting`.
-        uncertainty_set: `relative` or `ball`.
-        preconditioner: `adam` (exact for an Adam inner step) or `identity` (the paper's
-            derivation).
-        generator: source of noise.
-
-    Raises:
-        ValueError: unknown variant, set or preconditioner, or rows that `release` cannot group.
+    Attributes:
+        dynamics: the learned simulator, with `WeightedPasses`.
+        actor: observation -> distribution with a `mode`.
+        critic1_old: Q'_1.
+        critic2_old: Q'_2.
+        generator: source of the uncertainty set's noise.
     """
 
-    dynamics: WeightedEnsembleDynamics
+    dynamics: Any
+    actor: nn.Module
+    critic1_old: nn.Module
+    critic2_old: nn.Module
+    generator: torch.Generator | None
+    weighting_net: WeightingNet
+    _adv_rollout_batch_size: int
+    _dynamics_adv_optim: torch.optim.Optimizer
     _baseline: torch.Tensor
 
-    def __init__(
+    def _set_up(
         self,
-        dynamics: WeightedEnsembleDynamics,
-        actor: nn.Module,
-        critic1: nn.Module,
-        critic2: nn.Module,
         weighting_net: WeightingNet,
-        actor_optim: torch.optim.Optimizer,
-        critic1_optim: torch.optim.Optimizer,
-        critic2_optim: torch.optim.Optimizer,
-        dynamics_adv_optim: torch.optim.Optimizer,
         weighting_optim: torch.optim.Optimizer,
-        tau: float = 0.005,
-        gamma: float = 0.99,
-        alpha: Alpha = 0.2,
-        adv_weight: float = 0.0,
-        adv_train_steps: int = 1000,
-        adv_rollout_batch_size: int = 256,
-        adv_rollout_length: int = 5,
-        include_ent_in_adv: bool = False,
-        scaler: StandardScaler | None = None,
-        device: str | torch.device = "cpu",
-        xi: float = 0.01,
-        *,
-        num_perturbations: int = 10,
-        variant: str = "exact",
-        uncertainty_set: str = "relative",
-        preconditioner: str = "adam",
-        generator: torch.Generator | None = None,
+        xi: float,
+        num_perturbations: int,
+        variant: str,
+        uncertainty_set: str,
+        preconditioner: str,
     ) -> None:
-        super().__init__(
-            dynamics,
-            actor,
-            critic1,
-            critic2,
-            actor_optim,
-            critic1_optim,
-            critic2_optim,
-            dynamics_adv_optim,
-            tau,
-            gamma,
-            alpha,
-            adv_weight,
-            adv_train_steps,
-            adv_rollout_batch_size,
-            adv_rollout_length,
-            include_ent_in_adv,
-            scaler,
-            device,
-            generator=generator,
-        )
+        """Take over what only ROMI has; the arguments are `ROMIPolicy`'s."""
         _check("variant", variant, VARIANTS)
         _check("uncertainty_set", uncertainty_set, UNCERTAINTY_SETS)
         _check("preconditioner", preconditioner, ("adam", "identity"))
-        if variant == "release" and adv_rollout_batch_size % RELEASE_GROUPS:
+        if variant == "release" and self._adv_rollout_batch_size % RELEASE_GROUPS:
             raise ValueError(
                 f"variant 'release' splits its rows into {RELEASE_GROUPS} groups of one size: "
-                f"adv_rollout_batch_size {adv_rollout_batch_size} is not a multiple"
+                f"adv_rollout_batch_size {self._adv_rollout_batch_size} is not a multiple"
             )
         self.weighting_net = weighting_net
         self._weighting_optim = weighting_optim
@@ -199,20 +141,14 @@ class ROMIPolicy(RAMBOPolicy):
         self._variant, self._uncertainty_set = variant, uncertainty_set
         self._preconditioner = preconditioner
         # NaN until the first update of `release`; outside the state dict as in the published code
-        baseline = torch.full((), float("nan"), device=self.tensor_device)
-        self.register_buffer("_baseline", baseline, persistent=False)
-
-    def training_state(self) -> dict[str, Any]:
-        """Everything that training mutates, by name."""
-        return super().training_state() | {
-            "weighting_net": self.weighting_net,
-            "weighting_optim": self._weighting_optim,
-            "baseline": self._baseline,
-        }
+        device = next(weighting_net.parameters()).device
+        self.register_buffer(
+            "_baseline", torch.full((), torch.nan, device=device), persistent=False
+        )
 
     def value(self, obs: torch.Tensor) -> torch.Tensor:
         """V(s) = min_c Q'_c(s, mode pi(.|s)), (n, S) -> (n, 1)."""
-        return min_q(self.target_critics, obs, self.actor(obs).mode()[0])
+        return min_q((self.critic1_old, self.critic2_old), obs, self.actor(obs).mode()[0])
 
     def model_updates(self, real_buffer: ReplayBuffer) -> Iterator[Metrics]:
         """Endless model updates; the first also tells the outer loss before its inner step."""
@@ -301,7 +237,8 @@ class ROMIPolicy(RAMBOPolicy):
         terminal = batch["terminals"] if mask_terminals else torch.zeros_like(batch["terminals"])
         with torch.no_grad():
             target = robust_target(self.value, self._candidates(next_obs))
-        shape = (self.dynamics.model.num_ensemble, len(obs), self.dynamics.model.output_dim)
+        model = self.dynamics.model
+        shape = (model.num_ensemble, len(obs), len(model.max_logvar))
         noise = torch.randn(
             shape, dtype=obs.dtype, device=obs.device, generator=self.dynamics.generator
         )
@@ -310,15 +247,15 @@ class ROMIPolicy(RAMBOPolicy):
 
     def _candidates(self, next_obs: torch.Tensor) -> torch.Tensor:
         """Noise of the uncertainty set drawn from the policy's generator, (B, S) -> (N+1, B, S)."""
-        noise = self._noise(next_obs.expand(self._num_perturbations, *next_obs.shape))
+        like: dict[str, Any] = {
+            "dtype": next_obs.dtype,
+            "device": next_obs.device,
+            "generator": self.generator,
+        }
+        noise = torch.randn((self._num_perturbations, *next_obs.shape), **like)
         radius = None
         if self._uncertainty_set == "ball":
-            radius = torch.rand(
-                (*noise.shape[:2], 1),
-                dtype=noise.dtype,
-                device=noise.device,
-                generator=self.generator,
-            )
+            radius = torch.rand((*noise.shape[:2], 1), **like)
         return perturb(next_obs, noise, self._xi, self._uncertainty_set, radius)
 
     def _weighting_step(self, surrogate: torch.Tensor) -> torch.Tensor:
@@ -337,6 +274,114 @@ class ROMIPolicy(RAMBOPolicy):
             "weight_min": weights.min(),
             "weight_max": weights.max(),
             "weight_at_bounds": at_bounds.to(weights.dtype).mean(),
+        }
+
+
+class ROMIPolicy(ROMIUpdate, RAMBOPolicy):
+    """RAMBO whose model update is ROMI's bilevel one.
+
+    Args:
+        dynamics: the learned simulator.
+        actor: see `SACPolicy`.
+        critic1: first critic.
+        critic2: second critic.
+        weighting_net: (s, a, s') -> w.
+        actor_optim: optimiser of the actor.
+        critic1_optim: optimiser of the first critic.
+        critic2_optim: optimiser of the second critic.
+        dynamics_adv_optim: inner optimiser: Adam, or SGD without momentum.
+        weighting_optim: outer optimiser, of the weighting network.
+        tau: share the targets move per update.
+        gamma: discount per step.
+        alpha: temperature.
+        adv_weight: RAMBO's; not used.
+        adv_train_steps: model updates per call of `update_dynamics`, K.
+        adv_rollout_batch_size: rows per model update, B.
+        adv_rollout_length: RAMBO's; not used.
+        include_ent_in_adv: RAMBO's; not used.
+        scaler: standardises observations in `select_action`.
+        device: kept for the kit's signature.
+        xi: scale of the uncertainty set.
+        num_perturbations: draws from the set, N.
+        variant: `exact`, `release` or `no_weighting`.
+        uncertainty_set: `relative` or `ball`.
+        preconditioner: `adam` (exact for an Adam inner step) or `identity` (the paper's
+            derivation).
+        generator: source of noise.
+
+    Raises:
+        ValueError: unknown variant, set or preconditioner, or rows that `release` cannot group.
+    """
+
+    dynamics: WeightedEnsembleDynamics
+
+    def __init__(
+        self,
+        dynamics: WeightedEnsembleDynamics,
+        actor: nn.Module,
+        critic1: nn.Module,
+        critic2: nn.Module,
+        weighting_net: WeightingNet,
+        actor_optim: torch.optim.Optimizer,
+        critic1_optim: torch.optim.Optimizer,
+        critic2_optim: torch.optim.Optimizer,
+        dynamics_adv_optim: torch.optim.Optimizer,
+        weighting_optim: torch.optim.Optimizer,
+        tau: float = 0.005,
+        gamma: float = 0.99,
+        alpha: Alpha = 0.2,
+        adv_weight: float = 0.0,
+        adv_train_steps: int = 1000,
+        adv_rollout_batch_size: int = 256,
+        adv_rollout_length: int = 5,
+        include_ent_in_adv: bool = False,
+        scaler: StandardScaler | None = None,
+        device: str | torch.device = "cpu",
+        xi: float = 0.01,
+        *,
+        num_perturbations: int = 10,
+        variant: str = "exact",
+        uncertainty_set: str = "relative",
+        preconditioner: str = "adam",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(
+            dynamics,
+            actor,
+            critic1,
+            critic2,
+            actor_optim,
+            critic1_optim,
+            critic2_optim,
+            dynamics_adv_optim,
+            tau,
+            gamma,
+            alpha,
+            adv_weight,
+            adv_train_steps,
+            adv_rollout_batch_size,
+            adv_rollout_length,
+            include_ent_in_adv,
+            scaler,
+            device,
+            generator=generator,
+        )
+        self._set_up(
+            weighting_net,
+            weighting_optim,
+            xi,
+            num_perturbations,
+            variant,
+            uncertainty_set,
+            preconditioner,
+        )
+
+    def training_state(self) -> dict[str, Any]:
+        """Everything that training mutates, by name."""
+        return super().training_state() | {
+            "weighting_net": self.weighting_net,
+            "weighting_optim": self._weighting_optim,
+            "baseline": self._baseline,
         }
 
 
