@@ -11,8 +11,6 @@ from offlinerlkit_romi.data.own import load_own
 from offlinerlkit_romi.data.sources import SOURCES, load
 from offlinerlkit_romi.data.tables import READERS
 
-HDF5 = (".hdf5", ".h5")
-
 
 def load_dataset(data: Any, source: str | None = None, **facts: Any) -> Dataset:
     """Load transitions of a known task, or the user's own.
@@ -48,9 +46,11 @@ def looks_like_data(text: str) -> bool:
 
 
 def is_own(source: str, task: str | None) -> bool:
-    """Whether a run's data are the user's own: no benchmark's, and no HDF5 file of a known task."""
-    from offlinerlkit_romi.envs.tasks import TASKS
+    """Whether a run's data are the user's own: no benchmark's, and no file in its format."""
+    from offlinerlkit_romi.data.origins import READERS as BENCHMARKS
+    from offlinerlkit_romi.envs.tasks import TASKS, canonical
 
     if source in SOURCES or not looks_like_data(source):
         return False
-    return task not in TASKS or Path(source).suffix.lower() not in HDF5
+    known = canonical(task or "") in TASKS
+    return not known or Path(source).suffix.lower() not in BENCHMARKS

@@ -9,7 +9,7 @@ import numpy as np
 from offlinerlkit_romi.data.card import Card
 from offlinerlkit_romi.data.columns import Columns, joined
 from offlinerlkit_romi.data.dataset import Dataset
-from offlinerlkit_romi.data.own import finish
+from offlinerlkit_romi.data.own import default_name, finish
 from offlinerlkit_romi.data.own_task import box_shape
 from offlinerlkit_romi.errors import UserError
 
@@ -42,7 +42,7 @@ def load_minari(card: Card) -> Dataset:
     if not episodes:
         raise UserError(f"{place} holds no episodes: choose another data set")
     columns = joined([_columns(episode, place) for episode in episodes], place)
-    facts: dict[str, Any] = {"name": card.name or place.replace(":", "-").replace("/", "-")}
+    facts: dict[str, Any] = {"name": card.name or default_name(place)}
     if not card.env and dataset.spec is not None:
         facts["env"] = place
     metadata = dataset.storage.metadata

@@ -54,8 +54,14 @@ def load_own(data: Any, **facts: Any) -> Dataset:
         rows, source = _read(Path(card.file), card.columns), "file"
     else:
         rows, source = _from_memory(data, card.columns), MEMORY
-    name = card.name or (re.sub(r"[^\w.-]+", "-", Path(card.file).stem) if card.file else "my-task")
-    return finish(rows, card.override({"name": name}), source)
+    return finish(rows, card.override({"name": card.name or default_name(card.file)}), source)
+
+
+def default_name(source: str) -> str:
+    """The name of a task of the user's where none is told: its file's."""
+    if is_remote(source):
+        return source.replace(":", "-").replace("/", "-")
+    return re.sub(r"[^\w.-]+", "-", Path(source).stem).strip(".-") or "my-task"
 
 
 def finish(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,20 @@ from offlinerlkit_romi.utils.scaler import StandardScaler
 # scaled inputs (n, S+A) and targets (n, D)
 Rows = tuple[torch.Tensor, torch.Tensor]
 StepResult = tuple[torch.Tensor, torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]
+RewardFn = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 UNCERTAINTY_MODES = ("aleatoric", "pairwise-diff", "ensemble_std")
+
+
+def known_reward(
+    dynamics: Any,
+    obs: torch.Tensor,
+    action: torch.Tensor,
+    next_obs: torch.Tensor,
+    predicted: torch.Tensor,
+) -> torch.Tensor:
+    """The reward (n, 1) that a dynamics model was told to compute, else the predicted one."""
+    reward_fn = getattr(dynamics, "reward_fn", None)  # the kit's models have none
+    return predicted if reward_fn is None else reward_fn(obs, action, next_obs)
 
 
 class EnsembleDynamics(BaseDynamics):
@@ -36,11 +49,16 @@ class EnsembleDynamics(BaseDynamics):
         uncertainty_mode: `aleatoric`, `pairwise-diff` or `ensemble_std`.
         generator: source of members, noise and fit order; none means torch's global one.
 
+    Attributes:
+        reward_fn: (obs, action, next_obs) -> (n, 1) where the reward is known; it then replaces the
+            predicted one.
+
     Raises:
         ValueError: unknown uncertainty mode.
     """
 
     model: EnsembleDynamicsModel
+    reward_fn: RewardFn | None = None
 
     def __init__(
         self,
@@ -93,7 +111,8 @@ class EnsembleDynamics(BaseDynamics):
             mean.shape, dtype=mean.dtype, device=mean.device, generator=self.generator
         )
         sample = mean + torch.exp(0.5 * logvar) * noise
-        next_obs, reward = obs + sample[:, :-1], sample[:, -1:]
+        next_obs = obs + sample[:, :-1]
+        reward = known_reward(self, obs, action, next_obs, sample[:, -1:])
         terminal = torch.as_tensor(self.terminal_fn(obs, action, next_obs), device=obs.device)
         info = {"raw_reward": reward}
         if self._penalty_coef:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -26,8 +27,8 @@ def name_of(function: Function | None) -> str:
 
 def is_path(text: str) -> bool:
     """Whether a text is ``module:name`` or ``file.py:name``."""
-    module, colon, name = text.rpartition(":")
-    return bool(colon and module) and name.replace(".", "").isidentifier()
+    # <lambda> and <locals> have a name too, though nobody can import them
+    return re.fullmatch(r".+:[A-Za-z_<][\w.<>]*", text) is not None
 
 
 def absolute(text: str, folder: Path) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from offlinerlkit_romi.engine import Generators, make_adam
+from offlinerlkit_romi.envs import Task
 from offlinerlkit_romi.experiment.config import CriticConfig, RunConfig, SoftConfig
 from offlinerlkit_romi.modules import ActorProb, Critic, TanhDiagGaussian
 from offlinerlkit_romi.nets import MLP
@@ -48,6 +49,7 @@ class Setting:
         device: Where everything lives.
         generators: The run's sources of randomness.
         obs_scaler: Mean and std of the data's observations; None where they are used raw.
+        task: The task, where the configuration's name does not say it all.
     """
 
     obs_dim: int
@@ -55,6 +57,7 @@ class Setting:
     device: torch.device
     generators: Generators
     obs_scaler: StandardScaler | None = None
+    task: Task | None = None
 
     @property
     def action_space(self) -> ActionBox:

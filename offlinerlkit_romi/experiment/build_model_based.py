@@ -10,6 +10,7 @@ from torch import nn
 from offlinerlkit_romi.dynamics import EnsembleDynamics, WeightedEnsembleDynamics
 from offlinerlkit_romi.dynamics.count_dynamics import CountEnsembleDynamics
 from offlinerlkit_romi.engine import make_adam
+from offlinerlkit_romi.envs.custom import CustomTask
 from offlinerlkit_romi.experiment.algorithms import (
     COMBOConfig,
     CountMORLConfig,
@@ -38,7 +39,7 @@ from offlinerlkit_romi.policy import (
     ROMIPolicy,
 )
 from offlinerlkit_romi.utils.scaler import StandardScaler
-from offlinerlkit_romi.utils.termination_fns import get_termination_fn, obs_unnormalization
+from offlinerlkit_romi.utils.termination_fns import Rule, get_termination_fn, obs_unnormalization
 
 
 def _build_mopo(config: MOPOConfig, setting: Setting) -> MOPOPolicy:
@@ -176,15 +177,23 @@ def _dynamics(
             weight_decays=config.dynamics_weight_decay,
             device=setting.device,
         )
-    terminal_fn = get_termination_fn(task=config.task)
-    scaler = setting.obs_scaler
-    if scaler is not None and scaler.mu is not None and scaler.std is not None:
-        terminal_fn = obs_unnormalization(terminal_fn, scaler.mu, scaler.std)
-    return kind(
+    dynamics = kind(
         model,
         make_adam(trainable(model), config.dynamics_lr),
         StandardScaler(),
-        terminal_fn,
+        _on_policy_states(get_termination_fn(setting.task or config.task), setting),
         generator=setting.generators.model,
         **options,
     )
+    if isinstance(setting.task, CustomTask):
+        reward_fn = setting.task.reward_function()
+        dynamics.reward_fn = None if reward_fn is None else _on_policy_states(reward_fn, setting)
+    return dynamics
+
+
+def _on_policy_states(function: Rule, setting: Setting) -> Rule:
+    """A function of raw observations as one of observations as the policy sees them."""
+    scaler = setting.obs_scaler
+    if scaler is None or scaler.mu is None or scaler.std is None:
+        return function
+    return obs_unnormalization(function, scaler.mu, scaler.std)

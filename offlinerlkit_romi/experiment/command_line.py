@@ -13,6 +13,7 @@ from typing import get_type_hints
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.config import RunConfig, flag, validate
+from offlinerlkit_romi.experiment.own_data import named_task
 from offlinerlkit_romi.experiment.resolve import (
     COMMAND_LINE,
     Resolved,
@@ -43,7 +44,8 @@ def parse(algo: str, argv: Sequence[str]) -> Resolved:
     words = _normalize(argv, config_type)
     start = starting_point(algo, {"resume": _last_value(words, "--resume")})
     if start is None:
-        start = resolve(algo, _last_value(words, "--task"), _last_value(words, "--preset"))
+        told = {name: _last_value(words, f"--{name}") for name in ("task", "data", "preset")}
+        start = resolve(algo, named_task(told)["task"], told["preset"])
     messages = io.StringIO()
     try:
         with redirect_stderr(messages):

@@ -27,7 +27,20 @@ class RunConfig:
     """Named set of values over the defaults; the presets are listed above."""
     data: str = "auto"
     """Where transitions come from: d4rl (the benchmark's own file, by its benchmark's label),
-    generated, the path of a file, or auto (its own file where one is found, else generated)."""
+    generated, the path of a file, or auto (its own file where one is found, else generated). Your
+    own data: a file (npz, HDF5, CSV, Parquet), a folder of episodes, a card (.yaml) that says what
+    is what, or minari:ID."""
+    env: str = ""
+    """Your own data: simulator to evaluate on, a Gymnasium id or module:function; none estimates
+    the policy's value instead."""
+    termination: str = ""
+    """Your own data: when a model's episode ends: none, a rule's name, or module:function of
+    (obs, act, next_obs); algorithms with a model need it."""
+    reward_fn: str = ""
+    """Your own data: module:function of (obs, act, next_obs) where the reward is known; models
+    learn it otherwise."""
+    action_bounds: tuple[float, float] | None = None
+    """Your own data: lowest and highest action, by default the simulator's or -1 and 1."""
     transitions: int = 200_000
     """Generated data: how many transitions."""
     data_seed: int = 0

@@ -16,6 +16,7 @@ import offlinerlkit_romi
 from offlinerlkit_romi.data import Dataset
 from offlinerlkit_romi.engine import write_json
 from offlinerlkit_romi.experiment.config import as_dict
+from offlinerlkit_romi.experiment.own_data import record_of
 from offlinerlkit_romi.experiment.resolve import Resolved
 
 __all__ = ["describe_config", "device_name", "machine", "make_manifest", "versions", "write_json"]
@@ -42,6 +43,7 @@ def make_manifest(
             "episodes": info.episodes,
             "behaviour_return": info.behaviour_return,
             "notes": list(info.notes),
+            **record_of(dataset),
         },
         "versions": versions(),
         "machine": machine(device),

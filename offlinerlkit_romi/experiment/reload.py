@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ import torch
 
 from offlinerlkit_romi.data import load
 from offlinerlkit_romi.engine import Generators, read_weights
-from offlinerlkit_romi.envs import normalized_score
+from offlinerlkit_romi.envs import Task, normalized_score
+from offlinerlkit_romi.envs.custom import CustomTask, InUserUnits
+from offlinerlkit_romi.envs.functions import Function, name_of
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.build import Setting, build_policy
 from offlinerlkit_romi.experiment.kit_runs import (
@@ -21,6 +23,7 @@ from offlinerlkit_romi.experiment.kit_runs import (
     is_kit_style,
     obs_statistics,
 )
+from offlinerlkit_romi.experiment.own_data import recorded_task
 from offlinerlkit_romi.experiment.resume import MANIFEST, Earlier, read_run
 from offlinerlkit_romi.experiment.run import SCALER_FOLDER, resolve_device
 from offlinerlkit_romi.experiment.summary import source_label
@@ -44,6 +47,8 @@ class Evaluation:
         score_std: Spread over the episodes.
         episode_length: Mean number of steps.
         score_behaviour: Score of the data's own episodes.
+        scale: "score", or "return" where the task has no score scale: `score`, `score_std` and
+            `score_behaviour` are then undiscounted returns.
     """
 
     run_dir: str
@@ -57,6 +62,7 @@ class Evaluation:
     score_std: float
     episode_length: float
     score_behaviour: float
+    scale: str = "score"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values under the attributes' names."""
@@ -68,9 +74,9 @@ class Evaluation:
         source = source_label(self.data_source, self.task) if known else "unknown data"
         return (
             f"{self.algo} on {self.task}, {source}\n"
-            f"  score {self.score:.2f} ± {self.score_std:.2f} over {self.episodes} episodes "
+            f"  {self.scale} {self.score:.2f} ± {self.score_std:.2f} over {self.episodes} episodes "
             f"of {self.episode_length:.0f} steps on average (seed {self.seed})\n"
-            f"  the data's own score {self.score_behaviour:.2f}\n"
+            f"  the data's own {self.scale} {self.score_behaviour:.2f}\n"
             f"  weights {self.weights}"
         )
 
@@ -89,6 +95,11 @@ class _OwnRun:
     @property
     def task(self) -> str:
         return self.earlier.resolved.config.task
+
+    @property
+    def facts(self) -> Task | str:
+        """The task, where its name does not say it all."""
+        return recorded_task(self.earlier.manifest)
 
     @property
     def data(self) -> tuple[str, float]:
@@ -113,6 +124,7 @@ class _OwnRun:
             device,
             Generators(config.seed, device),
             obs_scaler or _read_scaler(self.folder / "model" / SCALER_FOLDER),
+            self.facts if isinstance(self.facts, Task) else None,
         )
         policy = build_policy(config, setting)
         policy.load_state_dict(read_weights(policy, self.weights, device))
@@ -143,13 +155,17 @@ def load_policy(
 
     Returns:
         The policy in evaluation mode: `select_action(obs (n, S), deterministic=True)` takes raw
-        observations.
+        observations, and acts in the units of the user's own data.
 
     Raises:
         UserError: The folder is not a run's, or holds no policy yet; its weights are of another
             algorithm; or a kit-style run must be told what it does not keep.
     """
-    return _find(Path(run_dir), algo, task).load(resolve_device(device), obs_scaler)
+    run = _find(Path(run_dir), algo, task)
+    policy, facts = run.load(resolve_device(device), obs_scaler), _facts(run)
+    if isinstance(facts, CustomTask) and facts.scales_actions:
+        return InUserUnits(policy, facts)
+    return policy
 
 
 def evaluate(
@@ -161,6 +177,7 @@ def evaluate(
     algo: str | None = None,
     task: str | None = None,
     data: str | None = None,
+    env: Function | None = None,
 ) -> Evaluation:
     """Evaluate a run's policy afresh.
 
@@ -173,6 +190,8 @@ def evaluate(
         task: Task, likewise.
         data: What a kit-style run was trained on: d4rl, generated or a file. TD3+BC and RAMBO need
             its observations' mean and std; its own score is told beside the policy's.
+        env: A run on the user's own data: another simulator than the run's, or one where it had
+            none; a Gymnasium id, ``module:function`` or a function.
 
     Raises:
         UserError: No such run, or no simulator.
@@ -186,7 +205,8 @@ def evaluate(
         source, behaviour = dataset.info.source, dataset.info.behaviour_return
     scaler = None if dataset is None else obs_statistics(dataset)
     policy = run.load(resolve_device(device), scaler)
-    scorer = make_scorer(run.task, episodes, seed)
+    facts = _facts(run, env)
+    scorer = make_scorer(facts, episodes, seed)
     assert scorer is not None
     scores = scorer(policy)
     return Evaluation(
@@ -200,8 +220,26 @@ def evaluate(
         score=scores.mean,
         score_std=scores.std,
         episode_length=scores.length_mean,
-        score_behaviour=float(normalized_score(behaviour, run.task)),
+        score_behaviour=float(
+            normalized_score(behaviour, facts) if scores.scale == "score" else behaviour
+        ),
+        scale=scores.scale,
     )
+
+
+def _facts(run: _OwnRun | KitRun, env: Function | None = None) -> Task | str:
+    """A run's task, with another simulator where one is given.
+
+    Raises:
+        UserError: A simulator for a benchmark's task, which has its own.
+    """
+    facts = run.facts if isinstance(run, _OwnRun) else run.task
+    if env is None:
+        return facts
+    if not isinstance(facts, CustomTask):
+        raise UserError(f"{run.task} has a simulator of its own: leave out env")
+    functions = {**dict(facts.functions)} | ({} if isinstance(env, str) else {"env": env})
+    return replace(facts, env_id=name_of(env), functions=tuple(functions.items()))
 
 
 def _find(path: Path, algo: str | None, task: str | None) -> _OwnRun | KitRun:

@@ -19,6 +19,7 @@ from offlinerlkit_romi.envs.tasks import TASKS, canonical
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.config import RunConfig, validate
+from offlinerlkit_romi.experiment.own_data import named_task
 
 NO_PRESET = "default"
 CODE_SOURCE = "ours"
@@ -86,6 +87,7 @@ def settle(algo: str, values: Mapping[str, Any], source: str = CALL) -> Resolved
     Raises:
         UserError: An unknown name, a wrong type, or a value that makes no sense.
     """
+    values = named_task(values)
     resolved = resolve(algo, values.get("task"), values.get("preset")).override(values, source)
     validate(resolved.config)
     return resolved

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 
 from offlinerlkit_romi.data import Dataset
-from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.errors import UserError, shown
 from offlinerlkit_romi.experiment.config import as_dict, flag
 from offlinerlkit_romi.experiment.manifest import describe_config, machine, versions, write_json
+from offlinerlkit_romi.experiment.own_data import record_of
 from offlinerlkit_romi.experiment.resolve import Resolved, settle
 from offlinerlkit_romi.experiment.summary import SUMMARY_FILE
 from offlinerlkit_romi.utils.logger import ROOT_DIR
@@ -138,8 +139,17 @@ def check_data(earlier: Earlier, dataset: Dataset) -> None:
     before, now = earlier.manifest.get("data", {}).get("sha256"), dataset.info.sha256
     if before != now:
         raise UserError(
-            f"{dataset.info.path} is not the data set that {earlier.folder} began on: sha256 "
-            f"{now[:12]}... instead of {str(before)[:12]}...; put the file back, or start afresh"
+            f"{dataset.info.path or 'this'} is not the data set that {earlier.folder} began on: "
+            f"sha256 {now[:12]}... instead of {str(before)[:12]}...; put the file back, or start "
+            "afresh"
+        )
+    told = earlier.manifest["data"].get("task") or {}
+    facts = record_of(dataset).get("task", {})
+    changed = [name for name in facts if told.get(name) != facts[name]]
+    if changed:
+        raise UserError(
+            f"--resume: {changed[0]} of the task is {shown(facts[changed[0]])}, {earlier.folder} "
+            f"began with {shown(told.get(changed[0]))}; tell the same, or start afresh"
         )
 
 

@@ -15,8 +15,10 @@ from typing import Any
 import torch
 
 from offlinerlkit_romi.data import Dataset, load
+from offlinerlkit_romi.data.front import is_own
+from offlinerlkit_romi.data.own import MEMORY
 from offlinerlkit_romi.engine import Generators, choose_matmul_precision, keep_freed_memory
-from offlinerlkit_romi.envs import family_of, get_task, normalized_score
+from offlinerlkit_romi.envs import Task, family_of, get_task, normalized_score
 from offlinerlkit_romi.errors import TrainingInterrupted, UserError
 from offlinerlkit_romi.experiment.buffers import (
     Buffers,
@@ -42,6 +44,12 @@ from offlinerlkit_romi.experiment.manifest import (
     device_name,
     make_manifest,
     write_json,
+)
+from offlinerlkit_romi.experiment.own_data import (
+    check_task,
+    load_own_data,
+    take_objects,
+    task_of,
 )
 from offlinerlkit_romi.experiment.pretrain import pretrain
 from offlinerlkit_romi.experiment.resolve import CALL, Resolved, settle
@@ -91,18 +99,28 @@ def train(algo: str, **values: Any) -> Summary:
         UserError: A setting is wrong, the data cannot be had, or training diverged.
         TrainingInterrupted: SIGTERM or Ctrl-C; the state is saved, `resume=` goes on.
     """
+    values, dataset = take_objects(values)
     start = starting_point(algo, values)
     if start is None:
-        return run(settle(algo, values))
+        return run(settle(algo, values), dataset=dataset)
     resolved = start.override(values, CALL)
     validate(resolved.config)
-    return run(resolved)
+    return run(resolved, dataset=dataset)
 
 
-def run(resolved: Resolved, argv: Sequence[str] | None = None) -> Summary:
-    """Carry out a resolved configuration; `argv` is only recorded."""
+def run(
+    resolved: Resolved, argv: Sequence[str] | None = None, *, dataset: Dataset | None = None
+) -> Summary:
+    """Carry out a resolved configuration.
+
+    Args:
+        resolved: The configuration.
+        argv: The command line, for the record.
+        dataset: The transitions, where the configuration alone cannot say which.
+    """
     start, config = time.perf_counter(), resolved.config
-    task = get_task(config.task)
+    if dataset is None and not is_own(config.data, config.task) and config.data != MEMORY:
+        get_task(config.task)
     device = resolve_device(config.device)
     _check_paths(config)
     earlier = find_earlier(resolved)
@@ -112,9 +130,15 @@ def run(resolved: Resolved, argv: Sequence[str] | None = None) -> Summary:
     keep_freed_memory()
     if earlier is not None:
         same_arithmetic(earlier)
-    dataset = load(task.name, config.data, transitions=config.transitions, seed=config.data_seed)
+    if dataset is None:
+        dataset = load_own_data(config, None if earlier is None else earlier.manifest["data"])
+    if dataset is None:
+        dataset = load(
+            config.task, config.data, transitions=config.transitions, seed=config.data_seed
+        )
     if earlier is not None:
         check_data(earlier, dataset)
+    check_task(config, task_of(dataset))
     words = list(sys.argv if argv is None else argv)
     logger = _open_logger(resolved, dataset, earlier)
     try:
@@ -219,7 +243,7 @@ def _make_trainer(
         "epoch": config.epoch,
         "step_per_epoch": config.step_per_epoch,
         "batch_size": config.batch_size,
-        "eval_episodes": _episodes(config, logger),
+        "eval_episodes": _episodes(config, session.task, logger),
         "lr_scheduler": make_lr_scheduler(config, policy),
         "eval_freq": config.eval_freq,
         "eval_seed": EVALUATION_SEED_OFFSET + config.seed,
@@ -231,11 +255,11 @@ def _make_trainer(
         "on_divergence": config.on_divergence,
     }
     if not isinstance(config, ModelBasedConfig):
-        return MFPolicyTrainer(policy, config.task, buffers.real, logger, **shared)
+        return MFPolicyTrainer(policy, session.task, buffers.real, logger, **shared)
     model = buffers.for_model
     return MBPolicyTrainer(
         policy,
-        config.task,
+        session.task,
         buffers.real,
         model.fake,
         logger,
@@ -264,9 +288,12 @@ def _announce(config: RunConfig, dataset: Dataset, setting: Setting, logger: Log
     logger.log(f"run folder: {logger.dir}")
 
 
-def _episodes(config: RunConfig, logger: Logger) -> int:
+def _episodes(config: RunConfig, task: Task, logger: Logger) -> int:
     """Episodes per evaluation, 0 where there is nothing to evaluate on; says so once."""
-    family = family_of(get_task(config.task))
+    family = family_of(task)
+    if config.eval_episodes and not task.env_id:
+        logger.log("training without evaluation: no simulator was named (env)")
+        return 0
     missing = [name for name in family.packages if find_spec(name) is None]
     if config.eval_episodes and missing:
         logger.log(
@@ -291,7 +318,9 @@ def _close(session: Session, trainer: PolicyTrainer) -> Summary:
         data_source=info.source,
         seed=config.seed,
         steps=config.epoch * config.step_per_epoch,
-        score_behaviour=float(normalized_score(info.behaviour_return, config.task)),
+        score_behaviour=float(normalized_score(info.behaviour_return, session.task)),
+        return_behaviour=info.behaviour_return,
+        estimates={},
         wall_seconds=session.clock.seconds(),
     )
     summary.write(Path(logger.dir) / SUMMARY_FILE)
@@ -308,8 +337,9 @@ def _close(session: Session, trainer: PolicyTrainer) -> Summary:
             [score.mean for score in scores],
             [score.std for score in scores],
             title=summary.title(),
-            reference=summary.score_behaviour,
-            reference_label="the data's own score",
+            reference=summary.returns.get("behaviour", summary.score_behaviour),
+            reference_label=f"the data's own {scores[-1].scale}",
+            **({} if scores[-1].scale == "score" else {"y_label": "return (undiscounted)"}),
         )
         logger.log(f"learning curve: {results / 'learning_curve.png'}")
     logger.log(f"summary: {results / 'summary.json'}")

@@ -12,8 +12,10 @@ import torch
 
 from offlinerlkit_romi.data import Dataset
 from offlinerlkit_romi.engine import Generators, StateStore
+from offlinerlkit_romi.envs import Task
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.config import as_dict
+from offlinerlkit_romi.experiment.own_data import task_of
 from offlinerlkit_romi.experiment.resolve import Resolved
 from offlinerlkit_romi.experiment.resume import (
     Earlier,
@@ -94,6 +96,11 @@ class Session:
 
     def __post_init__(self) -> None:
         self.clock = Clock(self.start)
+
+    @property
+    def task(self) -> Task:
+        """What the data are of."""
+        return task_of(self.dataset)
 
     def checkpoints(self, generators: Generators) -> Checkpoints:
         """The run's states, and when they are saved."""

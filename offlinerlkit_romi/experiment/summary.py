@@ -10,11 +10,17 @@ from typing import Any
 
 from offlinerlkit_romi.data.origins import origin_of
 from offlinerlkit_romi.envs import get_task
+from offlinerlkit_romi.envs.tasks import TASKS
 from offlinerlkit_romi.experiment.manifest import write_json
 from offlinerlkit_romi.policy_trainer.progress import clock
 from offlinerlkit_romi.policy_trainer.scoring import Scores
 
 SUMMARY_FILE = "result/summary.json"
+OWN_SOURCES = {
+    "file": "a file of the user's",
+    "arrays": "the user's own data",
+    "minari": "Minari data (not D4RL)",
+}
 PHASES = ("policy_step", "model_update", "rollout", "evaluation")
 
 
@@ -35,6 +41,10 @@ class Summary:
         score_last10_mean: Mean score of the last ten evaluations.
         score_best: Best score; chosen with hindsight, not a result to report.
         score_behaviour: Score of the data's own episodes.
+        returns: Undiscounted returns where the task has no score scale: first, last, last10_mean,
+            best, behaviour; empty otherwise.
+        estimates: Discounted values where there is no simulator, none of them a score: fqe, model,
+            behaviour; empty otherwise.
         wall_seconds: Seconds from start to end, data and pre-training included.
         ms_per_policy_step: Milliseconds per policy update.
         ms_per_model_update: Milliseconds per model update, of which a round has K.
@@ -53,6 +63,8 @@ class Summary:
     score_last10_mean: float
     score_best: float
     score_behaviour: float
+    returns: dict[str, float]
+    estimates: dict[str, float]
     wall_seconds: float
     ms_per_policy_step: float
     ms_per_model_update: float
@@ -72,15 +84,37 @@ class Summary:
         source = source_label(self.data_source, self.task)
         return f"{self.algo} on {self.task}, {source}, seed {self.seed}"
 
+    def _score_rows(self, label: str) -> list[tuple[str, str, str]]:
+        kind = "return" if self.returns else "score"
+        values = {
+            "behaviour": self.score_behaviour,
+            "first": self.score_first,
+            "last": self.score_last,
+            "last10_mean": self.score_last10_mean,
+            "best": self.score_best,
+        } | self.returns
+        return [
+            (f"data's own {kind}", _score(values["behaviour"]), label),
+            ("first evaluation", _score(values["first"]), ""),
+            ("last evaluation", _score(values["last"]), ""),
+            ("mean of the last 10", _score(values["last10_mean"]), ""),
+            ("best evaluation", _score(values["best"]), "chosen with hindsight"),
+        ]
+
+    def _estimate_rows(self, label: str) -> list[tuple[str, str, str]]:
+        titles = {"behaviour": "data's own value", "fqe": "FQE estimate", "model": "model estimate"}
+        notes = {"behaviour": f"discounted; {label}"}
+        return [
+            (title, f"{self.estimates[name]:.4g}", notes.get(name, "an estimate, not a score"))
+            for name, title in titles.items()
+            if name in self.estimates
+        ]
+
     def table(self) -> str:
         """The closing table."""
         label = source_label(self.data_source, self.task)
         rows = [
-            ("data's own score", _score(self.score_behaviour), label),
-            ("first evaluation", _score(self.score_first), ""),
-            ("last evaluation", _score(self.score_last), ""),
-            ("mean of the last 10", _score(self.score_last10_mean), ""),
-            ("best evaluation", _score(self.score_best), "chosen with hindsight"),
+            *(self._score_rows(label) if not self.estimates else self._estimate_rows(label)),
             *[
                 (f"ms per {name.replace('_', ' ')}", _milliseconds(self, name), "")
                 for name in PHASES
@@ -91,23 +125,44 @@ class Summary:
         return "\n".join([self.title(), *lines])
 
 
+def _of_scores(history: Sequence[Scores]) -> dict[str, float]:
+    """First, last, mean of the last ten, and best."""
+    values = [scores.mean for scores in history] or [math.nan]
+    last = values[-10:]
+    return {
+        "first": values[0],
+        "last": values[-1],
+        "last10_mean": sum(last) / len(last),
+        "best": max(values),
+    }
+
+
 def summarize(
-    history: Sequence[tuple[int, Scores]], timings: Mapping[str, float], **facts: Any
+    history: Sequence[tuple[int, Scores]],
+    timings: Mapping[str, float],
+    *,
+    return_behaviour: float = math.nan,
+    **facts: Any,
 ) -> Summary:
     """Make a summary from a trainer's evaluations and times, and what the run knows of itself."""
-    scores = [scores.mean for _, scores in history] or [math.nan]
-    last = scores[-10:]
+    seen = [scores for _, scores in history]
+    unscaled = [scores for scores in seen if scores.scale == "return"]
+    scores = _of_scores([] if unscaled else seen)
+    returns = _of_scores(unscaled) | {"behaviour": return_behaviour} if unscaled else {}
     return Summary(
-        score_first=scores[0],
-        score_last=scores[-1],
-        score_last10_mean=sum(last) / len(last),
-        score_best=max(scores),
+        score_first=scores["first"],
+        score_last=scores["last"],
+        score_last10_mean=scores["last10_mean"],
+        score_best=scores["best"],
+        returns=returns,
         **{f"ms_per_{name}": timings.get(name, math.nan) for name in PHASES} | facts,
     )
 
 
 def source_label(source: str, task: str) -> str:
     """How a data source of a task is written beside a score."""
+    if task not in TASKS:
+        return OWN_SOURCES.get(source, "data of the user's")
     origin = origin_of(get_task(task))
     if source == origin.label:
         return f"{origin.title} data"

@@ -78,6 +78,11 @@ def on_terminal() -> bool:
 def describe(row: dict[str, float]) -> dict[str, str]:
     """The few numbers of a row worth watching: score, mean Q, speed."""
     parts = {}
+    if "eval/episode_reward" in row:
+        parts["return"] = f"{row['eval/episode_reward']:.4g}±{row['eval/episode_reward_std']:.3g}"
+    for name in ("fqe", "model"):
+        if f"estimate/{name}" in row:
+            parts[f"{name} estimate"] = f"{row[f'estimate/{name}']:.4g}"
     if "eval/normalized_episode_reward" in row:
         spread = row["eval/normalized_episode_reward_std"]
         parts["score"] = f"{row['eval/normalized_episode_reward']:.1f}±{spread:.1f}"

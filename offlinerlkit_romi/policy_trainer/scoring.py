@@ -4,30 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from offlinerlkit_romi.errors import UserError
 
+if TYPE_CHECKING:
+    from offlinerlkit_romi.envs import Task
+
 Returns = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """One evaluation: normalised score (0 random, 100 expert) and episode lengths."""
+    """One evaluation: normalised score (0 random, 100 expert) and episode lengths.
+
+    `scale` is "score", or "return" for a task without a score scale: mean and std are then those of
+    the undiscounted returns.
+    """
 
     mean: float
     std: float
     length_mean: float
     length_std: float
+    scale: str = "score"
 
     def as_metrics(self) -> dict[str, float]:
         """Under the kit's keys."""
+        name = "normalized_episode_reward" if self.scale == "score" else "episode_reward"
         return {
-            "eval/normalized_episode_reward": self.mean,
-            "eval/normalized_episode_reward_std": self.std,
+            f"eval/{name}": self.mean,
+            f"eval/{name}_std": self.std,
             "eval/episode_length": self.length_mean,
             "eval/episode_length_std": self.length_std,
         }
@@ -39,11 +48,12 @@ class Scorer:
     Args:
         evaluator: `evaluator(policy)` returns something with `returns` (n,) and `lengths` (n,).
         to_score: Returns (n,) to scores (n,), x100. The spread of the scores is then free of the
-            shift that the kit adds to it by scoring the returns' standard deviation.
+            shift that the kit adds to it by scoring the returns' standard deviation. None leaves
+            the returns as they are.
     """
 
     def __init__(
-        self, evaluator: Callable[[Any], Any], to_score: Callable[[Returns], Returns]
+        self, evaluator: Callable[[Any], Any], to_score: Callable[[Returns], Returns] | None
     ) -> None:
         self.evaluator = evaluator
         self.to_score = to_score
@@ -52,11 +62,27 @@ class Scorer:
         """Run the evaluator's episodes in evaluation mode."""
         policy.eval()
         result = self.evaluator(policy)
-        scores = np.asarray(self.to_score(np.asarray(result.returns, np.float64)))
+        scores = np.asarray(result.returns, np.float64)
+        if self.to_score is not None:
+            scores = np.asarray(self.to_score(scores))
         lengths = np.asarray(result.lengths, np.float64)
         return Scores(
-            float(scores.mean()), float(scores.std()), float(lengths.mean()), float(lengths.std())
+            float(scores.mean()),
+            float(scores.std()),
+            float(lengths.mean()),
+            float(lengths.std()),
+            "return" if self.to_score is None else "score",
         )
+
+
+def score_scale(task: Task | str) -> Callable[[Returns], Returns] | None:
+    """Returns (n,) to a task's scores (n,); None for a task of the user's without a scale."""
+    from offlinerlkit_romi.envs import normalized_score
+    from offlinerlkit_romi.envs.custom import CustomTask
+
+    if isinstance(task, CustomTask) and not task.has_scores:
+        return None
+    return lambda returns: normalized_score(returns, task)
 
 
 def make_scorer(eval_env: Any, episodes: int, seed: int) -> Scorer | None:
@@ -78,12 +104,10 @@ def make_scorer(eval_env: Any, episodes: int, seed: int) -> Scorer | None:
         return None
     if isinstance(eval_env, Scorer):
         return eval_env
-    from offlinerlkit_romi.envs import Evaluator, Task, normalized_score
+    from offlinerlkit_romi.envs import Evaluator, Task
 
     if isinstance(eval_env, (str, Task)):
-        return Scorer(
-            Evaluator(eval_env, episodes, seed), lambda returns: normalized_score(returns, eval_env)
-        )
+        return Scorer(Evaluator(eval_env, episodes, seed), score_scale(eval_env))
     if not hasattr(eval_env, "get_normalized_score"):
         raise UserError(
             f"cannot score on {type(eval_env).__name__}: pass a task's name, or an environment "

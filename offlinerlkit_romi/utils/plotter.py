@@ -25,6 +25,7 @@ def plot_learning_curve(
     title: str,
     reference: float | None = None,
     reference_label: str = "",
+    y_label: str = "normalised score (0 random, 100 expert)",
 ) -> None:
     """Draw one run's scores over policy steps as a PNG.
 
@@ -36,6 +37,7 @@ def plot_learning_curve(
         title: Names the data source, so that the picture cannot be taken for another benchmark's.
         reference: A score drawn as a dashed line, such as the data's own.
         reference_label: What that line is.
+        y_label: What is drawn, where it is no score.
     """
     figure, axes = _figure((7.0, 4.2))
     x, y, band = (np.asarray(values, np.float64) for values in (steps, scores, stds))
@@ -44,7 +46,7 @@ def plot_learning_curve(
     axes.plot(x, y, color=COLORS[0], marker=marker, markersize=3, label="policy, mean ± std")
     if reference is not None and np.isfinite(reference):
         axes.axhline(reference, color="0.35", linestyle="--", label=reference_label)
-    _label(axes, "policy steps", "normalised score (0 random, 100 expert)", title)
+    _label(axes, "policy steps", y_label, title)
     axes.legend(loc="best", frameon=False)
     figure.savefig(path, dpi=150, bbox_inches="tight")
 

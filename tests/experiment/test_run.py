@@ -22,7 +22,15 @@ from tests.experiment.conftest import TASK, TINY_ROMI, TINY_SETTINGS, make_datas
 
 SUMMARY_KEYS = {
     *("run_dir", "algo", "task", "data_source", "seed", "steps", "wall_seconds"),
-    *("score_first", "score_last", "score_last10_mean", "score_best", "score_behaviour"),
+    *(
+        "returns",
+        "estimates",
+        "score_first",
+        "score_last",
+        "score_last10_mean",
+        "score_best",
+        "score_behaviour",
+    ),
     *("ms_per_policy_step", "ms_per_model_update", "ms_per_rollout", "ms_per_evaluation"),
 }
 

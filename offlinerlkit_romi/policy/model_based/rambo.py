@@ -20,6 +20,7 @@ from torch import nn
 
 from offlinerlkit_romi.buffer import ReplayBuffer
 from offlinerlkit_romi.dynamics import EnsembleDynamics
+from offlinerlkit_romi.dynamics.ensemble_dynamics import known_reward
 from offlinerlkit_romi.dynamics.losses import (
     gaussian_log_prob,
     mixture_log_prob,
@@ -219,7 +220,8 @@ class RAMBOPolicy(MOPOPolicy):
         mean, logvar = mean[model.elites], logvar[model.elites]
         with torch.no_grad():
             sample = self._sample_elite(mean, logvar)
-            next_obs, reward = obs + sample[:, :-1], sample[:, -1:]
+            next_obs = obs + sample[:, :-1]
+            reward = known_reward(self.dynamics, obs, action, next_obs, sample[:, -1:])
             terminal = torch.as_tensor(self.dynamics.terminal_fn(obs, action, next_obs)).to(reward)
             value = reward + self._gamma * (1 - terminal) * self._next_value(next_obs)
             advantage = standardise(value - min_q(self.critics, obs, action), alive)

@@ -1,0 +1,168 @@
+"""Where a run's transitions come from: a benchmark, or the user with all that is known of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from offlinerlkit_romi.data import Card, Dataset, load_own
+from offlinerlkit_romi.data.card import SUFFIXES, is_remote, read_card
+from offlinerlkit_romi.data.front import is_own
+from offlinerlkit_romi.data.own import MEMORY, default_name
+from offlinerlkit_romi.envs import Task, get_task
+from offlinerlkit_romi.envs.custom import CustomTask, task_from_record, task_record
+from offlinerlkit_romi.envs.functions import name_of
+from offlinerlkit_romi.envs.tasks import TASKS
+from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.experiment.config import ModelBasedConfig, RunConfig
+from offlinerlkit_romi.utils.termination_fns import get_termination_fn
+
+# settings that are facts about the user's own data
+FUNCTIONS = ("env", "termination", "reward_fn")
+FLAGS = (*FUNCTIONS, "action_bounds")
+# facts that `train` takes from Python; the command line has them from a card
+FACTS = (*FLAGS, "columns", "max_episode_steps", "reference_returns")
+
+
+def named_task(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with the task's name, which the user's own data give where `task` is not told."""
+    data = values.get("data")
+    if values.get("task") or not isinstance(data, str | Path) or not is_own(str(data), None):
+        return dict(values)
+    path = Path(data)
+    if not is_remote(str(data)) and path.suffix.lower() in SUFFIXES:
+        return {**values, "task": read_card(path.expanduser()).name}
+    return {**values, "task": default_name(str(data))}
+
+
+def take_objects(values: Mapping[str, Any]) -> tuple[dict[str, Any], Dataset | None]:
+    """Load what a configuration cannot hold: arrays, functions, facts without a flag.
+
+    Args:
+        values: What `train` was called with.
+
+    Returns:
+        Values that a configuration can hold, and the data set where one had to be loaded for it.
+
+    Raises:
+        UserError: See `load_own`; or facts about the user's own data, but no such data.
+    """
+    rest = {name: value for name, value in values.items() if name not in FACTS}
+    facts = {name: values[name] for name in FACTS if values.get(name) is not None}
+    data = rest.get("data")
+    if isinstance(data, Path):
+        data = rest["data"] = str(data)
+    if isinstance(data, str) and not is_own(data, rest.get("task")):
+        data = None
+    if data is None or data == MEMORY:
+        objects = [name for name in facts if name not in FLAGS or not _plain(facts[name])]
+        if objects:
+            raise UserError(f"{objects[0]} is a fact about data of your own: give data= as well")
+        return dict(values), None
+    plain = all(name in FLAGS and _plain(value) for name, value in facts.items())
+    if isinstance(data, str) and plain:
+        return named_task(values), None
+    if isinstance(data, Dataset):
+        dataset = data
+        if facts:
+            raise UserError(f"{next(iter(facts))}: tell it to load_dataset, the data are loaded")
+    else:
+        dataset = load_own(data, name=rest.get("task"), **facts)
+    told: dict[str, Any] = {n: name_of(facts[n]) for n in FUNCTIONS if n in facts}
+    bounds = facts.get("action_bounds")
+    if bounds is not None and _plain(bounds):
+        told["action_bounds"] = bounds
+    source = data if isinstance(data, str) else dataset.info.path or MEMORY
+    return {**rest, **told, "data": source, "task": dataset.info.task}, dataset
+
+
+def load_own_data(config: RunConfig, record: Mapping[str, Any] | None = None) -> Dataset | None:
+    """Load a run's transitions where they are the user's own; None for a benchmark's.
+
+    Args:
+        config: Says which.
+        record: What a run that is resumed recorded of its data.
+
+    Raises:
+        UserError: They cannot be had.
+    """
+    card = None if record is None else record.get("card")
+    if card is not None:
+        if not card.get("file"):
+            raise UserError(
+                "that run's data came from Python's memory: resume it from Python, with data="
+            )
+        return load_own(card["file"], **{**card, "file": None})
+    told = {name: getattr(config, name) for name in FLAGS if getattr(config, name)}
+    if not is_own(config.data, config.task):
+        if told:
+            raise UserError(
+                f"--{next(iter(told)).replace('_', '-')} is a fact about data of your own: "
+                f"{config.task} has its own, leave it out"
+            )
+        return None
+    if config.task in TASKS:
+        return _for_known_task(config.data, get_task(config.task))
+    return load_own(config.data, name=config.task, **told)
+
+
+def task_of(dataset: Dataset) -> Task:
+    """The task of a data set, a benchmark's or the user's own."""
+    return dataset.task or get_task(dataset.info.task)
+
+
+def recorded_task(manifest: Mapping[str, Any]) -> Task | str:
+    """The task a run was trained on: its own record of it, or a benchmark's name."""
+    record = manifest["data"].get("task")
+    return str(manifest["task"]) if record is None else task_from_record(record)
+
+
+def record_of(dataset: Dataset) -> dict[str, Any]:
+    """What a manifest keeps of the user's own data; nothing for a benchmark's."""
+    if not isinstance(dataset.task, CustomTask):
+        return {}
+    card = Card() if dataset.card is None else dataset.card
+    return {"task": task_record(dataset.task), "card": card.record()}
+
+
+def check_task(config: RunConfig, task: Task) -> None:
+    """Whether an algorithm can be trained on a task.
+
+    Raises:
+        UserError: It has a model, and nobody knows when episodes end; or it scales rewards that
+            a known function does not.
+    """
+    if isinstance(config, ModelBasedConfig):
+        get_termination_fn(task)
+        if getattr(config, "norm_reward", False) and getattr(task, "reward_fn", ""):
+            raise UserError("--norm-reward scales rewards and --reward-fn does not: leave one out")
+
+
+def _for_known_task(path: str, task: Task) -> Dataset:
+    """Rows of a benchmark's task in a format of the user's."""
+    dataset = load_own(
+        path,
+        name=task.name,
+        action_bounds=(-1.0, 1.0),
+        max_episode_steps=task.max_episode_steps,
+    )
+    found = dataset.observations.shape[1], dataset.actions.shape[1]
+    if found != (task.obs_dim, task.action_dim):
+        raise UserError(
+            f"{path}: observations and actions have {found[0]} and {found[1]} entries, {task.name} "
+            f"{task.obs_dim} and {task.action_dim}: is this the data of another task?"
+        )
+    return replace(dataset, task=None, card=None)
+
+
+def _plain(value: Any) -> bool:
+    """Whether a configuration can hold it."""
+    if isinstance(value, str):
+        return True
+    return (
+        isinstance(value, tuple | list)
+        and len(value) == 2
+        and all(isinstance(x, int | float) for x in value)
+    )
