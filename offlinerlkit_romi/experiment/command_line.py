@@ -25,6 +25,8 @@ from offlinerlkit_romi.experiment.resume import starting_point
 
 # what the released ROMI script calls them
 ALIASES = {"epsilon": "xi", "n_samples": "num_perturbations"}
+# the kit's switches for the schedule of the actor's rate
+SCHEDULE_SWITCHES = ("lr_decay", "lr_scheduler")
 HELP_FLAGS = ("-h", "--help")
 
 
@@ -78,7 +80,7 @@ def _names(config_type: type[RunConfig]) -> list[str]:
 
 def _normalize(argv: Sequence[str], config_type: type[RunConfig]) -> list[str]:
     """Dashes for underscores, names for aliases, and `--switch True|False` as switches."""
-    hints = get_type_hints(config_type)
+    hints = get_type_hints(config_type) | dict.fromkeys(SCHEDULE_SWITCHES, bool)
     words: list[str] = []
     waiting = list(argv)
     while waiting:
@@ -95,17 +97,19 @@ def _normalize(argv: Sequence[str], config_type: type[RunConfig]) -> list[str]:
         if hints.get(name) is bool:
             if not equals and waiting and _truth(waiting[0]) is not None:
                 value = waiting.pop(0)
-            words.append(_switch(name, value))
+            words += _switch(name, value)
         else:
             words += [flag(name), value] if equals else [flag(name)]
     return words
 
 
-def _switch(name: str, value: str) -> str:
+def _switch(name: str, value: str) -> list[str]:
     truth = _truth(value) if value else True
     if truth is None:
         raise UserError(f"{flag(name)} is {value!r}: write True or False")
-    return flag(name) if truth else flag(f"no_{name}")
+    if name in SCHEDULE_SWITCHES:
+        return [flag("actor_lr_schedule"), "cosine" if truth else "constant"]
+    return [flag(name) if truth else flag(f"no_{name}")]
 
 
 def _truth(word: str) -> bool | None:

@@ -41,6 +41,19 @@ def test_a_switch_means_what_it_says(words, value):
     assert config(*words).auto_alpha is value
 
 
+@pytest.mark.parametrize(
+    ("words", "schedule"),
+    [
+        (["--lr-decay", "True"], "cosine"),
+        (["--lr_decay=False"], "constant"),
+        (["--lr-scheduler"], "cosine"),
+        (["--lr-scheduler", "False"], "constant"),
+    ],
+)
+def test_the_kits_switches_for_the_schedule_are_understood(words, schedule):
+    assert config(*words, algo="iql").actor_lr_schedule == schedule
+
+
 def test_the_released_scripts_names_are_understood():
     made = config("--epsilon", "0.3", "--n-samples", "20")
     assert (made.xi, made.num_perturbations) == (0.3, 20)

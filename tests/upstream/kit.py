@@ -22,6 +22,11 @@ NAMES = {
     "dynamics": ("EnsembleDynamics",),
     "utils.scaler": ("StandardScaler",),
     "utils.noise": ("GaussianNoise",),
+    "utils.logger": ("Logger", "make_log_dirs"),
+    "utils.load_dataset": ("qlearning_dataset",),
+    "utils.termination_fns": ("get_termination_fn", "obs_unnormalization"),
+    "buffer": ("ReplayBuffer",),
+    "policy_trainer": ("MFPolicyTrainer", "MBPolicyTrainer"),
     "policy": (
         *("BCPolicy", "SACPolicy", "TD3Policy", "TD3BCPolicy", "CQLPolicy", "IQLPolicy"),
         *("MCQPolicy", "EDACPolicy", "MOPOPolicy", "MOBILEPolicy", "RAMBOPolicy", "COMBOPolicy"),

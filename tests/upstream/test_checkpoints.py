@@ -24,19 +24,11 @@ from tests.upstream.checkpoints import (
     predict,
     save,
 )
-from tests.upstream.kit import KitAbsent, load_kit, load_ours
+from tests.upstream.kit import load_ours
 
 # the kit has no run script for the other two
 LOADABLE = [name for name in POLICIES if name not in ("sac", "td3")]
 TOLERANCE = 1e-6
-
-
-@pytest.fixture
-def kit():
-    try:
-        return load_kit()
-    except KitAbsent as absent:
-        pytest.skip(str(absent))
 
 
 @pytest.fixture
