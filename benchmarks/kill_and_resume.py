@@ -30,11 +30,15 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--algos", nargs="+", default=[a for a in WANTED if a in ALGORITHMS])
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--eval-async", action="store_true", help="evaluate every epoch in a worker"
+    )
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
+    changes = {"eval_async": True, "eval_freq": 1} if chosen.eval_async else {}
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        trials = run_trials(chosen.algos, chosen.kills, Path(folder), chosen.seed, print)
+        trials = run_trials(chosen.algos, chosen.kills, Path(folder), chosen.seed, print, **changes)
     killed = [trial for trial in trials if trial.killed]
     different = [trial for trial in trials if trial.differences]
     report = {
@@ -46,7 +50,7 @@ def main() -> int:
         "resumed_from_step": Counter(str(trial.resumed_from) for trial in killed),
         "different": [trial.__dict__ for trial in different],
         "seed": chosen.seed,
-        "settings": SETTINGS,
+        "settings": SETTINGS | changes,
         "seconds": round(time.perf_counter() - start),
         "torch": torch.__version__,
         "platform": platform.platform(),

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from contextlib import redirect_stderr
 from dataclasses import fields, replace
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
@@ -28,6 +28,7 @@ ALIASES = {"epsilon": "xi", "n_samples": "num_perturbations"}
 # the kit's switches for the schedule of the actor's rate
 SCHEDULE_SWITCHES = ("lr_decay", "lr_scheduler")
 HELP_FLAGS = ("-h", "--help")
+MAYBE = bool | None  # a switch that decides by itself unless told
 
 
 def parse(algo: str, argv: Sequence[str]) -> Resolved:
@@ -91,24 +92,29 @@ def _normalize(argv: Sequence[str], config_type: type[RunConfig]) -> list[str]:
         name, equals, value = word[2:].partition("=")
         name = name.replace("-", "_")
         name = ALIASES.get(name, name) if ALIASES.get(name) in hints else name
-        if name not in hints and not (name.startswith("no_") and hints.get(name[3:]) is bool):
+        negated = name.startswith("no_") and hints.get(name[3:]) in (bool, MAYBE)
+        if name not in hints and not negated:
             known = [flag(known).removeprefix("--") for known in hints]
             raise UserError(unknown_name("flag", name.replace("_", "-"), known, prefix="--"))
-        if hints.get(name) is bool:
+        if hints.get(name) in (bool, MAYBE):
             if not equals and waiting and _truth(waiting[0]) is not None:
                 value = waiting.pop(0)
-            words += _switch(name, value)
+            words += _switch(name, value, hints[name])
+        elif negated and hints[name[3:]] == MAYBE and not equals:
+            words += _switch(name[3:], "False", MAYBE)
         else:
             words += [flag(name), value] if equals else [flag(name)]
     return words
 
 
-def _switch(name: str, value: str) -> list[str]:
+def _switch(name: str, value: str, hint: Any) -> list[str]:
     truth = _truth(value) if value else True
     if truth is None:
         raise UserError(f"{flag(name)} is {value!r}: write True or False")
     if name in SCHEDULE_SWITCHES:
         return [flag("actor_lr_schedule"), "cosine" if truth else "constant"]
+    if hint == MAYBE:  # to tyro a choice of three
+        return [flag(name), str(truth)]
     return [flag(name) if truth else flag(f"no_{name}")]
 
 

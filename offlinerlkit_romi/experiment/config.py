@@ -80,6 +80,9 @@ class RunConfig:
     """Episodes per evaluation; 0 trains without a simulator."""
     eval_freq: int = 1
     """Epochs from one evaluation to the next; the last epoch is always evaluated."""
+    eval_async: bool | None = None
+    """Evaluate in a worker process while training goes on; the scores are the same. None does so on
+    CUDA and where more than 2 CPU cores may be used."""
 
     hidden_dims: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers of the actor and the critics."""

@@ -27,7 +27,7 @@ from offlinerlkit_romi.experiment.own_data import recorded_task
 from offlinerlkit_romi.experiment.resume import MANIFEST, Earlier, read_run
 from offlinerlkit_romi.experiment.run import SCALER_FOLDER, resolve_device
 from offlinerlkit_romi.experiment.summary import source_label
-from offlinerlkit_romi.policy_trainer.scoring import make_scorer
+from offlinerlkit_romi.policy_trainer.scoring import task_scorer
 from offlinerlkit_romi.utils.scaler import StandardScaler
 
 
@@ -206,9 +206,7 @@ def evaluate(
     scaler = None if dataset is None else obs_statistics(dataset)
     policy = run.load(resolve_device(device), scaler)
     facts = _facts(run, env)
-    scorer = make_scorer(facts, episodes, seed)
-    assert scorer is not None
-    scores = scorer(policy)
+    scores = task_scorer(facts, episodes, seed)(policy)
     return Evaluation(
         run_dir=str(run_dir),
         algo=run.algo,

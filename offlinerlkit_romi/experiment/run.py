@@ -39,6 +39,7 @@ from offlinerlkit_romi.experiment.config import (
     validate,
 )
 from offlinerlkit_romi.experiment.dynamics_cache import Used, check_cache
+from offlinerlkit_romi.experiment.evaluation import evaluates_in_worker, make_evaluation
 from offlinerlkit_romi.experiment.manifest import (
     describe_config,
     device_name,
@@ -69,6 +70,7 @@ from offlinerlkit_romi.policy_trainer import (
     MBPolicyTrainer,
     MFPolicyTrainer,
     PolicyTrainer,
+    SnapshotScorer,
 )
 from offlinerlkit_romi.utils.logger import Logger, make_log_dirs
 from offlinerlkit_romi.utils.plotter import plot_learning_curve
@@ -80,8 +82,6 @@ OUTPUTS = {
     "tb": "tensorboard",
 }
 SCALER_FOLDER = "policy_scaler"
-# evaluation episodes must not repeat the seeds that generated data uses
-EVALUATION_SEED_OFFSET = 1_000_000
 
 
 def train(algo: str, **values: Any) -> Summary:
@@ -230,13 +230,18 @@ def _trainer(session: Session) -> PolicyTrainer:
     if isinstance(config, ModelBasedConfig) and not resuming:
         used = pretrain(policy, buffers.real, buffers.for_model.rows, config, logger)
         _record_fit(Path(logger.record_dir) / "manifest.json", used)
-    trainer = _make_trainer(session, policy, buffers, checkpoints)
+    scorer = make_evaluation(config, setting, session.task, logger.log)
+    trainer = _make_trainer(session, policy, scorer, buffers, checkpoints)
     session.begin(trainer, checkpoints)
     return trainer
 
 
 def _make_trainer(
-    session: Session, policy: Any, buffers: Buffers, checkpoints: Checkpoints
+    session: Session,
+    policy: Any,
+    scorer: SnapshotScorer,
+    buffers: Buffers,
+    checkpoints: Checkpoints,
 ) -> PolicyTrainer:
     config, logger = session.resolved.config, session.logger
     shared: dict[str, Any] = {
@@ -246,7 +251,6 @@ def _make_trainer(
         "eval_episodes": _episodes(config, session.task, logger),
         "lr_scheduler": make_lr_scheduler(config, policy),
         "eval_freq": config.eval_freq,
-        "eval_seed": EVALUATION_SEED_OFFSET + config.seed,
         "data_source": session.dataset.info.source,
         "close_logger": False,
         "checkpoints": checkpoints,
@@ -255,11 +259,11 @@ def _make_trainer(
         "on_divergence": config.on_divergence,
     }
     if not isinstance(config, ModelBasedConfig):
-        return MFPolicyTrainer(policy, session.task, buffers.real, logger, **shared)
+        return MFPolicyTrainer(policy, scorer, buffers.real, logger, **shared)
     model = buffers.for_model
     return MBPolicyTrainer(
         policy,
-        session.task,
+        scorer,
         buffers.real,
         model.fake,
         logger,
@@ -284,6 +288,8 @@ def _announce(config: RunConfig, dataset: Dataset, setting: Setting, logger: Log
         rows = fake_buffer_rows(config)
         size = buffer_gigabytes(rows, setting)
         where += f"; model buffer of {rows:,} transitions, {size:.2f} GB when full"
+    if config.eval_episodes and evaluates_in_worker(config, task_of(dataset), setting.device):
+        where += "; evaluation in a worker process"
     logger.log(where)
     logger.log(f"run folder: {logger.dir}")
 

@@ -21,7 +21,7 @@ OWN_SOURCES = {
     "arrays": "the user's own data",
     "minari": "Minari data (not D4RL)",
 }
-PHASES = ("policy_step", "model_update", "rollout", "evaluation")
+PHASES = ("policy_step", "model_update", "rollout", "evaluation", "evaluation_worker")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ class Summary:
         ms_per_policy_step: Milliseconds per policy update.
         ms_per_model_update: Milliseconds per model update, of which a round has K.
         ms_per_rollout: Milliseconds per rollout of all its start states.
-        ms_per_evaluation: Milliseconds per evaluation of all its episodes.
+        ms_per_evaluation: Milliseconds that training waits per evaluation of all its episodes.
+        ms_per_evaluation_worker: Milliseconds of a worker process per evaluation; NaN without one.
     """
 
     run_dir: str
@@ -70,6 +71,7 @@ class Summary:
     ms_per_model_update: float
     ms_per_rollout: float
     ms_per_evaluation: float
+    ms_per_evaluation_worker: float
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values under the attributes' names."""
@@ -121,7 +123,7 @@ class Summary:
             ],
             ("time", clock(self.wall_seconds), f"{self.steps:,} policy steps"),
         ]
-        lines = [f"  {name:<21}{value:>9}  {note}".rstrip() for name, value, note in rows]
+        lines = [f"  {name:<25}{value:>9}  {note}".rstrip() for name, value, note in rows]
         return "\n".join([self.title(), *lines])
 
 

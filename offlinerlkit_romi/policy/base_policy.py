@@ -25,7 +25,12 @@ class BasePolicy(nn.Module):
     A policy implements `update`, which changes state in place and returns detached scalar tensors
     without a host
     sync; `learn` is the kit's name for it with floats.
+
+    Attributes:
+        acts_with: Children whose weights `select_action` reads.
     """
+
+    acts_with: tuple[str, ...] = ("actor",)
 
     def __init__(self, generator: torch.Generator | None = None) -> None:
         super().__init__()

@@ -1,5 +1,6 @@
 """Training loops under the kit's names."""
 
+from offlinerlkit_romi.policy_trainer.async_scoring import SnapshotScorer
 from offlinerlkit_romi.policy_trainer.checkpoints import Checkpoints
 from offlinerlkit_romi.policy_trainer.interrupts import Interrupts
 from offlinerlkit_romi.policy_trainer.loop import Event, PolicyTrainer
@@ -18,5 +19,6 @@ __all__ = [
     "Scorer",
     "Scores",
     "Sentinel",
+    "SnapshotScorer",
     "largest_value",
 ]

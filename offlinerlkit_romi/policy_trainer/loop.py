@@ -20,13 +20,21 @@ from offlinerlkit_romi.errors import DivergedError, TrainingInterrupted
 from offlinerlkit_romi.policy_trainer.checkpoints import Checkpoints
 from offlinerlkit_romi.policy_trainer.diagnosis import explain, in_words
 from offlinerlkit_romi.policy_trainer.interrupts import Interrupts
+from offlinerlkit_romi.policy_trainer.ledger import Ledger, Row
 from offlinerlkit_romi.policy_trainer.progress import Progress
-from offlinerlkit_romi.policy_trainer.scoring import Scorer, Scores
+from offlinerlkit_romi.policy_trainer.scoring import Scores, ScoresPolicies
 from offlinerlkit_romi.policy_trainer.sentinel import Finding, Sentinel
-from offlinerlkit_romi.policy_trainer.timing import EVALUATION, POLICY_STEP, PhaseTimer
+from offlinerlkit_romi.policy_trainer.timing import (
+    EVALUATION,
+    EVALUATION_WORKER,
+    POLICY_STEP,
+    PhaseTimer,
+)
 from offlinerlkit_romi.utils.logger import CONSOLE_NAME, Logger
 
 Metrics = Mapping[str, torch.Tensor | float]
+# evaluations under way while an epoch trains: more would only grow the saved states
+EVALUATIONS_AT_MOST = 2
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,7 @@ class PolicyTrainer:
     """Trains a policy for `epoch` epochs of `step_per_epoch` updates.
 
     Attributes:
-        history: (policy steps, scores) of every evaluation so far.
+        history: (policy steps, scores) of every evaluation whose outcome is there.
         timer: Milliseconds per policy step, model update, rollout and evaluation.
         sound: All numbers of the last epoch were finite.
     """
@@ -69,7 +77,7 @@ class PolicyTrainer:
         self,
         policy: Any,
         logger: Logger,
-        scorer: Scorer | None,
+        scorer: ScoresPolicies | None,
         *,
         epoch: int,
         step_per_epoch: int,
@@ -104,6 +112,8 @@ class PolicyTrainer:
         self.sound = True
         self._epochs_done = self._steps_done = 0
         self._weights_failed = False
+        self._ledger = Ledger(self._write)
+        self._progress: Progress | None = None
 
     def train(self) -> dict[str, float]:
         """Run to the end and save `model/policy.pth`.
@@ -115,17 +125,23 @@ class PolicyTrainer:
             DivergedError: The sentinel saw it; the last sound state stays as it was.
             TrainingInterrupted: A signal asked for it; the state is saved.
         """
-        progress = Progress(
+        progress = self._progress = Progress(
             self.logger, self._epoch, self._step_per_epoch, self._data_source, self._steps_done
         )
         try:
+            if self.scorer is not None:
+                self.scorer.open()
             with self._interrupts.deferred():
                 for epoch in range(self._epochs_done + 1, self._epoch + 1):
                     self._leave_if_asked()
                     progress.start_epoch(epoch)
                     self._run_epoch(epoch, progress)
-                    progress.end_epoch(epoch, self._finish_epoch(epoch))
+                    self._finish_epoch(epoch)
+                    self._await_evaluations(EVALUATIONS_AT_MOST)
+                self._await_evaluations()
         finally:
+            if self.scorer is not None:
+                self.scorer.close()
             progress.close()
             self.sentinel.close()
         self._save_final()
@@ -158,14 +174,17 @@ class PolicyTrainer:
         return parts
 
     def state_dict(self) -> dict[str, Any]:
-        """How far training is, and all scores so far."""
+        """How far training is, all scores so far, and what is still to be scored."""
         history = [(step, *astuple(scores)) for step, scores in self.history]
-        return {"epochs": self._epochs_done, "steps": self._steps_done, "history": history}
+        done = {"epochs": self._epochs_done, "steps": self._steps_done}
+        return done | {"history": history, "waiting": self._ledger.state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken."""
         self._epochs_done, self._steps_done = int(state["epochs"]), int(state["steps"])
         self.history = [(int(step), Scores(*scores)) for step, *scores in state["history"]]
+        again = (lambda _: None) if self.scorer is None else self.scorer.again
+        self._ledger.load_state(state.get("waiting", []), again)
 
     def _leave_if_asked(self) -> None:
         """Save and stop where a signal asked for it.
@@ -178,6 +197,8 @@ class PolicyTrainer:
         saved = self.checkpoints is not None and self.checkpoints.save(
             self._steps_done, self.state_parts()
         )
+        if not saved:
+            self._ledger.drain()
         where = f"after step {self._steps_done}" + (", state saved" if saved else "")
         raise TrainingInterrupted(f"interrupted {where}")
 
@@ -201,6 +222,7 @@ class PolicyTrainer:
                 self._fire(step, before_update=False)
                 self._steps_done += 1
                 progress.advance()
+                self._ledger.land()
                 if self._interrupts.requested:
                     break
         self.timer.count(POLICY_STEP, self._steps_done - before)
@@ -218,30 +240,51 @@ class PolicyTrainer:
         self._means.add(metrics)
         self.sentinel.watch(metrics, step + 1)
 
-    def _finish_epoch(self, epoch: int) -> dict[str, float]:
-        """Read the metrics, evaluate, write the row, save the checkpoint; returns the row."""
+    def _finish_epoch(self, epoch: int) -> None:
+        """Read the metrics, have the policy evaluated, hand in the row, save the checkpoint."""
         steps = epoch * self._step_per_epoch
         if self._diagnose is not None:
             self._note(self._diagnose(), steps - 1)
         row = self._means.result()
         sound = self.sound = self._judge(self.sentinel.check(steps, row))
         due = epoch % self._eval_freq == 0 or epoch == self._epoch
+        evaluation = None
         if self.scorer is not None and due and sound:
             with self.timer.phase(EVALUATION):
-                scores = self.scorer(self.policy)
-            self.history.append((steps, scores))
-            row |= scores.as_metrics()
+                evaluation = self.scorer.start(self.policy)
         row |= {f"time/ms_per_{name}": value for name, value in self.timer.lap().items()}
-        for key, value in row.items():
-            self.logger.logkv(key, value)
-        self.logger.set_timestep(steps)
-        self.logger.dumpkvs(exclude=self.excluded_outputs)
+        self._ledger.add(Row(epoch, row, evaluation))
         self._epochs_done = epoch
         if sound:  # a state with NaN in it must not push out a sound one
             self._save_weights()
         if self.checkpoints is not None and sound:
             self.checkpoints.epoch_ended(epoch, steps, self.state_parts())
-        return row
+
+    def _write(self, row: Row) -> None:
+        """Write an epoch's row, with the scores it waited for."""
+        steps, values = row.epoch * self._step_per_epoch, dict(row.values)
+        if row.evaluation is not None:
+            with self.timer.phase(EVALUATION, units=0):
+                scores, seconds = row.evaluation.outcome()
+            self.history.append((steps, scores))
+            values |= scores.as_metrics()
+            if seconds is not None:
+                self.timer.record(EVALUATION_WORKER, seconds)
+                values[f"time/ms_per_{EVALUATION_WORKER}"] = 1000 * seconds
+        for key, value in values.items():
+            self.logger.logkv(key, value)
+        self.logger.set_timestep(steps)
+        self.logger.dumpkvs(exclude=self.excluded_outputs)
+        if self._progress is not None:
+            self._progress.end_epoch(row.epoch, values)
+
+    def _await_evaluations(self, at_most: int = 0) -> None:
+        """Wait until at most so many are under way; a signal ends the waiting.
+
+        Between two epochs only: what a signal saves must be a state to go on from.
+        """
+        with self.timer.phase(EVALUATION, units=0):
+            self._ledger.drain(at_most, self._leave_if_asked)
 
     def _judge(self, findings: list[Finding]) -> bool:
         """Tell what the sentinel found; returns whether all numbers are finite.
@@ -263,6 +306,7 @@ class PolicyTrainer:
         write_json(path, diagnosis | {"stopped": stop})
         words = in_words(diagnosis)
         if stop:
+            self._ledger.drain()  # the rows before are sound
             raise DivergedError(f"training diverged: {words}; see {path}")
         if {finding.quantity for finding in findings} - self._warned:
             self._warned |= {finding.quantity for finding in findings}

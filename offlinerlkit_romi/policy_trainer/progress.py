@@ -29,7 +29,7 @@ class Progress:
         self._epochs, self._steps = epochs, steps
         self._source = data_source
         self._start = time.perf_counter()
-        self._done = done / steps  # epochs
+        self._advanced, self._left = 0, epochs * steps - done
         self._bar = _make_bar(epochs * steps, done) if on_terminal() else None
 
     def start_epoch(self, epoch: int) -> None:
@@ -37,13 +37,14 @@ class Progress:
         if self._bar is not None:
             self._bar.set_description(f"Epoch {epoch}/{self._epochs}")
 
-    def advance(self) -> None:
-        """Count one policy step."""
+    def advance(self, steps: int = 1) -> None:
+        """Count policy steps."""
+        self._advanced += steps
         if self._bar is not None:
-            self._bar.update()
+            self._bar.update(steps)
 
     def end_epoch(self, epoch: int, row: dict[str, float]) -> None:
-        """Report an epoch's row of metrics."""
+        """Report an epoch's row of metrics; scores may come when later steps are under way."""
         parts = describe(row)
         if self._source:
             parts["data"] = self._source
@@ -52,10 +53,10 @@ class Progress:
             self._bar.set_postfix({k: v for k, v in parts.items() if k != "ms/step"})
         shown = "  ".join(f"{name} {value}" for name, value in parts.items())
         elapsed = time.perf_counter() - self._start
-        remaining = elapsed / (epoch - self._done) * (self._epochs - epoch) if elapsed else 0.0
+        pace = elapsed / self._advanced if self._advanced else 0.0  # of a step, in seconds
         line = (
             f"epoch {epoch}/{self._epochs}  step {epoch * self._steps}  {shown}  "
-            f"{clock(elapsed)} elapsed, {clock(remaining)} left"
+            f"{clock(elapsed)} elapsed, {clock(pace * (self._left - self._advanced))} left"
         )
         self._logger.log(line, INFO if self._bar is None else BACKUP)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,38 @@ class Scores:
         }
 
 
+class Evaluation(Protocol):
+    """An evaluation that was asked for."""
+
+    def ready(self, seconds: float = ...) -> bool:
+        """Whether the outcome is there, after waiting for at most `seconds`."""
+
+    def outcome(self) -> tuple[Scores, float | None]:
+        """The scores, and the seconds a worker took for them; None where there was no worker."""
+
+    def state(self) -> Mapping[str, Any]:
+        """What it takes to repeat it."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """An evaluation that has been carried out."""
+
+    scores: Scores
+
+    def ready(self, seconds: float = 0.0) -> bool:
+        """It is."""
+        return True
+
+    def outcome(self) -> tuple[Scores, None]:
+        """The scores."""
+        return self.scores, None
+
+    def state(self) -> Mapping[str, Any]:
+        """Never asked for: it does not wait."""
+        raise NotImplementedError
+
+
 class Scorer:
     """Evaluates a policy and puts its returns on a score scale.
 
@@ -74,6 +106,38 @@ class Scorer:
             "return" if self.to_score is None else "score",
         )
 
+    def start(self, policy: Any) -> Finished:
+        """Evaluate at once."""
+        return Finished(self(policy))
+
+    def open(self) -> None:
+        """Nothing to prepare."""
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+    def again(self, state: Mapping[str, Any]) -> Evaluation:
+        """Never asked for: no evaluation of it ever waits."""
+        raise NotImplementedError
+
+
+class ScoresPolicies(Protocol):
+    """What a trainer asks for scores; `evaluator` is part of its state where it has one."""
+
+    evaluator: Any
+
+    def start(self, policy: Any) -> Evaluation:
+        """Begin the next evaluation."""
+
+    def again(self, state: Mapping[str, Any]) -> Evaluation:
+        """Repeat one whose outcome was not seen."""
+
+    def open(self) -> None:
+        """Training begins."""
+
+    def close(self) -> None:
+        """Training has ended."""
+
 
 def score_scale(task: Task | str) -> Callable[[Returns], Returns] | None:
     """Returns (n,) to a task's scores (n,); None for a task of the user's without a scale."""
@@ -85,12 +149,25 @@ def score_scale(task: Task | str) -> Callable[[Returns], Returns] | None:
     return lambda returns: normalized_score(returns, task)
 
 
-def make_scorer(eval_env: Any, episodes: int, seed: int) -> Scorer | None:
+def task_scorer(task: str | Task, episodes: int, seed: int) -> Scorer:
+    """A scorer on a task's own simulator.
+
+    Args:
+        task: The task or its name.
+        episodes: Episodes per evaluation.
+        seed: Base of the episodes' seeds.
+    """
+    from offlinerlkit_romi.envs import Evaluator
+
+    return Scorer(Evaluator(task, episodes, seed), score_scale(task))
+
+
+def make_scorer(eval_env: Any, episodes: int, seed: int) -> ScoresPolicies | None:
     """Make the scorer for what a trainer was given as `eval_env`.
 
     Args:
         eval_env: A task or its name; an environment with `get_normalized_score`, as the kit's
-            scripts pass; a `Scorer`; or None.
+            scripts pass; a scorer; or None.
         episodes: Episodes per evaluation; 0 means none.
         seed: Base of the episodes' seeds.
 
@@ -102,12 +179,13 @@ def make_scorer(eval_env: Any, episodes: int, seed: int) -> Scorer | None:
     """
     if eval_env is None or episodes == 0:
         return None
-    if isinstance(eval_env, Scorer):
-        return eval_env
+    if hasattr(eval_env, "again"):
+        scorer: ScoresPolicies = eval_env
+        return scorer
     from offlinerlkit_romi.envs import Evaluator, Task
 
     if isinstance(eval_env, (str, Task)):
-        return Scorer(Evaluator(eval_env, episodes, seed), score_scale(eval_env))
+        return task_scorer(eval_env, episodes, seed)
     if not hasattr(eval_env, "get_normalized_score"):
         raise UserError(
             f"cannot score on {type(eval_env).__name__}: pass a task's name, or an environment "

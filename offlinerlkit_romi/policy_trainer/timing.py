@@ -12,7 +12,8 @@ import torch
 POLICY_STEP = "policy_step"
 MODEL_UPDATE = "model_update"
 ROLLOUT = "rollout"
-EVALUATION = "evaluation"
+EVALUATION = "evaluation"  # the time training waits for it
+EVALUATION_WORKER = "evaluation_worker"
 
 
 class PhaseTimer:
@@ -47,6 +48,11 @@ class PhaseTimer:
         for book in (self._totals, self._lap):
             seconds, count = book.get(name, (0.0, 0))
             book[name] = (seconds, count + units)
+
+    def record(self, name: str, seconds: float) -> None:
+        """Count one piece of work that was timed elsewhere towards the totals."""
+        before, count = self._totals.get(name, (0.0, 0))
+        self._totals[name] = (before + seconds, count + 1)
 
     def state_dict(self) -> dict[str, Any]:
         """Seconds and units so far, for a checkpoint."""

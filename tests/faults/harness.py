@@ -12,7 +12,7 @@ import random
 import select
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -27,7 +27,7 @@ from offlinerlkit_romi.buffer import ReplayBuffer
 from offlinerlkit_romi.engine import StateStore
 from offlinerlkit_romi.envs import Evaluator
 from offlinerlkit_romi.experiment.resolve import ALGORITHMS
-from offlinerlkit_romi.policy_trainer import MBPolicyTrainer, PolicyTrainer
+from offlinerlkit_romi.policy_trainer import MBPolicyTrainer, PolicyTrainer, SnapshotScorer
 from offlinerlkit_romi.utils.log_handlers import CSVOutputHandler
 from tests.faults.comparing import differences, outcome
 
@@ -52,6 +52,7 @@ SETTINGS: dict[str, Any] = {
     "weight_hidden_dims": (16,),
     "eval_episodes": 1,
     "eval_freq": 100,
+    "eval_async": False,
     "checkpoint_share": 1.0,
     "device": "cpu",
     "threads": 1,
@@ -70,6 +71,8 @@ PHASES: dict[str, tuple[Any, str, float]] = {
     "checkpoint removal": (StateStore, "_prune", 0.002),
     "weights": (PolicyTrainer, "_save_weights", 0.005),
     "evaluation": (Evaluator, "__call__", 0.5),
+    "evaluation start": (SnapshotScorer, "start", 0.5),
+    "row": (PolicyTrainer, "_write", 0.002),
     "logging": (CSVOutputHandler, "writekvs", 0.001),
     "closing": (run_module, "_close", 0.3),
 }
@@ -139,19 +142,26 @@ def run_and_kill(words: Sequence[str], phase: str, entry: int, delay: float) -> 
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
 
 
-def trial(algo: str, data: Path, folder: Path, whole: dict[str, Any], rng: random.Random) -> Trial:
+def trial(
+    algo: str,
+    data: Path,
+    folder: Path,
+    whole: dict[str, Any],
+    rng: random.Random,
+    changes: Mapping[str, Any],
+) -> Trial:
     """Kill one run at a random moment, resume it, compare."""
-    phase = rng.choice(list(PHASES))
+    phase = rng.choice([name for name in PHASES if name in _seen_phases(changes)])
     entry, delay = rng.randint(1, 4), rng.uniform(0, 2) * PHASES[phase][2]
     if phase in ("start", "model fit", "evaluation", "closing"):
         entry = 1
-    killed = run_and_kill(command(algo, data, folder), phase, entry, delay)
+    killed = run_and_kill(command(algo, data, folder, **changes), phase, entry, delay)
     found = list(folder.glob("*/*/seed_*/record/manifest.json"))
     steps = StateStore(found[0].parents[1] / "checkpoint").steps() if found else []
     if found and (found[0].parents[1] / "result" / "summary.json").is_file():
         odd = differences(whole, outcome(found[0].parents[1]))
         return Trial(algo, phase, False, None, tuple(odd))  # too late: the run had ended
-    status = run_whole(command(algo, data, folder, resume="auto"))
+    status = run_whole(command(algo, data, folder, resume="auto", **changes))
     runs = list(folder.glob("*/*/seed_*/result/summary.json"))
     if status != 0 or not runs:
         return Trial(algo, phase, killed, None, (f"the resumed run ended with status {status}",))
@@ -159,20 +169,32 @@ def trial(algo: str, data: Path, folder: Path, whole: dict[str, Any], rng: rando
     return Trial(algo, phase, killed, steps[-1] if steps else None, tuple(odd))
 
 
+def _seen_phases(changes: Mapping[str, Any]) -> set[str]:
+    """A worker's episodes are not in the process that reports."""
+    return set(PHASES) - ({"evaluation"} if changes.get("eval_async") else set())
+
+
 def run_trials(
-    algos: Sequence[str], kills: int, folder: Path, seed: int, tell: Callable[[str], None] = str
+    algos: Sequence[str],
+    kills: int,
+    folder: Path,
+    seed: int,
+    tell: Callable[[str], None] = str,
+    **changes: Any,
 ) -> list[Trial]:
-    """`kills` kills, the algorithms in turn."""
+    """`kills` kills, the algorithms in turn; what they are compared with has no worker."""
     rng, data = random.Random(seed), write_data(folder / "data.hdf5")
     whole: dict[str, dict[str, Any]] = {}
     trials: list[Trial] = []
     while sum(t.killed for t in trials) < kills and len(trials) < 3 * kills:
         algo = algos[len(trials) % len(algos)]
         if algo not in whole:
-            assert run_whole(command(algo, data, folder / f"whole-{algo}")) == 0
+            calm = {k: v for k, v in changes.items() if k != "eval_async"}
+            assert run_whole(command(algo, data, folder / f"whole-{algo}", **calm)) == 0
             (summary,) = (folder / f"whole-{algo}").glob("*/*/seed_*/result/summary.json")
             whole[algo] = outcome(summary.parents[1])
-        trials.append(trial(algo, data, folder / f"trial-{len(trials)}", whole[algo], rng))
+        place = folder / f"trial-{len(trials)}"
+        trials.append(trial(algo, data, place, whole[algo], rng, changes))
         tell(str(asdict(trials[-1])))
     return trials
 

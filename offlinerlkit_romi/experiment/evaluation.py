@@ -1,0 +1,105 @@
+"""How a run evaluates its policy: a twin of it on the CPU, in a worker or in the run's process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from offlinerlkit_romi.data.pool import usable_cores
+from offlinerlkit_romi.engine import Generators
+from offlinerlkit_romi.envs import Task
+from offlinerlkit_romi.experiment.build import Setting, build_policy
+from offlinerlkit_romi.experiment.config import RunConfig
+from offlinerlkit_romi.policy_trainer.async_scoring import SnapshotScorer, acts
+from offlinerlkit_romi.policy_trainer.evaluation_messages import Weights
+from offlinerlkit_romi.policy_trainer.scoring import Scorer, Scores, task_scorer
+from offlinerlkit_romi.utils.scaler import StandardScaler
+
+# evaluation episodes must not repeat the seeds that generated data uses
+SEED_OFFSET = 1_000_000
+CPU = torch.device("cpu")
+CORES_FOR_TRAINING = 2
+
+
+@dataclass(frozen=True)
+class TwinRecipe:
+    """What a run's evaluations depend on, the weights and their number apart.
+
+    Attributes:
+        config: The run's configuration.
+        task: What is played.
+        obs_dim: S.
+        action_dim: A.
+        mean: Of the observations (1, S), where the policy standardises them.
+        std: Likewise.
+        precision: torch's float32 matmul precision.
+    """
+
+    config: RunConfig
+    task: Task
+    obs_dim: int
+    action_dim: int
+    mean: NDArray[Any] | None
+    std: NDArray[Any] | None
+    precision: str
+
+    def judge(self) -> TwinJudge:
+        """Build the twin and its episodes."""
+        torch.set_float32_matmul_precision(self.precision)
+        scaler = None if self.mean is None else StandardScaler(mu=self.mean, std=self.std)
+        generators = Generators(self.config.seed, CPU)
+        setting = Setting(self.obs_dim, self.action_dim, CPU, generators, scaler, self.task)
+        twin = build_policy(self.config, setting)
+        seed = SEED_OFFSET + self.config.seed
+        return TwinJudge(twin, task_scorer(self.task, self.config.eval_episodes, seed))
+
+
+class TwinJudge:
+    """Scores of given weights; calls do not depend on each other."""
+
+    def __init__(self, twin: Any, scorer: Scorer) -> None:
+        self._twin, self._scorer = twin, scorer
+
+    def __call__(self, number: int, weights: Weights) -> Scores:
+        """Evaluate on the episodes of call `number`, counted from 0."""
+        # a tensor owns what it is made from; a pickle's arrays may be read-only
+        tensors = {name: torch.tensor(np.asarray(x)) for name, x in weights.items()}
+        missing = self._twin.load_state_dict(tensors, strict=False).missing_keys
+        assert not [name for name in missing if acts(self._twin, name)], missing
+        evaluator: Any = self._scorer.evaluator
+        evaluator.load_state_dict({"calls": number})
+        return self._scorer(self._twin)
+
+
+def make_evaluation(
+    config: RunConfig, setting: Setting, task: Task, tell: Callable[[str], None]
+) -> SnapshotScorer:
+    """What evaluates the run's policy."""
+    scaler = setting.obs_scaler
+    recipe = TwinRecipe(
+        config,
+        task,
+        setting.obs_dim,
+        setting.action_dim,
+        None if scaler is None else scaler.mu,
+        None if scaler is None else scaler.std,
+        torch.get_float32_matmul_precision(),
+    )
+    in_worker = evaluates_in_worker(config, task, setting.device)
+    if config.eval_async and not in_worker:
+        tell("evaluation in the training process: the task's functions cannot be sent to another")
+    return SnapshotScorer(recipe, tell, in_worker=in_worker)
+
+
+def evaluates_in_worker(config: RunConfig, task: Task, device: torch.device) -> bool:
+    """What `--eval-async` says, or what suits the machine: is there a core to spare?"""
+    if getattr(task, "functions", ()):  # Python objects of the caller's; names can travel
+        return False
+    if config.eval_async is not None:
+        return config.eval_async
+    return device.type == "cuda" or usable_cores() > CORES_FOR_TRAINING

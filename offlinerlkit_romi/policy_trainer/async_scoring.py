@@ -1,0 +1,356 @@
+"""Evaluation of snapshots, in a worker process while training goes on or in the training process.
+
+An evaluation is a pure function of (acting weights, number): copies on the CPU, one thread, seeds
+that follow from the number. So it does not matter where and when it runs, nor how often.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, wait
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import IO, Any
+
+import torch
+
+from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.policy_trainer.evaluation_messages import (
+    Judge,
+    Recipe,
+    Reply,
+    Weights,
+    evaluate,
+    send,
+)
+from offlinerlkit_romi.policy_trainer.scoring import Scores
+
+SECONDS_AT_MOST = 900.0  # ten episodes take a few seconds; a loaded machine may need minutes
+RESTARTS = 1
+REAP_SECONDS = 5.0
+_CHILD_ENVIRONMENT = {
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+    "CUDA_VISIBLE_DEVICES": "",
+}
+
+
+class WorkerLost(Exception):
+    """The worker died, and so did the one that took its place."""
+
+
+class SnapshotScorer:
+    """Evaluates copies of a policy's acting weights.
+
+    Args:
+        recipe: Everything else that an evaluation depends on.
+        tell: Hears one line when a worker is lost.
+        in_worker: Evaluate in a process of its own; otherwise at once, in this one.
+        seconds_at_most: A worker that takes longer is taken for lost.
+
+    Attributes:
+        evaluator: Counts the evaluations, which is all that the next one depends on.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        tell: Callable[[str], None],
+        *,
+        in_worker: bool,
+        seconds_at_most: float = SECONDS_AT_MOST,
+    ) -> None:
+        self.evaluator = _Count()
+        self.in_worker = in_worker
+        self._recipe, self._tell, self._seconds = recipe, tell, seconds_at_most
+        self._judge: Judge | None = None
+        self._worker: Worker | None = None
+
+    def open(self) -> None:
+        """Start the worker: it takes seconds to import what it needs."""
+        if self.in_worker and self._worker is None:
+            self._worker = Worker(self._recipe, self._seconds)
+
+    def close(self) -> None:
+        """End the worker, whatever it is at."""
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+
+    def start(self, policy: Any) -> SnapshotEvaluation:
+        """Copy the weights the policy acts with, and have them evaluated."""
+        number, self.evaluator.calls = self.evaluator.calls, self.evaluator.calls + 1
+        return self._ask(number, acting_weights(policy))
+
+    def again(self, state: Mapping[str, Any]) -> SnapshotEvaluation:
+        """Repeat an evaluation whose outcome was not seen."""
+        self.open()
+        return self._ask(int(state["number"]), dict(state["weights"]))
+
+    def judge(self, number: int, weights: Mapping[str, torch.Tensor]) -> Reply:
+        """Evaluate in this process."""
+        if self._judge is None:
+            self._judge = self._recipe.judge()
+        with one_thread():
+            reply = evaluate(self._judge, number, _as_arrays(weights))
+        return replace(reply, in_worker=False)
+
+    def report(self) -> None:
+        """Pass on what befell the worker."""
+        while self._worker is not None and not self._worker.news.empty():
+            self._tell(self._worker.news.get())
+
+    def _ask(self, number: int, weights: dict[str, torch.Tensor]) -> SnapshotEvaluation:
+        if self._worker is not None:
+            reply = self._worker.ask(number, _as_arrays(weights))
+            return SnapshotEvaluation(number, weights, reply, self)
+        reply = Future()
+        reply.set_result(self.judge(number, weights))
+        return SnapshotEvaluation(number, weights, reply, self)
+
+
+@dataclass(frozen=True)
+class SnapshotEvaluation:
+    """One evaluation under way.
+
+    Attributes:
+        number: Which one of the run, from 0.
+        weights: What is evaluated.
+    """
+
+    number: int
+    weights: dict[str, torch.Tensor]
+    _reply: Future[Reply]
+    _scorer: SnapshotScorer
+
+    def ready(self, seconds: float = 0.0) -> bool:
+        """Whether the outcome is there, after waiting for at most `seconds`."""
+        if seconds:
+            wait([self._reply], timeout=seconds)
+        return self._reply.done()
+
+    def outcome(self) -> tuple[Scores, float | None]:
+        """The scores and the seconds the worker took; None where there was none.
+
+        Raises:
+            UserError: The policy's actions are no actions.
+        """
+        self._scorer.report()
+        try:
+            reply = self._reply.result()
+        except WorkerLost:
+            reply = self._scorer.judge(self.number, self.weights)
+        if reply.complaint:
+            raise UserError(reply.complaint)
+        assert reply.scores is not None
+        return reply.scores, reply.seconds if reply.in_worker else None
+
+    def state(self) -> dict[str, Any]:
+        """What it takes to repeat it."""
+        return {"number": self.number, "weights": self.weights}
+
+
+class Worker:
+    """A child process that answers one question at a time, and the thread that talks to it.
+
+    Args:
+        recipe: Sent to the child first.
+        seconds_at_most: A child that has not answered by then is killed.
+
+    Attributes:
+        news: Lines about children that were lost.
+    """
+
+    def __init__(self, recipe: Recipe, seconds_at_most: float) -> None:
+        self.news: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._recipe, self._seconds = recipe, seconds_at_most
+        self._questions: queue.SimpleQueue[tuple[Any, Future[Reply]] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._closing = False
+        self._child: _Child | None = None
+        self._losses = 0
+        self._thread = threading.Thread(target=self._serve, name="evaluation", daemon=True)
+        self._thread.start()
+
+    @property
+    def pid(self) -> int | None:
+        """The child's number, None while there is none."""
+        child = self._child
+        return None if child is None else child.process.pid
+
+    def ask(self, number: int, weights: Weights) -> Future[Reply]:
+        """Ask for an evaluation; the answer is `WorkerLost` where no child can give one."""
+        reply: Future[Reply] = Future()
+        self._questions.put(((number, weights), reply))
+        return reply
+
+    def close(self) -> None:
+        """Kill the child and end the thread; open questions stay unanswered."""
+        with self._lock:
+            self._closing = True
+            if self._child is not None:
+                self._child.process.kill()
+        self._questions.put(None)
+        self._thread.join()
+
+    def _serve(self) -> None:
+        if hasattr(signal, "pthread_sigmask"):
+            # the child inherits the mask: Ctrl-C and SIGTERM are for the run, which ends the child
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        self._answering(self._start_child)
+        while not self._closing and (entry := self._questions.get()) is not None:
+            question, reply = entry
+            answer = self._answering(partial(self._converse, question))
+            if answer is None or answer.failure:
+                reply.set_exception(WorkerLost())
+            else:
+                reply.set_result(answer)
+        self._forget_child()
+
+    def _answering(self, attempt: Callable[[], Reply | None]) -> Reply | None:
+        """Try until it succeeds or too many children are lost."""
+        while self._losses <= RESTARTS and not self._closing:
+            try:
+                return attempt()
+            except Exception as error:  # whatever it is, somebody waits for an answer
+                if not self._closing:
+                    self._losses += 1
+                    self.news.put(self._describe_loss(error))
+                self._forget_child()
+        return None
+
+    def _start_child(self) -> None:
+        with self._lock:
+            if self._closing:
+                raise EOFError
+            self._child = _Child()
+        send(self._child.inward, self._recipe)
+
+    def _converse(self, question: Any) -> Reply:
+        if self._child is None:
+            self._start_child()
+        child = self._child
+        assert child is not None
+        watchdog = threading.Timer(self._seconds, child.time_out)
+        watchdog.start()
+        try:
+            send(child.inward, question)
+            reply: Reply = pickle.load(child.outward)
+            return reply
+        finally:
+            watchdog.cancel()
+
+    def _describe_loss(self, error: Exception) -> str:
+        remedy = (
+            "starting another"
+            if self._losses <= RESTARTS
+            else "the training process evaluates from now on"
+        )
+        ended = "" if self._child is None else self._child.last_words()
+        reason = ended or f"{type(error).__name__}: {error}"
+        return f"the evaluation worker was lost ({reason}): {remedy}"
+
+    def _forget_child(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            child.end()
+
+
+class _Child:
+    """The process and its pipes."""
+
+    def __init__(self) -> None:
+        environment = {**os.environ, **_CHILD_ENVIRONMENT}
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+        # a file, not a pipe: a chatty simulator must not block on a reader that is busy elsewhere
+        self._timed_out = False
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "offlinerlkit_romi.policy_trainer.evaluation_worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=environment,
+        )
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.inward: IO[bytes] = self.process.stdin
+        self.outward: IO[bytes] = self.process.stdout
+
+    def time_out(self) -> None:
+        """Kill it for being slow."""
+        self._timed_out = True
+        self.process.kill()
+
+    def last_words(self) -> str:
+        """How it ended; nothing if it has not."""
+        try:
+            status = self.process.wait(REAP_SECONDS)  # its pipe closes before it is gone
+        except subprocess.TimeoutExpired:
+            return ""
+        if self._timed_out:
+            return "no answer in time"
+        self._log.seek(0)
+        lines = self._log.read().decode(errors="replace").strip().splitlines()
+        return f"signal {-status}" if status < 0 else lines[-1] if lines else f"status {status}"
+
+    def end(self) -> None:
+        """Kill it and wait until it is gone."""
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.inward, self.outward, self._log):
+            with suppress(OSError):  # a dead child's stdin cannot be flushed
+                pipe.close()
+
+
+class _Count:
+    """How many evaluations were asked for."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """For a checkpoint, in the format of an evaluator's."""
+        return {"calls": self.calls}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on counting."""
+        self.calls = int(state["calls"])
+
+
+def acting_weights(policy: Any) -> dict[str, torch.Tensor]:
+    """Copies on the CPU of what `select_action` reads."""
+    return {
+        name: value.detach().to("cpu", copy=True)
+        for name, value in policy.state_dict().items()
+        if acts(policy, name)
+    }
+
+
+def acts(policy: Any, name: str) -> bool:
+    """Whether `select_action` reads the weight of that name."""
+    return name.partition(".")[0] in policy.acts_with
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: the last bits of a product depend on the number."""
+    before = torch.get_num_threads()
+    if before != 1:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if before != 1:
+            torch.set_num_threads(before)
+
+
+def _as_arrays(weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    return {name: value.numpy() for name, value in weights.items()}
