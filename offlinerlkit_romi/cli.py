@@ -1,5 +1,5 @@
 # ruff: noqa: T201
-"""The command `offlinerlkit-romi`: train, evaluate, data, bench."""
+"""The command `offlinerlkit-romi`: train, evaluate, compare, data, bench."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ commands:
   train <algo> [options]   train an algorithm on a task: `train --help` lists them, and
                            `train <algo> --help` every option with its default
   evaluate <run folder>    evaluate a trained policy afresh
+  compare ...              train several algorithms side by side and report; `compare --help`
   data ...                 find, fetch, generate and check transitions; `data --help`
   bench                    time the pieces of training on this machine; `bench --help`
 
@@ -73,7 +74,13 @@ def _dispatch(words: list[str]) -> int:
     if words[0] == "--version":
         print(f"offlinerlkit-romi {__version__}")
         return 0
-    commands = {"train": _train, "evaluate": _evaluate, "data": _data, "bench": _bench}
+    commands = {
+        "train": _train,
+        "evaluate": _evaluate,
+        "compare": _compare,
+        "data": _data,
+        "bench": _bench,
+    }
     if words[0] not in commands:
         from offlinerlkit_romi.experiment.resolve import unknown_name
 
@@ -131,6 +138,12 @@ def _evaluate(words: list[str]) -> int:
 
     print(evaluate(**vars(chosen)).table())
     return 0
+
+
+def _compare(words: list[str]) -> int:
+    from offlinerlkit_romi.experiment.compare.command import main as compare_main
+
+    return compare_main(words)
 
 
 def _data(words: list[str]) -> int:

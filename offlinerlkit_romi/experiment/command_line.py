@@ -69,6 +69,15 @@ def parse(algo: str, argv: Sequence[str]) -> Resolved:
     return replace(start, config=config, sources=sources)
 
 
+def takes(algo: str, word: str) -> bool:
+    """Whether an algorithm has a flag, written in any of the ways `parse` understands."""
+    try:
+        _normalize([word.partition("=")[0]], _config_type(algo))
+    except UserError:
+        return False
+    return True
+
+
 def _config_type(algo: str) -> type[RunConfig]:
     if algo not in ALGORITHMS:
         raise UserError(unknown_name("algorithm", algo, ALGORITHMS))

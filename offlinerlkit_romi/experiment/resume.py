@@ -249,7 +249,7 @@ def _refuse_differences(before: Resolved, now: Resolved) -> None:
 
 def _refuse_ended(earlier: Earlier, resolved: Resolved) -> None:
     folder = earlier.folder
-    if _diverged(folder):
+    if has_diverged(folder):
         raise UserError(
             f"--resume {folder}: that run diverged and would do so again; see {folder / DIAGNOSIS}"
         )
@@ -267,14 +267,16 @@ def _refuse_ended(earlier: Earlier, resolved: Resolved) -> None:
         )
 
 
-def _diverged(folder: Path) -> bool:
+def has_diverged(folder: Path) -> bool:
+    """Whether the sentinel stopped a run."""
     try:
         return bool(json.loads((folder / DIAGNOSIS).read_text("utf-8")).get("stopped"))
     except (OSError, ValueError, AttributeError):
         return False
 
 
-def _newest_unfinished(resolved: Resolved) -> Earlier | None:
+def runs_of(resolved: Resolved) -> Iterator[Earlier]:
+    """The runs of this very configuration under its log root, newest first."""
     config = resolved.config
     root = Path(config.log_root or ROOT_DIR) / config.task
     found = sorted(root.glob(f"*/*/{MANIFEST}"), key=lambda path: path.stat().st_mtime_ns)
@@ -283,10 +285,13 @@ def _newest_unfinished(resolved: Resolved) -> Earlier | None:
             earlier = read_run(folder)
         except UserError:  # a damaged one is not ours to go on with
             continue
-        same = earlier.resolved.algo == resolved.algo
-        if not same or not _same_run(earlier.resolved, resolved) or _is_held(folder):
-            continue
-        if not (folder / SUMMARY_FILE).is_file():
+        if earlier.resolved.algo == resolved.algo and _same_run(earlier.resolved, resolved):
+            yield earlier
+
+
+def _newest_unfinished(resolved: Resolved) -> Earlier | None:
+    for earlier in runs_of(resolved):
+        if not (earlier.folder / SUMMARY_FILE).is_file() and not is_held(earlier.folder):
             _refuse_ended(earlier, resolved)
             return earlier
     return None
@@ -301,7 +306,8 @@ def _same_run(before: Resolved, now: Resolved) -> bool:
     )
 
 
-def _is_held(folder: Path) -> bool:
+def is_held(folder: Path) -> bool:
+    """Whether a process trains in a run's folder now."""
     try:
         with run_lock(folder):
             return False

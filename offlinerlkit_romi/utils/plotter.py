@@ -51,6 +51,41 @@ def plot_learning_curve(
     figure.savefig(path, dpi=150, bbox_inches="tight")
 
 
+def plot_comparison(
+    path: str | Path,
+    curves: Mapping[str, Curve],
+    *,
+    title: str,
+    reference: float | None = None,
+    reference_label: str = "",
+) -> Any:
+    """Draw several algorithms' scores over policy steps as a PNG.
+
+    Args:
+        path: The file to write.
+        curves: Algorithm to steps, mean and spread over seeds, each (n,).
+        title: Names the data source.
+        reference: A score drawn as a dashed line, such as the data's own.
+        reference_label: What that line is.
+
+    Returns:
+        The matplotlib figure.
+    """
+    figure, axes = _figure((7.5, 4.8))
+    for place, (name, (x, mean, std)) in enumerate(curves.items()):
+        color = COLORS[place % len(COLORS)]
+        style = "-" if place < len(COLORS) else "-."
+        axes.plot(x, mean, color=color, linestyle=style, label=name)
+        axes.fill_between(x, mean - std, mean + std, color=color, alpha=0.15, linewidth=0)
+    if reference is not None and np.isfinite(reference):
+        axes.axhline(reference, color="0.35", linestyle="--", label=reference_label)
+    _label(axes, "policy steps", "normalised score (0 random, 100 expert)", title)
+    if axes.lines:
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    figure.savefig(path, dpi=150, bbox_inches="tight")
+    return figure
+
+
 def merge_csv(root_dir: str, query_file: str, query_x: str, query_y: str) -> str:
     """Average one column over all runs below a folder, as the kit's function of this name.
 

@@ -1,0 +1,160 @@
+"""Other processes, a few at a time: started, watched, and stopped so that they can save."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from offlinerlkit_romi.errors import TrainingInterrupted
+from offlinerlkit_romi.policy_trainer.interrupts import Interrupts
+from offlinerlkit_romi.policy_trainer.progress import clock, on_terminal
+
+POLL_SECONDS = 0.2
+# from one line about what runs to the next, where no terminal shows it all the time
+QUIET_SECONDS = 60.0
+_EPOCH = re.compile(r"^epoch (\d+/\d+)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Errand:
+    """A command to run.
+
+    Attributes:
+        name: As it is spoken of.
+        argv: The command.
+        log: Where its output goes.
+        threads: CPU threads it may use.
+    """
+
+    name: str
+    argv: Sequence[str]
+    log: Path
+    threads: int = 1
+
+
+def conduct(errands: Sequence[Errand], workers: int, say: Callable[[str], None]) -> list[int]:
+    """Run commands, `workers` at a time; returns their exit statuses, negative for a signal.
+
+    SIGTERM or Ctrl-C is passed on once; the commands are waited for, no further one is started.
+
+    Raises:
+        TrainingInterrupted: That happened.
+    """
+    with Interrupts() as interrupts, interrupts.deferred():
+        pool = _Pool(errands, workers, say)
+        try:
+            pool.run(interrupts)
+        finally:
+            pool.stop()
+    return pool.codes
+
+
+class _Pool:
+    def __init__(self, errands: Sequence[Errand], workers: int, say: Callable[[str], None]) -> None:
+        self._errands, self._workers, self._say = errands, workers, say
+        self._waiting = deque(range(len(errands)))
+        self._running: dict[int, tuple[subprocess.Popen[bytes], float]] = {}
+        self._started = time.monotonic()
+        self._told = self._started
+        self.codes = [0] * len(errands)
+
+    def run(self, interrupts: Interrupts) -> None:
+        while self._waiting or self._running:
+            if interrupts.requested:
+                self._say(f"interrupted: waiting for {self._names()} to save")
+                self.stop()
+                raise TrainingInterrupted("interrupted; the same command goes on where it stopped")
+            while self._waiting and len(self._running) < self._workers:
+                self._start(self._waiting.popleft())
+            self._collect()
+            self._show()
+            time.sleep(POLL_SECONDS)
+
+    def stop(self) -> None:
+        """Ask whatever still runs to end, and wait for it."""
+        for process, _ in self._running.values():
+            process.send_signal(signal.SIGTERM)
+        while self._running:
+            self._collect()
+            time.sleep(POLL_SECONDS / 4)
+
+    def _start(self, place: int) -> None:
+        errand = self._errands[place]
+        threads = {"OMP_NUM_THREADS": str(errand.threads)} if errand.threads else {}
+        errand.log.parent.mkdir(parents=True, exist_ok=True)
+        with errand.log.open("wb") as log:
+            # a session of its own: Ctrl-C reaches this process alone, which passes it on once
+            process = subprocess.Popen(
+                list(errand.argv),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=os.environ | threads | {"PYTHONUNBUFFERED": "1"},
+                start_new_session=True,
+            )
+        self._running[place] = (process, time.monotonic())
+        self._tell(place, "started")
+
+    def _collect(self) -> None:
+        for place, (process, start) in list(self._running.items()):
+            code = process.poll()
+            if code is not None:
+                del self._running[place]
+                self.codes[place] = code
+                outcome = "done" if code == 0 else f"ended with status {code}"
+                self._tell(place, f"{outcome}, {clock(time.monotonic() - start)}")
+
+    def _tell(self, place: int, what: str) -> None:
+        total = len(self._errands)
+        self._clear()
+        self._say(f"[{place + 1:>{len(str(total))}}/{total}] {self._errands[place].name}: {what}")
+
+    def _show(self) -> None:
+        """On a terminal a line that is always there, elsewhere one a minute."""
+        now = time.monotonic()
+        line = f"{clock(now - self._started)}  {self._names()}; {len(self._waiting)} waiting"
+        if on_terminal():
+            width = shutil.get_terminal_size().columns
+            sys.stderr.write(f"\r\x1b[K{line[: max(width - 1, 0)]}")
+            sys.stderr.flush()
+        elif now - self._told >= QUIET_SECONDS and self._running:
+            self._told = now
+            self._say(line)
+
+    def _clear(self) -> None:
+        if on_terminal():
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+    def _names(self) -> str:
+        running = [self._errands[place] for place in self._running]
+        return ", ".join(f"{errand.name} {_where(errand.log)}".strip() for errand in running)
+
+
+def _where(log: Path) -> str:
+    """The last epoch that a run has told of."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 4096))
+            found = _EPOCH.findall(file.read().decode("utf-8", "replace"))
+    except OSError:
+        return ""
+    return f"(epoch {found[-1]})" if found else ""
+
+
+def last_words(log: Path) -> str:
+    """The last line that a command wrote."""
+    try:
+        lines = [line.strip() for line in log.read_text("utf-8", "replace").splitlines()]
+    except OSError:
+        return ""
+    return next((line for line in reversed(lines) if line), "")

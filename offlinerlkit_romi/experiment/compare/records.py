@@ -1,0 +1,225 @@
+"""What a run's folder says of it, and whether two runs may stand in one table."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from offlinerlkit_romi.envs import normalized_score
+from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.experiment.config import flag
+from offlinerlkit_romi.experiment.resume import FREE, MANIFEST, has_diverged, is_held, read_manifest
+from offlinerlkit_romi.experiment.summary import SUMMARY_FILE
+
+PROGRESS = "record/policy_training_progress.csv"
+SCORE = "eval/normalized_episode_reward"
+Status = Literal["finished", "diverged", "unfinished", "running", "failed"]
+# settings in which the runs of one row may differ
+_OWN = FREE | {"seed", "device"}
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run as a comparison sees it; scores are normalised (0 random, 100 expert).
+
+    Attributes:
+        label: The row it belongs to: its `--algo-name`, or the algorithm.
+        seed: The run's seed.
+        status: How it ended, or has not.
+        why: A word on that for people; empty for a finished run.
+        folder: The run's folder; None where it never got one.
+        facts: What runs in one table must agree on.
+        settings: Its configuration.
+        steps: Policy steps of its evaluations, (n,).
+        scores: Their scores, (n,).
+        q_real: Mean Q on data rows in the last epoch; NaN where the algorithm logs none.
+        q_model: The same on the model's rows.
+        summary: `result/summary.json`; empty for a run that is not finished.
+        manifest: `record/manifest.json`.
+        data_score: Score of the data's own episodes.
+    """
+
+    label: str
+    seed: int
+    status: Status
+    why: str = ""
+    folder: Path | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    steps: Sequence[int] = ()
+    scores: Sequence[float] = ()
+    q_real: float = math.nan
+    q_model: float = math.nan
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    data_score: float = math.nan
+
+    @property
+    def name(self) -> str:
+        """As it is spoken of."""
+        return f"{self.label} seed {self.seed}"
+
+    @property
+    def finished(self) -> bool:
+        """It went to its end."""
+        return self.status == "finished"
+
+    def number(self, name: str) -> float:
+        """A number of the summary, NaN where there is none."""
+        value = self.summary.get(name)
+        return float(value) if isinstance(value, (int, float)) else math.nan
+
+
+def read_record(folder: Path) -> RunRecord:
+    """Read a run's folder.
+
+    Raises:
+        UserError: It is none, or its papers are damaged.
+    """
+    manifest = read_manifest(folder)
+    try:
+        settings = {name: entry["value"] for name, entry in manifest["config"].items()}
+        task, data = str(manifest["task"]), manifest["data"]
+        label, seed = settings.get("algo_name") or manifest["algo"], int(manifest["seed"])
+        behaviour = data.get("behaviour_return")
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"{folder / MANIFEST} is damaged: it lacks {error}") from error
+    rows = _read_rows(folder / PROGRESS)
+    evaluated = [row for row in rows if not math.isnan(row.get(SCORE, math.nan))]
+    last = rows[-1] if rows else {}
+    status, why = _status(folder, int(last.get("timestep", 0)))
+    return RunRecord(
+        label=str(label),
+        seed=seed,
+        status=status,
+        why=why,
+        folder=folder,
+        facts=_facts(task, manifest),
+        settings=settings,
+        steps=[int(row["timestep"]) for row in evaluated],
+        scores=[row[SCORE] for row in evaluated],
+        q_real=last.get("q/real", math.nan),
+        q_model=last.get("q/model", math.nan),
+        summary=_read_summary(folder) if status == "finished" else {},
+        manifest=manifest,
+        data_score=math.nan
+        if behaviour is None
+        else float(normalized_score(float(behaviour), task)),
+    )
+
+
+def find_folders(places: Sequence[str]) -> list[Path]:
+    """The runs at or below some folders, in the order of their names.
+
+    Raises:
+        UserError: There is none in one of them.
+    """
+    folders: list[Path] = []
+    for place in map(Path, places):
+        found = sorted(path.parents[1] for path in place.rglob(MANIFEST))
+        if not found:
+            raise UserError(f"--runs {place}: no run there; give run folders, or a folder of them")
+        folders += found
+    return list(dict.fromkeys(folders))
+
+
+def refuse_mixtures(records: Sequence[RunRecord]) -> None:
+    """Compare what must be the same before numbers may stand side by side.
+
+    Raises:
+        UserError: Data, environment or a row's settings differ, or a seed is there twice; one line
+            per difference.
+    """
+    known = [record for record in records if record.folder is not None]
+    lines: list[str] = []
+    for record in known[1:]:
+        lines += _differences(known[0], record, known[0].facts, record.facts)
+    first_of: dict[str, RunRecord] = {}
+    seen: dict[tuple[str, int], RunRecord] = {}
+    for record in known:
+        first = first_of.setdefault(record.label, record)
+        lines += _differences(first, record, _own(first), _own(record))
+        twin = seen.setdefault((record.label, record.seed), record)
+        if twin is not record:
+            lines.append(f"{record.name}: there twice, {twin.folder} and {record.folder}")
+    if lines:
+        remedy = "compare like runs: leave some out, or start afresh under another --log-root"
+        raise UserError("\n  ".join([f"these runs cannot stand in one table; {remedy}", *lines]))
+
+
+def _differences(
+    one: RunRecord, other: RunRecord, first: Mapping[str, Any], second: Mapping[str, Any]
+) -> list[str]:
+    return [
+        f"{other.name}: {name} {_short(second.get(name))}, "
+        f"but {_short(first.get(name))} in {one.name} ({other.folder} and {one.folder})"
+        for name in sorted(first.keys() | second.keys())
+        if first.get(name) != second.get(name)
+    ]
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text[:12] + "..." if len(text) == 64 else text
+
+
+def _own(record: RunRecord) -> dict[str, Any]:
+    return {flag(name): value for name, value in record.settings.items() if name not in _OWN}
+
+
+def _facts(task: str, manifest: Mapping[str, Any]) -> dict[str, str]:
+    data = manifest["data"]
+    parts = [manifest["versions"]]
+    told = manifest.get("resumed", [])
+    parts += [part.get("versions", {}) for part in told if isinstance(part, dict)]
+    simulators = {
+        name: " and ".join(sorted({str(versions.get(name)) for versions in parts}))
+        for name in ("gymnasium", "mujoco")
+    }
+    return {
+        "task": task,
+        "data source": str(data.get("source")),
+        "data sha256": str(data.get("sha256")),
+        "environment": str(data.get("env_version")),
+        **simulators,
+    }
+
+
+def _status(folder: Path, step: int) -> tuple[Status, str]:
+    if (folder / SUMMARY_FILE).is_file():
+        return "finished", ""
+    if has_diverged(folder):
+        return "diverged", f"diverged after step {step:,}"
+    if is_held(folder):
+        return "running", f"still running, step {step:,} so far"
+    return "unfinished", f"stopped after step {step:,}"
+
+
+def _read_summary(folder: Path) -> dict[str, Any]:
+    path = folder / SUMMARY_FILE
+    try:
+        summary = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+    if not isinstance(summary, dict):
+        raise UserError(f"{path} is damaged: it is no JSON object")
+    return summary
+
+
+def _read_rows(path: Path) -> list[dict[str, float]]:
+    """Rows of a curve; cells without a number are left out."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [
+                {key: float(value) for key, value in row.items() if key and value}
+                for row in csv.DictReader(file)
+            ]
+    except OSError:  # stopped before its first row
+        return []
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} is damaged: {error}") from error

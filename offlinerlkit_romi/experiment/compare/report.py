@@ -1,0 +1,184 @@
+"""A comparison's papers: table, figure and what is needed to repeat it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from offlinerlkit_romi.engine import write_json
+from offlinerlkit_romi.experiment.compare.records import RunRecord
+from offlinerlkit_romi.experiment.compare.statistics import mean_and_std
+from offlinerlkit_romi.experiment.compare.table import (
+    Row,
+    as_markdown,
+    as_text,
+    cells,
+    make_notes,
+    make_rows,
+    steps_per_second,
+)
+from offlinerlkit_romi.experiment.summary import source_label
+from offlinerlkit_romi.utils.plotter import Curve, plot_comparison
+
+# of a run's manifest, without the folders of the machine it was made on
+_DATA = ("source", "sha256", "transitions", "env_version", "episodes", "behaviour_return", "notes")
+
+
+@dataclass(frozen=True)
+class Report:
+    """A comparison that may be shown: `refuse_mixtures` passed.
+
+    Attributes:
+        records: Its runs.
+        command: How it was asked for.
+    """
+
+    records: Sequence[RunRecord]
+    command: str
+
+    @property
+    def rows(self) -> list[Row]:
+        """One per algorithm."""
+        return make_rows(self.records)
+
+    @property
+    def title(self) -> str:
+        """Task and data source, so that the table cannot be taken for another benchmark's."""
+        first = self._first()
+        task, source = first.facts["task"], first.facts["data source"]
+        return f"{task}, {source_label(source, task)}"
+
+    def text(self) -> str:
+        """The table for a terminal."""
+        rows = self.rows
+        notes = [f"- {note}" for note in make_notes(rows, self.records)]
+        table = as_text(cells(rows, self._first().data_score))
+        return "\n".join([self.title, "", table, "", *notes])
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write table and figure as `compare_<task>.md`, `.csv`, `.json` and `.png`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        stem = f"compare_{self._first().facts['task']}"
+        paths = {kind: folder / f"{stem}.{kind}" for kind in ("md", "csv", "json", "png")}
+        self._draw(paths["png"])
+        _write(paths["csv"], _csv(self.rows))
+        write_json(paths["json"], self._content())
+        _write(paths["md"], self._markdown(stem))
+        return list(paths.values())
+
+    def _first(self) -> RunRecord:
+        return next(record for record in self.records if record.folder is not None)
+
+    def _draw(self, path: Path) -> None:
+        runs: dict[str, list[RunRecord]] = {}
+        for record in self.records:
+            runs.setdefault(record.label, []).append(record)
+        curves = {label: mean_curve(group) for label, group in runs.items()}
+        shown = {label: curve for label, curve in curves.items() if len(curve[0])}
+        most = max(map(len, runs.values()))
+        plot_comparison(
+            path,
+            shown,
+            title=f"{self.title}\nmean ± std over seeds (at most {most})",
+            reference=self._first().data_score,
+            reference_label="the data's own score",
+        )
+
+    def _markdown(self, stem: str) -> str:
+        rows = self.rows
+        machines = sorted({_machine(record) for record in self.records if record.manifest})
+        notes = [*make_notes(rows, self.records), f"made on: {'; '.join(machines)}"]
+        return "\n".join(
+            [
+                f"# {self.title}",
+                "",
+                as_markdown(cells(rows, self._first().data_score)),
+                "",
+                *[f"- {note}" for note in notes],
+                "",
+                f"![learning curves]({stem}.png)",
+                "",
+                f"Every setting, version and run: [{stem}.json]({stem}.json). Made with",
+                "```",
+                self.command,
+                "```",
+                "",
+            ]
+        )
+
+    def _content(self) -> dict[str, Any]:
+        first, rows = self._first(), self.rows
+        return {
+            "command": self.command,
+            "task": first.facts["task"],
+            "data": {name: first.manifest["data"].get(name) for name in _DATA},
+            "data_score": first.data_score,
+            "environment": {
+                name: first.facts[name] for name in ("environment", "gymnasium", "mujoco")
+            },
+            "rows": [row.as_dict() for row in rows],
+            "notes": make_notes(rows, self.records),
+            "runs": [_run(record) for record in self.records],
+        }
+
+
+def mean_curve(records: Sequence[RunRecord]) -> Curve:
+    """Steps (n,), mean and standard deviation over runs (n,); a run counts as far as it got."""
+    scores: dict[int, list[float]] = {}
+    for record in records:
+        for step, score in zip(record.steps, record.scores, strict=True):
+            scores.setdefault(step, []).append(score)
+    steps = sorted(scores)
+    pairs = np.array([mean_and_std(scores[step]) for step in steps], np.float64).reshape(-1, 2)
+    return np.array(steps, np.float64), pairs[:, 0], np.nan_to_num(pairs[:, 1])
+
+
+def _run(record: RunRecord) -> dict[str, Any]:
+    """A run's numbers, settings and circumstances, without places."""
+    summary = {name: value for name, value in record.summary.items() if name != "run_dir"}
+    fit = record.manifest.get("dynamics_fit") or {}
+    return {
+        "label": record.label,
+        "seed": record.seed,
+        "status": record.status,
+        "why": record.why,
+        "summary": summary,
+        "steps_per_second": steps_per_second(record),
+        "q_real": record.q_real,
+        "q_model": record.q_model,
+        "curve": {"steps": list(record.steps), "scores": list(record.scores)},
+        "dynamics_fit": {name: value for name, value in fit.items() if name != "fitted_by"},
+        "settings": {k: v for k, v in record.settings.items() if not k.endswith(("root", "path"))},
+        "versions": record.manifest.get("versions"),
+        "machine": record.manifest.get("machine"),
+    }
+
+
+def _machine(record: RunRecord) -> str:
+    machine = record.manifest["machine"]
+    place = machine.get("device_name")
+    return f"{place}, {machine.get('threads')} CPU thread(s) a run, {machine.get('device')}"
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    text = io.StringIO()
+    lists = ("seeds", "others")
+    table = [row.as_dict() for row in rows]
+    writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in table:
+        writer.writerow(row | {name: "; ".join(map(str, row[name])) for name in lists})
+    return text.getvalue()
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, "utf-8")
+    os.replace(partial, path)

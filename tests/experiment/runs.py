@@ -1,0 +1,64 @@
+"""Run folders as a comparison reads them, made by hand."""
+
+import csv
+import json
+
+import numpy as np
+
+from offlinerlkit_romi.experiment.compare.records import SCORE
+from offlinerlkit_romi.experiment.manifest import describe_config
+from offlinerlkit_romi.experiment.resolve import settle
+from tests.experiment.conftest import TASK, TINY_SETTINGS
+
+SHA = "a" * 64
+
+
+def make_run(
+    root, algo, seed, scores, *, status="finished", data=None, versions=None, fit=None, **settings
+):
+    """Write a run's papers, its curve of one score per 100 steps and, if finished, its summary."""
+    resolved = settle(algo, TINY_SETTINGS[algo] | {"seed": seed, "log_root": str(root)} | settings)
+    folder = root / TASK / f"{algo}&data=generated" / f"seed_{seed}"
+    while folder.exists():
+        folder = folder.with_name(folder.name + "-1")
+    for name in ("record", "result"):
+        (folder / name).mkdir(parents=True)
+    manifest = {
+        "algo": algo,
+        "task": TASK,
+        "seed": seed,
+        "data": {
+            "source": "generated",
+            "sha256": SHA,
+            "env_version": "HalfCheetah-v4",
+            "transitions": 400,
+            "behaviour_return": 2000.0,
+            "path": "/home/somebody/file.hdf5",
+        }
+        | (data or {}),
+        "versions": {"gymnasium": "1.0", "mujoco": "3.3"} | (versions or {}),
+        "machine": {"cpu": "a CPU", "device_name": "a CPU", "threads": 1, "device": "cpu"},
+        "config": describe_config(resolved),
+        "dynamics_fit": fit,
+    }
+    (folder / "record" / "manifest.json").write_text(json.dumps(manifest))
+    names = ["timestep", SCORE, "q/real", "q/model"]
+    with (folder / "record" / "policy_training_progress.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(names)
+        for place, score in enumerate(scores, 1):
+            writer.writerow([100 * place, score, 10.0 * seed + place, ""])
+    if status == "finished":
+        summary = {
+            "steps": 100 * len(scores),
+            "score_last10_mean": float(np.mean(scores[-10:])),
+            "wall_seconds": 60.0 * (seed + 1),
+            "ms_per_policy_step": 5.0,
+            "ms_per_rollout": 2.0,
+            "ms_per_model_update": None,
+            "run_dir": str(folder),
+        }
+        (folder / "result" / "summary.json").write_text(json.dumps(summary))
+    if status == "diverged":
+        (folder / "result" / "diagnosis.json").write_text(json.dumps({"stopped": True}))
+    return folder
