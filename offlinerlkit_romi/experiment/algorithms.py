@@ -17,7 +17,15 @@ from offlinerlkit_romi.experiment.config import (
 
 
 @dataclass(frozen=True)
-class RAMBOConfig(AdversarialConfig):
+class KitConfig(RunConfig):
+    """What every algorithm of OfflineRL-Kit's shares."""
+
+    compat: Compat = "paper"
+    """paper, or kit: OfflineRL-Kit's arithmetic, quirks included."""
+
+
+@dataclass(frozen=True)
+class RAMBOConfig(AdversarialConfig, KitConfig):
     """RAMBO: robust adversarial model-based offline RL."""
 
     adv_weight: float = 3e-4
@@ -72,7 +80,7 @@ class ROMIConfig(AdversarialConfig):
 
 
 @dataclass(frozen=True)
-class MOPOConfig(ModelBasedConfig):
+class MOPOConfig(ModelBasedConfig, KitConfig):
     """MOPO: model-based policy optimisation with a penalty on model uncertainty."""
 
     penalty_coef: float = 2.5
@@ -82,7 +90,7 @@ class MOPOConfig(ModelBasedConfig):
 
 
 @dataclass(frozen=True)
-class CQLConfig(SoftConfig):
+class CQLConfig(SoftConfig, KitConfig):
     """CQL: conservative Q-learning. arXiv 2006.04779."""
 
     cql_weight: float = 5.0
@@ -101,12 +109,10 @@ class CQLConfig(SoftConfig):
     """Learning rate of the tuned weight."""
     num_repeat_actions: int = 10
     """Actions drawn per state and source for the log-sum-exp."""
-    compat: Compat = "paper"
-    """paper, or kit: OfflineRL-Kit's arithmetic, quirks included."""
 
 
 @dataclass(frozen=True)
-class IQLConfig(CriticConfig):
+class IQLConfig(CriticConfig, KitConfig):
     """IQL: implicit Q-learning. arXiv 2110.06169."""
 
     critic_q_lr: float = 3e-4
@@ -122,8 +128,6 @@ class IQLConfig(CriticConfig):
     reward: Literal["raw", "trajectory_range", "minus_one"] = "trajectory_range"
     """Rewards as they are, times 1000 over the range of the data's trajectory returns, or less one
     (AntMaze)."""
-    compat: Compat = "paper"
-    """paper, or kit: OfflineRL-Kit's arithmetic, quirks included."""
 
     def check(self) -> None:
         """Raise a UserError for values that do not fit together."""
@@ -133,7 +137,7 @@ class IQLConfig(CriticConfig):
 
 
 @dataclass(frozen=True)
-class EDACConfig(SoftConfig):
+class EDACConfig(SoftConfig, KitConfig):
     """EDAC: ensemble-diversified actor-critic. arXiv 2110.01548."""
 
     num_critics: int = 50
@@ -146,12 +150,10 @@ class EDACConfig(SoftConfig):
     """Leave the entropy out of the backup."""
     normalize_reward: bool = False
     """Standardise the data's rewards."""
-    compat: Compat = "paper"
-    """paper, or kit: OfflineRL-Kit's arithmetic, quirks included."""
 
 
 @dataclass(frozen=True)
-class TD3BCConfig(CriticConfig):
+class TD3BCConfig(CriticConfig, KitConfig):
     """TD3+BC: TD3 with a behaviour-cloning term. arXiv 2106.06860."""
 
     alpha: float = 2.5
@@ -166,17 +168,15 @@ class TD3BCConfig(CriticConfig):
     """Noise of stochastic actions; evaluation is deterministic."""
     normalize_obs: bool = True
     """Standardise observations by the data's statistics."""
-    compat: Compat = "paper"
-    """paper, or kit: OfflineRL-Kit's arithmetic, quirks included."""
 
 
 @dataclass(frozen=True)
-class BCConfig(RunConfig):
+class BCConfig(KitConfig):
     """Behaviour cloning with a deterministic actor."""
 
 
 @dataclass(frozen=True)
-class MCQConfig(SoftConfig):
+class MCQConfig(SoftConfig, KitConfig):
     """MCQ: mildly conservative Q-learning. arXiv 2206.04745."""
 
     actor_dropout: float | None = 0.1
@@ -191,8 +191,6 @@ class MCQConfig(SoftConfig):
     """Width of the behaviour model's hidden layers."""
     vae_latent_dim: int | None = None
     """Width of its code; None means twice the action dimension."""
-    compat: Compat = "paper"
-    """paper, or kit: OfflineRL-Kit's arithmetic, quirks included."""
 
     def check(self) -> None:
         """Raise a UserError for values that do not fit together."""
@@ -212,7 +210,7 @@ class COMBOConfig(ModelBasedConfig, CQLConfig):
 
 
 @dataclass(frozen=True)
-class MOBILEConfig(ModelBasedConfig):
+class MOBILEConfig(ModelBasedConfig, KitConfig):
     """MOBILE: model-Bellman inconsistency penalised offline RL. ICML 2023."""
 
     penalty_coef: float = 1.5
@@ -229,8 +227,6 @@ class MOBILEConfig(ModelBasedConfig):
     """Standardise the data's rewards."""
     clamp_targets: bool | None = None
     """Clamp Bellman targets at zero from below, as published; None follows --compat."""
-    compat: Compat = "paper"
-    """paper, or kit: OfflineRL-Kit's arithmetic, quirks included."""
 
 
 @dataclass(frozen=True)

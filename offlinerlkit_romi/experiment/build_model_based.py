@@ -14,6 +14,7 @@ from offlinerlkit_romi.envs.custom import CustomTask
 from offlinerlkit_romi.experiment.algorithms import (
     COMBOConfig,
     CountMORLConfig,
+    KitConfig,
     MOBILEConfig,
     MOPOConfig,
     RAMBOConfig,
@@ -50,7 +51,7 @@ def _build_mopo(config: MOPOConfig, setting: Setting) -> MOPOPolicy:
         penalty_coef=config.penalty_coef,
         uncertainty_mode=config.uncertainty_mode,
     )
-    return MOPOPolicy(dynamics, **sac_arguments(config, setting))
+    return MOPOPolicy(dynamics, **sac_arguments(config, setting), compat=config.compat)
 
 
 def _build_rambo(config: RAMBOConfig, setting: Setting) -> RAMBOPolicy:
@@ -60,6 +61,7 @@ def _build_rambo(config: RAMBOConfig, setting: Setting) -> RAMBOPolicy:
         dynamics_adv_optim=make_adam(trainable(dynamics.model), config.dynamics_adv_lr),
         adv_weight=config.adv_weight,
         adv_reduction=config.adv_reduction,
+        compat=config.compat,
         **sac_arguments(config, setting),
         **_adversarial_arguments(config, setting),
     )
@@ -181,7 +183,7 @@ def _dynamics(
         model,
         make_adam(trainable(model), config.dynamics_lr),
         StandardScaler(),
-        _on_policy_states(get_termination_fn(setting.task or config.task), setting),
+        _on_policy_states(_termination(config, setting), setting),
         generator=setting.generators.model,
         **options,
     )
@@ -189,6 +191,11 @@ def _dynamics(
         reward_fn = setting.task.reward_function()
         dynamics.reward_fn = None if reward_fn is None else _on_policy_states(reward_fn, setting)
     return dynamics
+
+
+def _termination(config: ModelBasedConfig, setting: Setting) -> Rule:
+    like_kit = isinstance(config, KitConfig) and config.compat == "kit"
+    return get_termination_fn(setting.task or config.task, compat="kit" if like_kit else None)
 
 
 def _on_policy_states(function: Rule, setting: Setting) -> Rule:

@@ -165,7 +165,7 @@ def _build_td3bc(config: TD3BCConfig, setting: Setting) -> TD3BCPolicy:
 def _build_bc(config: BCConfig, setting: Setting) -> BCPolicy:
     actor = _deterministic_actor(config, setting)
     optim = make_adam(actor.parameters(), config.actor_lr)
-    return BCPolicy(actor, optim, generator=setting.generators.policy)
+    return BCPolicy(actor, optim, generator=setting.generators.policy, compat=config.compat)
 
 
 def _build_mcq(config: MCQConfig, setting: Setting) -> MCQPolicy:
