@@ -4,7 +4,9 @@
 keys, damaged rows.
 """
 
+import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offlinerlkit_romi.data.folders import written_whole
+from offlinerlkit_romi.data.neorl import KEYS, ends_of
+from offlinerlkit_romi.envs.tasks import MAX_EPISODE_STEPS
 from offlinerlkit_romi.errors import UserError
 
 Array = NDArray[Any]
@@ -96,7 +100,7 @@ def as_raw(arrays: Mapping[str, Array], source: str) -> RawData:
 
 
 def read_raw(path: Path) -> RawData:
-    """Read an HDF5 file of D4RL's format or an npz file with the same keys.
+    """Read an HDF5 file of D4RL's format, or an npz file with the same keys or NeoRL's.
 
     Raises:
         UserError: No such file, an unknown or damaged format, or missing columns.
@@ -144,9 +148,26 @@ def _plain(value: Any) -> Array:
 def _read_npz(path: Path) -> dict[str, Array]:
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
-    except (zipfile.BadZipFile, AttributeError, NotImplementedError) as error:
+            arrays = {key: file[key] for key in file.files}
+    except (zipfile.BadZipFile, zlib.error, AttributeError, NotImplementedError) as error:
         raise ValueError(str(error)) from error
+    return _from_neorl(arrays, path) if {*KEYS, "index"} <= set(arrays) else arrays
+
+
+def _from_neorl(arrays: dict[str, Array], path: Path) -> dict[str, Array]:
+    """NeoRL's arrays under D4RL's keys: its `done` is also set where the time limit struck."""
+    renamed = {name: arrays[key] for key, name in KEYS.items()}
+    done = renamed["terminals"].reshape(-1) != 0
+    ends = ends_of(path, arrays["index"].reshape(-1), len(done))
+    lengths = np.diff(np.r_[-1, np.flatnonzero(ends)])
+    cut = np.flatnonzero(ends)[lengths >= MAX_EPISODE_STEPS]
+    renamed["terminals"] = done
+    renamed["terminals"][cut] = False
+    renamed["timeouts"] = ends & ~renamed["terminals"]
+    stated = json.loads(str(arrays["metadata"])) if "metadata" in arrays else {}
+    return renamed | {
+        f"metadata/{key}": np.asarray(np.bytes_(str(value))) for key, value in stated.items()
+    }
 
 
 def write_hdf5(data: RawData, path: Path) -> None:

@@ -45,6 +45,9 @@ class RunConfig:
     """Generated data: how many transitions."""
     data_seed: int = 0
     """Generated data: its seed. All seeds of an experiment share one data set, as with D4RL."""
+    doctor: bool = True
+    """Examine the data first, and stop where training would learn something wrong; `data doctor`
+    tells more and corrects."""
     seed: int = 0
     """Seed of all that is random in the run: weights, minibatches, model, policy, evaluation."""
     device: str = "auto"

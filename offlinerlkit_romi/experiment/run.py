@@ -40,6 +40,7 @@ from offlinerlkit_romi.experiment.config import (
 )
 from offlinerlkit_romi.experiment.dynamics_cache import Used, check_cache
 from offlinerlkit_romi.experiment.evaluation import evaluates_in_worker, make_evaluation
+from offlinerlkit_romi.experiment.examination import examined
 from offlinerlkit_romi.experiment.manifest import (
     describe_config,
     device_name,
@@ -139,6 +140,8 @@ def run(
     if earlier is not None:
         check_data(earlier, dataset)
     check_task(config, task_of(dataset))
+    if config.doctor and earlier is None:
+        dataset = examined(dataset, task_of(dataset))
     words = list(sys.argv if argv is None else argv)
     logger = _open_logger(resolved, dataset, earlier)
     try:

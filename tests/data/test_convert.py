@@ -208,3 +208,26 @@ def test_convert_tells_what_it_did(
     out = tmp_path / "a.npz"
     assert main(["convert", str(generated), "--to", "npz", "-o", str(out)]) == 0
     assert capsys.readouterr().out.strip() == f"{generated} -> {out}"
+
+
+def test_neorls_files_are_read_with_their_time_limits_told_from_terminals(tmp_path: Path) -> None:
+    done = np.zeros(1300)
+    done[[199, 1199, 1299]] = 1  # NeoRL's `done` is also set where the time limit ended it
+    arrays = hopper_rows(1300)
+    np.savez(
+        tmp_path / "a.npz",
+        obs=arrays["observations"],
+        next_obs=arrays["next_observations"],
+        action=arrays["actions"],
+        reward=arrays["rewards"][:, None],
+        done=done[:, None],
+        index=np.array([200, 1200, 1300], np.float32),
+        metadata=np.asarray('{"task": "Hopper-v3-low"}'),
+    )
+    convert(str(tmp_path / "a.npz"), "d4rl", str(tmp_path / "a.hdf5"))
+    found = read_raw(tmp_path / "a.hdf5")
+    assert np.flatnonzero(found.columns["terminals"]).tolist() == [199, 1299]
+    assert np.flatnonzero(found.columns["timeouts"]).tolist() == [1199]
+    assert found.text("task") == "Hopper-v3-low"
+    for key in ("observations", "next_observations", "actions", "rewards"):
+        assert np.array_equal(found.columns[key].reshape(arrays[key].shape), arrays[key])

@@ -5,13 +5,14 @@ from functools import cached_property
 import numpy as np
 
 from offlinerlkit_romi.data.doctor.finding import Finding
-from offlinerlkit_romi.data.doctor.predict import Predictor
+from offlinerlkit_romi.data.doctor.predict import LEAST_ROWS, Predictor
 from offlinerlkit_romi.data.doctor.records import Array, Records
-from offlinerlkit_romi.data.doctor.rules import clearly, ends_by_rule
+from offlinerlkit_romi.data.doctor.rules import clearly
 from offlinerlkit_romi.data.doctor.values import NO_ROWS
 
 MAZE_JUMP = 1.5  # metres per step; D4RL's ant runs about 0.5
 MAZE_RULE = "antmaze"
+MANY = 5  # ends from which a majority tells something
 
 
 class Borders:
@@ -66,11 +67,11 @@ class Borders:
         records, result = self._records, np.zeros(len(self._records), bool)
         rows = np.flatnonzero((records.ends & ~records.breaks)[:-1])
         # with a known start, `_resets` has judged these
-        if not len(rows) or records.simulator is not None:
+        if not len(rows) or records.simulator is not None or self._predictor is None:
             return result
         # a long recording cut into pieces goes on behind its flags: there nothing is foreign
         score = self._predictor.score(rows, records.following(rows))
-        odd = score > self._predictor.odd
+        odd = score > (self._predictor.odd if len(rows) >= MANY else self._predictor.oddest)
         result[rows if odd.mean() > 0.5 else NO_ROWS] = True
         return result
 
@@ -82,18 +83,25 @@ class Borders:
         rows = rows[~clearly(records, rows)]  # a terminal without its flag: `rules` says so
         if not len(rows):
             return
+        self.unmarked[rows] = True
+        if self._predictor is None:
+            return
         assert records.next_observations is not None
         stored = self._predictor.score(rows, records.next_observations[rows])
         following = self._predictor.score(rows, records.observations[rows + 1])
-        self.foreign[rows[stored > following]] = True
-        self.unmarked[rows[stored <= following]] = True
+        wrong = stored > following
+        if wrong.mean() < 0.5:  # where cuts are the rule, one step may look odder than two
+            wrong &= stored > self._predictor.oddest
+        self.foreign[rows[wrong]] = True
+        self.unmarked[rows[wrong]] = False
 
     @cached_property
-    def _predictor(self) -> Predictor:
+    def _predictor(self) -> Predictor | None:
+        """A model of honest steps; None where there are too few."""
         records = self._records
         honest = ~records.ends & ~records.breaks
         honest[-1] = False
-        return Predictor(records, honest)
+        return Predictor(records, honest) if honest.sum() >= LEAST_ROWS else None
 
 
 def check_next_states(records: Records, borders: Borders) -> Finding | None:
@@ -137,6 +145,3 @@ def check_order(records: Records, borders: Borders) -> Finding | None:
         "rows do not follow each other in time, so what depends on episodes was not examined",
         "nothing, if they were shuffled on purpose",
     )
-
-
-__all__ = ["Borders", "check_marks", "check_next_states", "check_order", "ends_by_rule"]

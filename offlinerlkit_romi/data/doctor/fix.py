@@ -83,12 +83,14 @@ def _next_states(data: RawData, records: Records, found: Finding) -> tuple[RawDa
     if not len(lost):
         return data, "; ".join(words)
     records = of_raw(data, records.task)
-    ends = np.flatnonzero(records.ends[:-1])
-    if not records.breaks[:-1].any() and np.isin(ends, lost).all():
-        # every next state is the following row's observation, which readers take by themselves
+    if _better_underived(records, lost):
+        # every next state within an episode is the following row's observation, which readers take
         open_ends = lost[~records.ends[lost]]
         data = _flag(data, records, timeouts=(open_ends, True))
-        words.append("removed `next_observations`: they were the following rows' observations")
+        words.append(
+            "removed `next_observations`, which readers take from the following rows: "
+            f"those of {len(lost)} rows at the ends of episodes are lost"
+        )
         return data.with_columns(next_observations=None), "; ".join(words)
     bad = np.zeros(len(records), bool)
     bad[lost] = True
@@ -98,6 +100,15 @@ def _next_states(data: RawData, records: Records, found: Finding) -> tuple[RawDa
     before = before[~bad[before] & ~records.ends[before]]
     data = _flag(data, records, timeouts=(before, True))
     return _drop(data, of_raw(data, records.task), bad), "; ".join(words)
+
+
+def _better_underived(records: Records, lost: Array) -> bool:
+    """Whether a file without next states says more: it keeps the terminals and their rewards."""
+    if (records.breaks & ~records.ends)[:-1].any():
+        return False
+    if np.isin(np.flatnonzero(records.ends[:-1]), lost).all():
+        return True
+    return bool(2 * records.terminals[lost].sum() > records.terminals.sum())
 
 
 def _mark(data: RawData, records: Records, found: Finding) -> tuple[RawData, str]:

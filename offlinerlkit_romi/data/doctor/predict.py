@@ -4,6 +4,7 @@ import numpy as np
 
 from offlinerlkit_romi.data.doctor.records import Array, Records
 
+LEAST_ROWS = 50
 SAMPLE_ROWS = 8000
 TYPICAL = 0.95  # share of honest transitions below the score that counts as odd
 
@@ -13,6 +14,10 @@ class Predictor:
 
     The score of a transition is the mean over dimensions of the log of its error in units of the
     median error: about 0 for honest ones, 1 to 5 for a next state of another episode.
+
+    Attributes:
+        odd: Score that 5 % of the honest transitions exceed.
+        oddest: Score that none of those in the fit exceeds.
     """
 
     def __init__(self, records: Records, honest: Array, seed: int = 0) -> None:
@@ -34,7 +39,7 @@ class Predictor:
             self._unit = np.median(errors, axis=0) + 1e-9
             score = self._score(errors)
             kept = np.flatnonzero(score <= np.quantile(score, 0.9))
-        self.odd = float(np.quantile(score, TYPICAL))
+        self.odd, self.oddest = float(np.quantile(score, TYPICAL)), float(score.max())
 
     def _inputs(self, rows: Array) -> Array:
         states = (self._records.observations[rows] - self._mean) / self._scale

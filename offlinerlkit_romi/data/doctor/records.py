@@ -41,15 +41,17 @@ class Simulator:
         size = len(self.positions)
         velocities = size + 1  # x has one too
         x = states.shape[1] - size - velocities
-        noise, inside = self.position_noise + ROUNDING, np.ones(len(states), bool)
-        for column in range(x):
-            inside &= np.abs(states[:, column]) <= noise
-        candidates = np.flatnonzero(inside & (np.abs(states[:, x] - self.positions[0]) <= noise))
-        few = states[candidates, x:]
-        centre = np.r_[self.positions, np.zeros(velocities)]
-        reach = np.r_[np.full(size, noise), np.full(velocities, self.velocity_noise + ROUNDING)]
+        centre = np.r_[np.zeros(x), self.positions, np.zeros(velocities)]
+        reach = np.r_[
+            np.full(x + size, self.position_noise), np.full(velocities, self.velocity_noise)
+        ]
         result = np.zeros(len(states), bool)
-        result[candidates[(np.abs(few - centre) <= reach).all(axis=1)]] = True
+        candidates = np.arange(len(states))
+        # velocities first: hardly any row is slow in all of them
+        for column in range(states.shape[1] - 1, -1, -1):
+            away = np.abs(states[candidates, column] - centre[column])
+            candidates = candidates[away <= reach[column] + ROUNDING]
+        result[candidates] = True
         return result
 
 
@@ -98,16 +100,21 @@ class Records:
 
     @property
     def rule_name(self) -> str | None:
-        """Name of the simulator whose termination rule holds."""
-        return None if self.task is None else self.task.termination.removeprefix("neorl-")
+        """Name of the simulator whose rule and starts hold; a user's own task has none."""
+        from offlinerlkit_romi.envs.tasks import TASKS
+
+        if self.task is None or self.task.name not in TASKS:
+            return None
+        return self.task.termination.removeprefix("neorl-")
 
     @cached_property
     def ends(self) -> Bools:
         """(n,) where an episode ends, as far as the flags say."""
         if self.timeouts is not None:
             return self.terminals | self.timeouts
-        if self.next_observations is None and self.task is not None:
-            return self.terminals | time_limits(self.terminals, self.task.max_episode_steps)
+        limit = 0 if self.task is None else self.task.max_episode_steps
+        if self.next_observations is None and limit:
+            return self.terminals | time_limits(self.terminals, limit)
         return self.terminals
 
     @cached_property

@@ -13,6 +13,7 @@ from offlinerlkit_romi.data.doctor.records import (
 
 BORDER = 1e-5  # relative: the simulator judged in float64 what is stored as float32
 RARE = 0.05  # share of the ends below which a disagreement is no reason to stop
+NEVER = "halfcheetah"  # the rule that ends nothing
 SHORTEST_LIMIT = 20  # no time limit is shorter
 
 
@@ -86,14 +87,21 @@ def _limits_as_terminals(records: Records, foreign: Array) -> Array:
 
 def _no_cause(records: Records, rows: Array) -> Array:
     """Which of these terminal rows the rule gives no reason to end: (k,)."""
-    if records.next_observations is not None:
-        states = records.next_observations[rows]
-    elif records.rule_name == "halfcheetah":
+    if records.rule_name == NEVER:
         return np.ones(len(rows), bool)
-    else:  # where the last step was heading
-        before = np.maximum(rows - 1, 0)
-        states = 2 * records.observations[rows] - records.observations[before]
-    return _clear(records, states, False)
+    # where the last step was heading serves where the next state is not stored
+    heading = 2 * records.observations[rows] - records.observations[np.maximum(rows - 1, 0)]
+    if records.next_observations is not None:
+        unknown = _stands_in(records, rows)[:, None]
+        heading = np.where(unknown, heading, records.next_observations[rows])
+    return _clear(records, heading, False)
+
+
+def _stands_in(records: Records, rows: Array) -> Array:
+    """Rows with no next state but their own one in its place, as the loader leaves terminals."""
+    if records.next_observations is None:
+        return np.ones(len(rows), bool)
+    return np.asarray((records.next_observations[rows] == records.observations[rows]).all(axis=1))
 
 
 def _hidden_cause(records: Records, rows: Array) -> Array:
@@ -119,12 +127,12 @@ def _piled_up(records: Records) -> Array:
 
 def check_causes(records: Records, foreign: Array) -> Finding | None:
     """Terminals where the task's rule ends nothing."""
-    if not known(records) or records.next_observations is None:
-        wrong = records.terminals & (records.rule_name == "halfcheetah")
-        rows = np.flatnonzero(wrong & ~foreign & ~_limits_as_terminals(records, foreign))
-    else:
-        claimed = foreign | _limits_as_terminals(records, foreign)
-        rows = np.flatnonzero(records.terminals & ~claimed)
+    if not known(records):
+        return None
+    claimed = foreign | _limits_as_terminals(records, foreign)
+    rows = np.flatnonzero(records.terminals & ~claimed)
+    if records.rule_name != NEVER:
+        rows = rows[~_stands_in(records, rows)]
         rows = rows[_no_cause(records, rows) & ~_hidden_cause(records, rows)]
     return _disagreement(
         records, "terminal-without-cause", rows, "are flagged as terminals against the task's rule"
@@ -133,7 +141,7 @@ def check_causes(records: Records, foreign: Array) -> Finding | None:
 
 def check_missing(records: Records, foreign: Array) -> Finding | None:
     """States in which the task's rule ends the episode, without a terminal flag."""
-    if not known(records):
+    if not known(records) or records.rule_name == NEVER:
         return None
     rows = np.flatnonzero(~records.terminals)
     if records.next_observations is None:

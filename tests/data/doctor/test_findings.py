@@ -1,17 +1,23 @@
 """The doctor finds each planted defect, row for row, and nothing in clean data."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from offlinerlkit_romi.data import generate as generator
 from offlinerlkit_romi.data.doctor import CHECKS, Finding, diagnose
 from offlinerlkit_romi.data.doctor.fix import fix
 from offlinerlkit_romi.data.doctor.records import of_raw
-from offlinerlkit_romi.data.raw import RawData, as_raw
+from offlinerlkit_romi.data.doctor.replay import check_replay
+from offlinerlkit_romi.data.neorl_generate import generate_neorl
+from offlinerlkit_romi.data.raw import RawData, as_raw, read_raw
+from offlinerlkit_romi.data.worker import run_shard
 from offlinerlkit_romi.envs.tasks import get_task
 from tests.data.doctor.conftest import Make, simulated
-from tests.data.doctor.planting import PLANTS, UNFIXABLE
+from tests.data.doctor.planting import PLANTS, UNFIXABLE, next_over_all_ends
 
 # of each simulator the data with ends of both kinds, and HalfCheetah, which never terminates
 TASKS = ("hopper-medium-expert-v2", "halfcheetah-medium-v2", "walker2d-medium-expert-v2")
@@ -75,3 +81,22 @@ def test_planted_defect_is_found_row_for_row_and_its_correction_is_clean(
 def test_every_check_is_planted_or_tested_by_itself() -> None:
     planted = {check for check, _ in PLANTS.values()}
     assert set(CHECKS) - planted == {"not-in-order"}
+
+
+@pytest.mark.parametrize("robot", ["Hopper", "HalfCheetah", "Walker2d"])
+def test_nothing_is_found_in_clean_neorl_files_and_they_replay_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, robot: str
+) -> None:
+    """Their observations show the root's x, and `done` is also set at the time limit."""
+    monkeypatch.setattr(
+        generator, "run_shards", lambda shards, jobs, bar: [run_shard(s) for s in shards]
+    )
+    task = f"{robot}-v3-medium"
+    data = read_raw(generate_neorl(task, 2000, progress=False))
+    assert data.text("task") == task
+    records = of_raw(data, get_task(task))
+    assert records.simulator is not None and not diagnose(records).findings
+    assert check_replay(records, rows=60) is None
+    rows = next_over_all_ends(data.columns, np.random.default_rng(0))
+    if len(rows):
+        assert findings(data, task)[0].rows.tolist() == rows.tolist()
