@@ -83,3 +83,11 @@ def max_q_targets(
         y = batch["rewards"][i, 0] + gamma * (1 - batch["terminals"][i, 0]) * value
         result.append(y.item())
     return result
+
+
+def multiplier_loss(log_lambda: torch.Tensor, excesses: list[float]) -> torch.Tensor:
+    """Descending it raises lambda where the critics' losses exceed the threshold."""
+    total = 0.0
+    for excess in excesses:
+        total += excess
+    return -0.5 * min(log_lambda.exp(), torch.tensor(1e6).to(log_lambda)) * total
