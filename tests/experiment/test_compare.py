@@ -168,6 +168,18 @@ def test_settings_of_one_algorithm_are_flags_of_its_own():
     }
 
 
+def test_a_run_leaves_the_cores_to_the_others_unless_told():
+    (job,) = make_jobs(["iql"], [0], ["--device", "cpu"], {})
+    assert job.resolved.config.threads == 1 and job.resolved.config.eval_async is False
+    assert {"--threads", "--no-eval-async"} <= set(job.words)
+    words = ["--device", "cpu", "--threads", "2", "--eval-async", "True"]
+    (job,) = make_jobs(["iql"], [0], words, {})
+    assert job.resolved.config.threads == 2 and job.resolved.config.eval_async is True
+    assert job.words == ("iql", *words, "--seed", "0")
+    (job,) = make_jobs(["iql"], [0], ["--device", "cuda"], {})
+    assert job.resolved.config.eval_async is None
+
+
 def test_workers_are_the_cores_on_a_cpu_and_one_on_a_gpu(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
     assert default_workers(make_jobs(["iql"], [0], ["--device", "cpu"], {})) == 3

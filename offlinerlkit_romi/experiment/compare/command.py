@@ -119,8 +119,6 @@ def _jobs(chosen: argparse.Namespace, rest: list[str]) -> list[Job]:
     if chosen.jobs is not None and chosen.jobs < 1:
         raise UserError(f"--jobs is {chosen.jobs}: it must be 1 or more")
     shared = [*rest, "--task", chosen.task]
-    if not any(word.partition("=")[0] == "--threads" for word in rest):
-        shared += ["--threads", "1"]
     return make_jobs(chosen.algos, chosen.seeds, shared, own_flags(chosen.set))
 
 

@@ -137,21 +137,33 @@ def own_flags(assignments: Sequence[str]) -> dict[str, list[str]]:
 
 def default_workers(jobs: Sequence[Job]) -> int:
     """Runs at a time: one per CPU core this process may use, one on a CUDA device."""
-    import torch
-
-    wish = jobs[0].resolved.config.device if jobs else "cpu"
-    if wish.startswith("cuda") or (wish == "auto" and torch.cuda.is_available()):
+    if jobs and _on_cuda(jobs[0].resolved):
         return 1
     cores = getattr(os, "sched_getaffinity", None)
     return max(1, len(cores(0)) if cores else os.cpu_count() or 1)
 
 
 def _jobs_of(algo: str, seeds: Sequence[int], words: list[str]) -> list[Job]:
+    words = [*words, *_beside_others(parse(algo, words))]
     resolved = parse(algo, words)
     return [
         Job((algo, *words, "--seed", str(seed)), resolved.override({"seed": seed}, COMMAND_LINE))
         for seed in seeds
     ]
+
+
+def _beside_others(resolved: Resolved) -> list[str]:
+    """What keeps a run from taking the cores of the others, as far as it is not told."""
+    told = {name for name, source in resolved.sources.items() if source == COMMAND_LINE}
+    words = [] if "threads" in told else ["--threads", "1"]
+    return words if "eval_async" in told or _on_cuda(resolved) else [*words, "--no-eval-async"]
+
+
+def _on_cuda(resolved: Resolved) -> bool:
+    import torch
+
+    wish = resolved.config.device
+    return wish.startswith("cuda") or (wish == "auto" and torch.cuda.is_available())
 
 
 def _of(algo: str, groups: Sequence[Sequence[str]]) -> list[str]:
