@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from offlinerlkit_romi.errors import UserError
 
 COLORS = ("#318DE9", "#FF7D00", "#E52B50", "#7B68EE", "#00CD66", "#FFD700")
+SCORE_LABEL = "normalised score (0 random, 100 expert)"
 Curve = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
 
@@ -25,7 +26,7 @@ def plot_learning_curve(
     title: str,
     reference: float | None = None,
     reference_label: str = "",
-    y_label: str = "normalised score (0 random, 100 expert)",
+    y_label: str = SCORE_LABEL,
 ) -> None:
     """Draw one run's scores over policy steps as a PNG.
 
@@ -58,6 +59,7 @@ def plot_comparison(
     title: str,
     reference: float | None = None,
     reference_label: str = "",
+    y_label: str = SCORE_LABEL,
 ) -> Any:
     """Draw several algorithms' scores over policy steps as a PNG.
 
@@ -67,6 +69,7 @@ def plot_comparison(
         title: Names the data source.
         reference: A score drawn as a dashed line, such as the data's own.
         reference_label: What that line is.
+        y_label: What the scores are.
 
     Returns:
         The matplotlib figure.
@@ -79,7 +82,7 @@ def plot_comparison(
         axes.fill_between(x, mean - std, mean + std, color=color, alpha=0.15, linewidth=0)
     if reference is not None and np.isfinite(reference):
         axes.axhline(reference, color="0.35", linestyle="--", label=reference_label)
-    _label(axes, "policy steps", "normalised score (0 random, 100 expert)", title)
+    _label(axes, "policy steps", y_label, title)
     if axes.lines:
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     figure.savefig(path, dpi=150, bbox_inches="tight")

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 
-from offlinerlkit_romi.experiment.compare.records import SCORE
+from offlinerlkit_romi.experiment.compare.records import COLUMNS
 from offlinerlkit_romi.experiment.manifest import describe_config
 from offlinerlkit_romi.experiment.resolve import settle
 from tests.experiment.conftest import TASK, TINY_SETTINGS
@@ -14,7 +14,17 @@ SHA = "a" * 64
 
 
 def make_run(
-    root, algo, seed, scores, *, status="finished", data=None, versions=None, fit=None, **settings
+    root,
+    algo,
+    seed,
+    scores,
+    *,
+    status="finished",
+    data=None,
+    versions=None,
+    fit=None,
+    scale="score",
+    **settings,
 ):
     """Write a run's papers, its curve of one score per 100 steps and, if finished, its summary."""
     resolved = settle(algo, TINY_SETTINGS[algo] | {"seed": seed, "log_root": str(root)} | settings)
@@ -42,7 +52,7 @@ def make_run(
         "dynamics_fit": fit,
     }
     (folder / "record" / "manifest.json").write_text(json.dumps(manifest))
-    names = ["timestep", SCORE, "q/real", "q/model"]
+    names = ["timestep", COLUMNS[scale], "q/real", "q/model"]
     with (folder / "record" / "policy_training_progress.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(names)
@@ -51,7 +61,8 @@ def make_run(
     if status == "finished":
         summary = {
             "steps": 100 * len(scores),
-            "score_last10_mean": float(np.mean(scores[-10:])),
+            "score_last10_mean": float(np.mean(scores[-10:])) if scale == "score" else None,
+            "returns": {} if scale == "score" else {"last10_mean": float(np.mean(scores[-10:]))},
             "wall_seconds": 60.0 * (seed + 1),
             "ms_per_policy_step": 5.0,
             "ms_per_rollout": 2.0,

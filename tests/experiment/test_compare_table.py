@@ -169,6 +169,18 @@ def test_other_algorithms_and_named_variants_may_have_other_settings(tmp_path):
     assert [row.label for row in make_rows(records)] == ["mopo", "romi", "romi_wide"]
 
 
+def test_returns_stand_beside_returns_and_the_datas_own_return(tmp_path):
+    runs = [make_run(tmp_path, "mopo", 0, [3.0, 5.0], scale="return")]
+    runs.append(make_run(tmp_path, "mopo", 1, [], scale="return", status="diverged"))
+    report = Report([read_record(run) for run in runs], "")
+    assert report.rows[0].score == 4.0
+    assert re.search(r"^the data itself +2000\.0$", report.text(), re.M)
+    report.write(tmp_path / "out")  # a run without a curve is no obstacle
+    runs.append(make_run(tmp_path, "romi", 0, [3.0]))
+    with pytest.raises(UserError, match="romi seed 0: scale score, but return in mopo seed 0"):
+        refuse_mixtures([read_record(run) for run in runs])
+
+
 def test_a_curve_averages_what_got_there(records):
     steps, means, stds = mean_curve(records[:3])
     assert steps.tolist() == [100, 200, 300]

@@ -89,7 +89,7 @@ def _parser() -> _Parser:
     )
     add = parser.add_argument
     add("--algos", nargs="+", metavar="ALGO", help="algorithms, in the order of the table")
-    add("--task", metavar="TASK", help="task by its D4RL name")
+    add("--task", metavar="TASK", help="task by its D4RL name; your own --data bring theirs")
     add("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N", help="default: 0 1 2")
     add(
         "--set",
@@ -113,12 +113,13 @@ def _parser() -> _Parser:
 
 
 def _jobs(chosen: argparse.Namespace, rest: list[str]) -> list[Job]:
-    for name in ("algos", "task"):
-        if not getattr(chosen, name):
+    own = any(word.partition("=")[0] == "--data" for word in rest)  # may name its own task
+    for name, value in (("algos", chosen.algos), ("task", chosen.task or own)):
+        if not value:
             raise UserError(f"--{name} is missing; see `{PROGRAM} --help`")
     if chosen.jobs is not None and chosen.jobs < 1:
         raise UserError(f"--jobs is {chosen.jobs}: it must be 1 or more")
-    shared = [*rest, "--task", chosen.task]
+    shared = [*rest, *(["--task", chosen.task] if chosen.task else [])]
     return make_jobs(chosen.algos, chosen.seeds, shared, own_flags(chosen.set))
 
 

@@ -13,11 +13,13 @@ from typing import Any, Literal
 from offlinerlkit_romi.envs import normalized_score
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.config import flag
+from offlinerlkit_romi.experiment.own_data import recorded_task
 from offlinerlkit_romi.experiment.resume import FREE, MANIFEST, has_diverged, is_held, read_manifest
 from offlinerlkit_romi.experiment.summary import SUMMARY_FILE
 
 PROGRESS = "record/policy_training_progress.csv"
-SCORE = "eval/normalized_episode_reward"
+# the column of an evaluation's outcome, by its scale
+COLUMNS = {"score": "eval/normalized_episode_reward", "return": "eval/episode_reward"}
 Status = Literal["finished", "diverged", "unfinished", "running", "failed"]
 # settings in which the runs of one row may differ
 _OWN = FREE | {"seed", "device"}
@@ -25,7 +27,9 @@ _OWN = FREE | {"seed", "device"}
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run as a comparison sees it; scores are normalised (0 random, 100 expert).
+    """One run as a comparison sees it.
+
+    Scores are normalised (0 random, 100 expert); for a task without such a scale they are returns.
 
     Attributes:
         label: The row it belongs to: its `--algo-name`, or the algorithm.
@@ -69,6 +73,19 @@ class RunRecord:
         """It went to its end."""
         return self.status == "finished"
 
+    @property
+    def scale(self) -> str:
+        """What its scores are: "score" or "return"."""
+        return str(self.facts.get("scale", "score"))
+
+    @property
+    def last_ten(self) -> float:
+        """Mean score of the last ten evaluations, NaN for a run that is not finished."""
+        if self.scale == "score":
+            return self.number("score_last10_mean")
+        value = self.summary.get("returns", {}).get("last10_mean")
+        return math.nan if value is None else float(value)
+
     def number(self, name: str) -> float:
         """A number of the summary, NaN where there is none."""
         value = self.summary.get(name)
@@ -86,11 +103,13 @@ def read_record(folder: Path) -> RunRecord:
         settings = {name: entry["value"] for name, entry in manifest["config"].items()}
         task, data = str(manifest["task"]), manifest["data"]
         label, seed = settings.get("algo_name") or manifest["algo"], int(manifest["seed"])
-        behaviour = data.get("behaviour_return")
+        behaviour = math.nan if (told := data.get("behaviour_return")) is None else float(told)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"{folder / MANIFEST} is damaged: it lacks {error}") from error
     rows = _read_rows(folder / PROGRESS)
-    evaluated = [row for row in rows if not math.isnan(row.get(SCORE, math.nan))]
+    scale = "return" if any(COLUMNS["return"] in row for row in rows) else "score"
+    column = COLUMNS[scale]
+    evaluated = [row for row in rows if not math.isnan(row.get(column, math.nan))]
     last = rows[-1] if rows else {}
     status, why = _status(folder, int(last.get("timestep", 0)))
     return RunRecord(
@@ -99,17 +118,17 @@ def read_record(folder: Path) -> RunRecord:
         status=status,
         why=why,
         folder=folder,
-        facts=_facts(task, manifest),
+        facts={**_facts(task, manifest), **({"scale": scale} if evaluated else {})},
         settings=settings,
         steps=[int(row["timestep"]) for row in evaluated],
-        scores=[row[SCORE] for row in evaluated],
+        scores=[row[column] for row in evaluated],
         q_real=last.get("q/real", math.nan),
         q_model=last.get("q/model", math.nan),
         summary=_read_summary(folder) if status == "finished" else {},
         manifest=manifest,
-        data_score=math.nan
-        if behaviour is None
-        else float(normalized_score(float(behaviour), task)),
+        data_score=behaviour
+        if scale == "return"
+        else float(normalized_score(behaviour, recorded_task(manifest))),
     )
 
 
@@ -155,10 +174,12 @@ def refuse_mixtures(records: Sequence[RunRecord]) -> None:
 def _differences(
     one: RunRecord, other: RunRecord, first: Mapping[str, Any], second: Mapping[str, Any]
 ) -> list[str]:
+    # a run without an evaluation yet has no scale
+    names = (first.keys() | second.keys()) - ({"scale"} - (first.keys() & second.keys()))
     return [
         f"{other.name}: {name} {_short(second.get(name))}, "
         f"but {_short(first.get(name))} in {one.name} ({other.folder} and {one.folder})"
-        for name in sorted(first.keys() | second.keys())
+        for name in sorted(names)
         if first.get(name) != second.get(name)
     ]
 

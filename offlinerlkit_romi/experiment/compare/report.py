@@ -25,9 +25,11 @@ from offlinerlkit_romi.experiment.compare.table import (
     steps_per_second,
 )
 from offlinerlkit_romi.experiment.summary import source_label
-from offlinerlkit_romi.utils.plotter import Curve, plot_comparison
+from offlinerlkit_romi.utils.plotter import SCORE_LABEL, Curve, plot_comparison
 
 # of a run's manifest, without the folders of the machine it was made on
+_PLACES = ("log_root", "resume", "dynamics_cache", "load_dynamics_path", "load_bc_path")
+AXES = {"score": SCORE_LABEL, "return": "return (undiscounted)"}
 _DATA = ("source", "sha256", "transitions", "env_version", "episodes", "behaviour_return", "notes")
 
 
@@ -76,6 +78,12 @@ class Report:
     def _first(self) -> RunRecord:
         return next(record for record in self.records if record.folder is not None)
 
+    @property
+    def _scale(self) -> str:
+        """What all its scores are, see `RunRecord.scale`."""
+        scales = [record.facts["scale"] for record in self.records if "scale" in record.facts]
+        return scales[0] if scales else "score"
+
     def _draw(self, path: Path) -> None:
         runs: dict[str, list[RunRecord]] = {}
         for record in self.records:
@@ -88,7 +96,8 @@ class Report:
             shown,
             title=f"{self.title}\nmean ± std over seeds (at most {most})",
             reference=self._first().data_score,
-            reference_label="the data's own score",
+            reference_label=f"the data's own {self._scale}",
+            y_label=AXES[self._scale],
         )
 
     def _markdown(self, stem: str) -> str:
@@ -119,6 +128,7 @@ class Report:
             "command": self.command,
             "task": first.facts["task"],
             "data": {name: first.manifest["data"].get(name) for name in _DATA},
+            "scale": self._scale,
             "data_score": first.data_score,
             "environment": {
                 name: first.facts[name] for name in ("environment", "gymnasium", "mujoco")
@@ -155,7 +165,8 @@ def _run(record: RunRecord) -> dict[str, Any]:
         "q_model": record.q_model,
         "curve": {"steps": list(record.steps), "scores": list(record.scores)},
         "dynamics_fit": {name: value for name, value in fit.items() if name != "fitted_by"},
-        "settings": {k: v for k, v in record.settings.items() if not k.endswith(("root", "path"))},
+        "settings": {k: v for k, v in record.settings.items() if k not in _PLACES}
+        | {"data": Path(str(record.settings.get("data"))).name},
         "versions": record.manifest.get("versions"),
         "machine": record.manifest.get("machine"),
     }

@@ -72,7 +72,7 @@ def make_rows(records: Sequence[RunRecord]) -> list[Row]:
 
 def _row(label: str, records: Sequence[RunRecord]) -> Row:
     done = [record for record in records if record.finished]
-    scores = [record.number("score_last10_mean") for record in done]
+    scores = [record.last_ten for record in done]
     score, std = mean_and_std(scores)
     return Row(
         label=label,
