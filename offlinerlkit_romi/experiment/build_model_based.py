@@ -198,6 +198,11 @@ def _termination(config: ModelBasedConfig, setting: Setting) -> Rule:
     return get_termination_fn(setting.task or config.task, compat="kit" if like_kit else None)
 
 
+def plain_dynamics(config: ModelBasedConfig, setting: Setting) -> EnsembleDynamics:
+    """A model of a configuration's size without penalty or count: it can read any one's weights."""
+    return _dynamics(EnsembleDynamics, config, setting)
+
+
 def _on_policy_states(function: Rule, setting: Setting) -> Rule:
     """A function of raw observations as one of observations as the policy sees them."""
     scaler = setting.obs_scaler

@@ -87,6 +87,15 @@ class RunConfig:
     """Evaluate in a worker process while training goes on; the scores are the same. None does so on
     CUDA and where more than 2 CPU cores may be used."""
 
+    estimates: Literal["auto", "fqe", "model", "both", "none"] = "auto"
+    """Estimates of the policy's value from the data, none of them a score: fitted-Q evaluation, a
+    model fitted before the policy trained, or auto (where there is no simulator: fqe, and model
+    where the algorithm has a model)."""
+    estimate_freq: int = 0
+    """Epochs from one estimate to the next; the last policy is always estimated."""
+    fqe_steps: int = 30_000
+    """Gradient steps of a fitted-Q evaluation."""
+
     hidden_dims: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers of the actor and the critics."""
     actor_lr: float = 1e-4
@@ -269,13 +278,14 @@ _POSITIVE = (
     *("adv_batch_size", "num_perturbations", "weight_lr", "critic_q_lr", "critic_v_lr"),
     *("num_critics", "num_q_ensemble", "num_samples", "num_repeat_actions", "num_sampled_actions"),
     *("temperature", "cql_alpha_lr", "behavior_policy_lr", "vae_hidden_dim", "vae_latent_dim"),
-    *("update_actor_freq", "coder_lr", "num_bits"),
+    *("update_actor_freq", "coder_lr", "num_bits", "fqe_steps"),
 )
 _NOT_NEGATIVE = (
     *("seed", "data_seed", "threads", "eval_episodes", "gamma", "tau", "alpha", "penalty_coef"),
     *(
         "checkpoint_freq",
         "checkpoint_share",
+        "estimate_freq",
         "dynamics_update_freq",
         "bc_epoch",
         "adv_weight",

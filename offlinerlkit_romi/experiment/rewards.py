@@ -39,11 +39,23 @@ def _standardises(config: RunConfig) -> bool:
 
 
 def trajectory_returns(dataset: Dataset) -> NDArray[np.float64]:
-    """Undiscounted return of every piece of consecutive rows (kit behaviour).
+    """Undiscounted return of every piece of consecutive rows (kit behaviour)."""
+    return np.add.reduceat(dataset.rewards[:, 0].astype(np.float64), piece_starts(dataset))
+
+
+def discounted_values(dataset: Dataset, gamma: float) -> NDArray[np.float64]:
+    """Discounted return of every piece from its first row."""
+    starts = piece_starts(dataset)
+    step = np.arange(len(dataset))
+    step -= np.repeat(starts, np.diff(np.r_[starts, len(dataset)]))
+    return np.add.reduceat(dataset.rewards[:, 0] * np.float64(gamma) ** step, starts)
+
+
+def piece_starts(dataset: Dataset) -> NDArray[np.int64]:
+    """First rows of the pieces of consecutive rows.
 
     A piece ends at a terminal, and where the next row's state is not this row's next state.
     """
     gap = np.abs(dataset.observations[1:] - dataset.next_observations[:-1]).max(-1) > SAME_STATE
     ends = gap | dataset.terminals[:-1, 0].astype(bool)
-    starts = np.r_[0, np.flatnonzero(ends) + 1]
-    return np.add.reduceat(dataset.rewards[:, 0].astype(np.float64), starts)
+    return np.r_[0, np.flatnonzero(ends) + 1]

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -39,6 +38,14 @@ from offlinerlkit_romi.experiment.config import (
     validate,
 )
 from offlinerlkit_romi.experiment.dynamics_cache import Used, check_cache
+from offlinerlkit_romi.experiment.estimates import (
+    BEHAVIOUR,
+    FQE,
+    MODEL,
+    Estimator,
+    make_estimator,
+    read_estimates,
+)
 from offlinerlkit_romi.experiment.evaluation import evaluates_in_worker, make_evaluation
 from offlinerlkit_romi.experiment.examination import examined
 from offlinerlkit_romi.experiment.manifest import (
@@ -234,7 +241,17 @@ def _trainer(session: Session) -> PolicyTrainer:
         used = pretrain(policy, buffers.real, buffers.for_model.rows, config, logger)
         _record_fit(Path(logger.record_dir) / "manifest.json", used)
     scorer = make_evaluation(config, setting, session.task, logger.log)
-    trainer = _make_trainer(session, policy, scorer, buffers, checkpoints)
+    estimator = make_estimator(
+        config,
+        setting,
+        session.dataset,
+        session.task,
+        policy,
+        Path(logger.model_dir),
+        logger.log,
+        fitted=not resuming,
+    )
+    trainer = _make_trainer(session, policy, scorer, buffers, checkpoints, estimator)
     session.begin(trainer, checkpoints)
     return trainer
 
@@ -245,8 +262,19 @@ def _make_trainer(
     scorer: SnapshotScorer,
     buffers: Buffers,
     checkpoints: Checkpoints,
+    estimator: Estimator,
 ) -> PolicyTrainer:
     config, logger = session.resolved.config, session.logger
+
+    def diagnose() -> dict[str, Any]:
+        """Once per epoch: the model's error, and estimates where they are due."""
+        found: dict[str, Any] = {}
+        if buffers.model is not None:
+            found |= buffers.model.prediction_error(policy.dynamics)
+        epoch = trainer.state_dict()["epochs"] + 1
+        return found | (estimator(policy, epoch) if estimator.due(epoch) else {})
+
+    trainer: PolicyTrainer
     shared: dict[str, Any] = {
         "epoch": config.epoch,
         "step_per_epoch": config.step_per_epoch,
@@ -260,11 +288,13 @@ def _make_trainer(
         "interrupts": session.interrupts,
         "sentinel": make_sentinel(config, policy, buffers.real),
         "on_divergence": config.on_divergence,
+        "diagnose": diagnose,
     }
     if not isinstance(config, ModelBasedConfig):
-        return MFPolicyTrainer(policy, scorer, buffers.real, logger, **shared)
+        trainer = MFPolicyTrainer(policy, scorer, buffers.real, logger, **shared)
+        return trainer
     model = buffers.for_model
-    return MBPolicyTrainer(
+    trainer = MBPolicyTrainer(
         policy,
         scorer,
         buffers.real,
@@ -274,10 +304,10 @@ def _make_trainer(
         real_ratio=config.real_ratio,
         dynamics_update_freq=getattr(config, "dynamics_update_freq", 0),
         model_buffer=model.rows,
-        diagnose=partial(model.prediction_error, policy.dynamics),
         updates_per_round=getattr(config, "adv_train_steps", 1),
         **shared,
     )
+    return trainer
 
 
 def _announce(config: RunConfig, dataset: Dataset, setting: Setting, logger: Logger) -> None:
@@ -318,6 +348,7 @@ def _close(session: Session, trainer: PolicyTrainer) -> Summary:
     """Write and show what came out."""
     resolved, logger = session.resolved, session.logger
     config, info, results = resolved.config, session.dataset.info, Path(logger.result_dir)
+    estimates = read_estimates(Path(logger.record_dir) / "policy_training_progress.csv")
     summary = summarize(
         trainer.history,
         trainer.timer.totals(),
@@ -329,7 +360,7 @@ def _close(session: Session, trainer: PolicyTrainer) -> Summary:
         steps=config.epoch * config.step_per_epoch,
         score_behaviour=float(normalized_score(info.behaviour_return, session.task)),
         return_behaviour=info.behaviour_return,
-        estimates={},
+        estimates=estimates[-1][1] if estimates else {},
         wall_seconds=session.clock.seconds(),
     )
     summary.write(Path(logger.dir) / SUMMARY_FILE)
@@ -351,8 +382,29 @@ def _close(session: Session, trainer: PolicyTrainer) -> Summary:
             **({} if scores[-1].scale == "score" else {"y_label": "return (undiscounted)"}),
         )
         logger.log(f"learning curve: {results / 'learning_curve.png'}")
+    elif len(estimates) > 1:
+        _plot_estimates(results / "estimates.png", estimates, summary)
+        logger.log(f"estimates: {results / 'estimates.png'}")
     logger.log(f"summary: {results / 'summary.json'}")
     return summary
+
+
+def _plot_estimates(
+    path: Path, estimates: list[tuple[int, dict[str, float]]], summary: Summary
+) -> None:
+    """Draw the estimate that was made at every point: FQE's, else the model's."""
+    name = FQE if all(FQE in values for _, values in estimates) else MODEL
+    points = [(step, values[name]) for step, values in estimates if name in values]
+    plot_learning_curve(
+        path,
+        [step for step, _ in points],
+        [value for _, value in points],
+        [0.0] * len(points),
+        title=summary.title(),
+        reference=summary.estimates.get(BEHAVIOUR),
+        reference_label="the data's own discounted return",
+        y_label=f"{name} estimate of the discounted return (not a score)",
+    )
 
 
 def _check_paths(config: RunConfig) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from offlinerlkit_romi.policy_trainer.checkpoints import Checkpoints
 from offlinerlkit_romi.policy_trainer.diagnosis import DATA
 from offlinerlkit_romi.policy_trainer.interrupts import Interrupts
-from offlinerlkit_romi.policy_trainer.loop import PolicyTrainer
+from offlinerlkit_romi.policy_trainer.loop import Metrics, PolicyTrainer
 from offlinerlkit_romi.policy_trainer.scoring import make_scorer
 from offlinerlkit_romi.policy_trainer.sentinel import Sentinel
 from offlinerlkit_romi.utils.logger import Logger
@@ -34,6 +35,7 @@ class MFPolicyTrainer(PolicyTrainer):
         interrupts: Tells of a signal to stop between two updates.
         sentinel: Watches for divergence; by default one that knows no bounds of Q and states.
         on_divergence: "stop" the run, or only "warn".
+        diagnose: Returns further metrics, once per epoch.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class MFPolicyTrainer(PolicyTrainer):
         interrupts: Interrupts | None = None,
         sentinel: Sentinel | None = None,
         on_divergence: str = "stop",
+        diagnose: Callable[[], Metrics] | None = None,
     ) -> None:
         super().__init__(
             policy,
@@ -71,6 +74,7 @@ class MFPolicyTrainer(PolicyTrainer):
             interrupts=interrupts,
             sentinel=sentinel,
             on_divergence=on_divergence,
+            diagnose=diagnose,
         )
         self.buffer = buffer
         self._batch_size = batch_size

@@ -1,0 +1,147 @@
+"""Runs without a simulator: estimates under their own names, and nothing called a score."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from offlinerlkit_romi import load_dataset, train
+from offlinerlkit_romi.data import Dataset
+from offlinerlkit_romi.experiment import estimates as estimates_module
+from offlinerlkit_romi.experiment.config import ModelBasedConfig
+from offlinerlkit_romi.experiment.estimates import actions_of, read_estimates
+from offlinerlkit_romi.experiment.rewards import discounted_values, piece_starts
+from tests.experiment import own_functions
+from tests.experiment.conftest import TINY_SETTINGS
+
+BOUNDS = (own_functions.LOW, own_functions.HIGH)
+
+
+@pytest.fixture
+def data() -> Dataset:
+    return load_dataset(
+        own_functions.episodes(6, 20), name="tank", action_bounds=BOUNDS, termination="none"
+    )
+
+
+def run(algo: str, data: Dataset, root: Path, **values: Any) -> Any:
+    tiny = {k: v for k, v in TINY_SETTINGS[algo].items() if k not in ("task", "eval_episodes")}
+    settings = {**tiny, "epoch": 3, "fqe_steps": 3, "log_root": str(root / "log"), **values}
+    if algo != "bc":
+        settings["gamma"] = 0.8  # a horizon of 21 steps
+    return train(algo, data=data, **settings)
+
+
+def rows_of(run_dir: str) -> list[dict[str, str]]:
+    with open(Path(run_dir) / "record/policy_training_progress.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_without_a_simulator_reports_estimates_and_no_score(
+    data: Dataset, tmp_path: Path, capsys: Any
+) -> None:
+    summary = run("romi", data, tmp_path, estimate_freq=2)
+    shown = capsys.readouterr().out
+    rows, folder = rows_of(summary.run_dir), Path(summary.run_dir)
+    keys = {f"estimate/{name}" for name in ("fqe", "model", "model_std", "behaviour")}
+    assert [{k for k in keys if row[k]} for row in rows] == [set(), keys, keys]
+    assert not [key for key in rows[0] if key.startswith("eval/")]
+    last = {key: float(rows[-1][f"estimate/{key}"]) for key in summary.estimates}
+    assert set(summary.estimates) == {"fqe", "model", "model_std", "behaviour"}
+    assert summary.estimates == last and all(map(math.isfinite, last.values()))
+    assert math.isnan(summary.score_last) and math.isnan(summary.score_behaviour)
+    assert not summary.returns
+    stored = json.loads((folder / "result/summary.json").read_text())
+    assert stored["estimates"] == last and stored["score_last"] is None
+    assert "score" not in summary.table().replace("an estimate, not a score", "")
+    for words in ("FQE estimate", "model estimate", "data's own value", "fqe estimate "):
+        assert words in shown
+    assert "training without evaluation: no simulator was named (env)" in shown
+    assert (folder / "result/estimates.png").read_bytes()[:4] == b"\x89PNG"
+    assert not (folder / "result/learning_curve.png").exists()
+    assert read_estimates(folder / "record/policy_training_progress.csv")[-1] == (12, last)
+
+
+@pytest.mark.parametrize("algo", ["romi", "td3bc", "bc"])
+def test_estimating_does_not_change_what_is_trained(
+    algo: str, data: Dataset, tmp_path: Path
+) -> None:
+    with_, without = (
+        run(algo, data, tmp_path, estimates=kind, estimate_freq=1) for kind in ("fqe", "none")
+    )
+    one, other = (
+        torch.load(Path(s.run_dir) / "model/policy.pth", weights_only=True)
+        for s in (with_, without)
+    )
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert "fqe" in with_.estimates and not without.estimates
+
+
+def test_a_resumed_run_makes_the_estimates_of_an_uninterrupted_one(
+    data: Dataset, tmp_path: Path
+) -> None:
+    told = {"keep_state": True, "checkpoint_share": 1.0, "estimate_freq": 1}
+    whole = run("rambo", data, tmp_path, **told)
+    part = run("rambo", data, tmp_path, algo_name="part", **told | {"epoch": 1})
+    again = train("rambo", data=data, resume=part.run_dir, epoch=3)
+    columns = [k for k in rows_of(whole.run_dir)[0] if k.startswith("estimate/")]
+    for row, other in zip(rows_of(whole.run_dir), rows_of(again.run_dir), strict=True):
+        assert [row[k] for k in columns] == [other[k] for k in columns]
+    assert again.estimates == whole.estimates
+
+
+def test_the_model_that_estimates_is_the_one_before_the_policy_trained(
+    data: Dataset, tmp_path: Path
+) -> None:
+    summary = run("rambo", data, tmp_path, adv_weight=0.5)
+    models = [
+        torch.load(Path(summary.run_dir) / "model" / name, weights_only=True)
+        for name in ("estimate_model/dynamics.pth", "dynamics.pth")
+    ]
+    assert any(not torch.equal(models[0][name], models[1][name]) for name in models[0])
+
+
+def test_an_algorithm_without_a_model_gets_one_when_told(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    small = ModelBasedConfig(
+        dynamics_hidden_dims=(8,), dynamics_weight_decay=(0.0, 0.0), dynamics_max_epochs=1
+    )
+    monkeypatch.setattr(estimates_module, "OWN_MODEL", small)
+    assert set(run("td3bc", data, tmp_path).estimates) == {"fqe", "behaviour"}
+    told = run("td3bc", data, tmp_path, estimates="both").estimates
+    assert set(told) == {"fqe", "model", "model_std", "behaviour"}
+    unknown = load_dataset(own_functions.episodes(3), name="tank", action_bounds=BOUNDS)
+    assert "model" not in run("bc", unknown, tmp_path, estimates="both").estimates
+    assert "no model estimate: no termination rule is known for tank" in capsys.readouterr().out
+
+
+def test_discounted_values_equal_a_loop_over_the_episodes(data: Dataset) -> None:
+    starts = piece_starts(data)
+    np.testing.assert_array_equal(starts, np.arange(6) * 20)
+    expected = [
+        sum(0.9**t * float(r) for t, r in enumerate(data.rewards[i : i + 20, 0])) for i in starts
+    ]
+    np.testing.assert_allclose(discounted_values(data, 0.9), expected, rtol=1e-6)
+
+
+def test_actions_are_the_policys_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Doubles:
+        calls = 0
+
+        def select_action(self, obs: np.ndarray, deterministic: bool = False) -> np.ndarray:
+            assert deterministic and len(obs) <= 7
+            self.calls += 1
+            return 2 * obs
+
+    monkeypatch.setattr(estimates_module, "BLOCK", 7)
+    obs, policy = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32), Doubles()
+    np.testing.assert_array_equal(actions_of(policy, obs), 2 * obs)
+    assert policy.calls == 3
