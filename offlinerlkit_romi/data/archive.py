@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from offlinerlkit_romi.data.download import Remote, UnavailableError, download, verify
+from offlinerlkit_romi.data.download import Remote, UnavailableError, download, is_digest, verify
 from offlinerlkit_romi.data.folders import locked, make_folder, sha256_of
 from offlinerlkit_romi.errors import UserError
 
@@ -101,8 +101,9 @@ class Archive:
 
     def task_of(self, sha256: str) -> str | None:
         """Which task's file has this SHA-256, if any whose SHA-256 is known."""
-        known = {facts.get("sha256"): task for task, facts in self.registry()["files"].items()}
-        return known.get(sha256)
+        files = self.registry()["files"].items()
+        known = ((task, facts["sha256"]) for task, facts in files if "sha256" in facts)
+        return next((task for task, digest in known if is_digest(sha256, digest)), None)
 
     def _facts(self, task: str) -> dict[str, Any]:
         facts: dict[str, Any] = self.registry()["files"][task]

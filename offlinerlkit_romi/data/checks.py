@@ -27,6 +27,7 @@ def check_shapes(path: Path, shapes: dict[str, tuple[int, ...]], task: "Task") -
         "observations": ((n, task.obs_dim),),
         "next_observations": ((n, task.obs_dim),),
         "actions": ((n, task.action_dim),),
+        "infos/goal": ((n, 2),),
     }
     for key, shape in shapes.items():
         allowed = wanted.get(key, ((n,), (n, 1)))

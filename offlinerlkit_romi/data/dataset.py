@@ -28,6 +28,7 @@ class DataInfo:
         episodes: Number of complete episodes (ended by a terminal or a time limit).
         behaviour_return: Mean undiscounted return of the complete episodes, nan without any.
         notes: One line per thing a reader of a score on this data must know.
+        goal: Position (2,) that an AntMaze's rewards are about, where one explains them all.
     """
 
     task: str
@@ -38,6 +39,7 @@ class DataInfo:
     episodes: int
     behaviour_return: float
     notes: tuple[str, ...] = ()
+    goal: tuple[float, float] | None = None
 
     def with_notes(self, *notes: str) -> "DataInfo":
         """The same information with more notes."""

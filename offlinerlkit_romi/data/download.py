@@ -50,8 +50,13 @@ class Remote:
 
     def knows(self, digest: str) -> bool:
         """Whether a whole digest is this file's."""
-        start, _, end = self.digest.partition("...")
-        return digest.startswith(start) and digest.endswith(end)
+        return is_digest(digest, self.digest)
+
+
+def is_digest(whole: str, known: str) -> bool:
+    """Whether a digest is the known one, of which there may be only ``start...end``."""
+    start, cut, end = known.partition("...")
+    return whole.startswith(start) and whole.endswith(end) if cut else whole == known
 
 
 def verify(path: Path, remote: Remote) -> str:

@@ -15,8 +15,9 @@ from offlinerlkit_romi.errors import UserError
 if TYPE_CHECKING:
     from offlinerlkit_romi.envs.tasks import Task
 
+GOALS = "infos/goal"
 REQUIRED = ("observations", "actions", "rewards", "terminals")
-OPTIONAL = ("next_observations", "timeouts")
+OPTIONAL = ("next_observations", "timeouts", GOALS)
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Rows:
     Attributes:
         continues: (n,) where the next row's state follows this one's, for files without
             `next_observations`; None means wherever no terminal and no time limit stands.
+        goals: (n, 2) positions the collector was sent to, for files that tell.
+        goal: Position (2,) that the rewards are about, where it is known.
         notes: What a reader must know of these rows.
     """
 
@@ -37,6 +40,8 @@ class Rows:
     next_observations: Floats | None
     metadata: dict[str, str]
     continues: Bools | None = None
+    goals: Floats | None = None
+    goal: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -82,6 +87,7 @@ def read_rows(path: Path, task: "Task") -> Rows:
         terminals=arrays["terminals"],
         timeouts=arrays["timeouts"],
         next_observations=arrays.get("next_observations"),
+        goals=arrays.get(GOALS),
         metadata=metadata,
     )
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offlinerlkit_romi.data import d4rl, neorl
+from offlinerlkit_romi.data import antmaze, d4rl, neorl
+from offlinerlkit_romi.data.antmaze_generate import generate_antmaze
 from offlinerlkit_romi.data.archive import Archive
 from offlinerlkit_romi.data.generate import generate, generated_path
 from offlinerlkit_romi.data.hdf5 import Episodes, Rows, episodes_of, read_rows
@@ -57,6 +58,16 @@ ORIGINS = {
         "gym -v2 (mujoco-py), as D4RL collected it",
         generate,
         generated_path,
+    ),
+    "d4rl-antmaze": Origin(
+        "d4rl",
+        "D4RL",
+        antmaze.ARCHIVE,
+        "gym AntMaze (mujoco-py), as D4RL collected it",
+        generate_antmaze,
+        generated_path,
+        antmaze.refine,
+        antmaze.successes_of,
     ),
     "neorl": Origin(
         "neorl",

@@ -153,6 +153,7 @@ def read_dataset(
         episodes=len(episodes.returns),
         behaviour_return=float(np.mean(episodes.returns)) if len(episodes.returns) else np.nan,
         notes=(*notes, *_notes(source, task, rows, _known_as(digest))),
+        goal=rows.goal,
     )
     return Dataset(
         found.observations,

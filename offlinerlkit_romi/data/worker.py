@@ -15,7 +15,8 @@ from typing import IO
 import numpy as np
 
 from offlinerlkit_romi.data.actors import load_actor
-from offlinerlkit_romi.data.lanes import Array, Lanes, collect, lane_count
+from offlinerlkit_romi.data.antmaze_collect import collect_maze
+from offlinerlkit_romi.data.lanes import SPECS, Array, Lanes, collect, lane_count
 
 REPORT_SECONDS = 0.2
 
@@ -25,7 +26,7 @@ class Shard:
     """One independent piece of work: its result depends on these fields and on nothing else.
 
     Attributes:
-        environment: Which simulator, a key of `lanes.SPECS`.
+        environment: Which simulator, a key of `lanes.SPECS`, or an AntMaze task.
         actor: Which policy, see `actors.load_actor`.
         rows: Transitions at least.
         seed: Of everything drawn.
@@ -61,6 +62,8 @@ def send(out: IO[bytes], message: object) -> None:
 
 def run_shard(shard: Shard, report: _Reporter | None = None) -> dict[str, Array]:
     """Collect one shard in this process."""
+    if shard.environment not in SPECS:
+        return collect_maze(shard, report)
     lanes = Lanes(shard.environment, lane_count(shard.rows), shard.with_position)
     actor = load_actor(shard.actor, lanes.action_dim, shard.mean_share)
     return collect(lanes, actor, shard.rows, np.random.default_rng(shard.seed), report)

@@ -1,7 +1,9 @@
 """What the tasks of one benchmark have in common: how their simulator is made, what it needs."""
 
+import io
 import warnings
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -42,7 +44,8 @@ class Family:
         """
         for package in self.packages:
             try:
-                import_module(package)
+                with redirect_stderr(io.StringIO()):  # Farama's greet with notices of other tasks
+                    import_module(package)
             except ImportError as error:
                 raise UserError(
                     f"evaluation needs the package {package}: {self.install}"
@@ -60,6 +63,13 @@ def make_gymnasium(task: Task, seed: int = 0, **options: Any) -> Any:
         return gymnasium.make(task.env_id, disable_env_checker=True, **options).unwrapped
 
 
+def make_antmaze(task: Task, seed: int = 0) -> Any:
+    """D4RL's maze on gymnasium-robotics."""
+    from offlinerlkit_romi.envs.antmaze import AntMaze
+
+    return AntMaze(task, seed)
+
+
 def make_custom(task: Task, seed: int = 0) -> Any:
     """The simulator that a data set of the user's names."""
     del seed  # what the user's function draws is its own
@@ -71,6 +81,13 @@ FAMILIES = {
     family.name: family
     for family in (
         Family("d4rl-mujoco", "D4RL's locomotion tasks, version 2", make_gymnasium),
+        Family(
+            "d4rl-antmaze",
+            "D4RL's AntMaze, versions 0 and 2",
+            make_antmaze,
+            packages=("gymnasium", "mujoco", "gymnasium_robotics"),
+            install="pip install 'offlinerlkit-romi[antmaze]'",
+        ),
         Family("custom", "the user's own data", make_custom, packages=(), install=""),
         Family("minari", "Minari's data sets", make_custom, packages=(), install=""),
         Family(

@@ -103,7 +103,39 @@ def _neorl_aliases() -> dict[str, str]:
     }
 
 
-TASKS: dict[str, Task] = {task.name: task for task in (*_locomotion(), *_neorl())}
+# maze: (env_id, time limit). Version 2 has the data of version 0 with repaired time limits, and a
+# goal per episode; the paper's table, and its settings, are version 0's.
+ANTMAZES = {
+    "umaze": ("AntMaze_UMaze-v5", 700),
+    "umaze-diverse": ("AntMaze_UMaze-v5", 700),
+    "medium-play": ("AntMaze_Medium-v5", 1000),
+    "medium-diverse": ("AntMaze_Medium-v5", 1000),
+    "large-play": ("AntMaze_Large-v5", 1000),
+    "large-diverse": ("AntMaze_Large-v5", 1000),
+}
+
+
+def _antmaze() -> list[Task]:
+    """One rewarded step ends an episode: the return is 0 or 1, the score a success rate."""
+    return [
+        Task(
+            f"antmaze-{maze}-v{version}",
+            env_id,
+            obs_dim=29,
+            action_dim=8,
+            ref_min=0.0,
+            ref_max=1.0,
+            max_episode_steps=limit,
+            termination="antmaze",
+            family="d4rl-antmaze",
+            like=f"antmaze-{maze}-v0" if version else None,
+        )
+        for maze, (env_id, limit) in ANTMAZES.items()
+        for version in (0, 2)
+    ]
+
+
+TASKS: dict[str, Task] = {task.name: task for task in (*_locomotion(), *_antmaze(), *_neorl())}
 # other spellings of a task's name, such as a paper's
 ALIASES: dict[str, str] = _neorl_aliases()
 

@@ -73,7 +73,9 @@ def prepare(
 ) -> tuple[Setting, Buffers]:
     """Put the data on the device, standardised and scaled where the algorithm asks for it."""
     obs_dim, action_dim = dataset.observations.shape[1], dataset.actions.shape[1]
-    setting = Setting(obs_dim, action_dim, device, generators, task=dataset.task)
+    setting = Setting(
+        obs_dim, action_dim, device, generators, task=dataset.task, goal=dataset.info.goal
+    )
     real = make_buffer(len(dataset), setting)
     real.load_dataset(dataset.as_dict() | {"rewards": scaled_rewards(config, dataset)})
     if normalizes_observations(config):

@@ -50,6 +50,7 @@ class Setting:
         generators: The run's sources of randomness.
         obs_scaler: Mean and std of the data's observations; None where they are used raw.
         task: The task, where the configuration's name does not say it all.
+        goal: Where a maze's rollouts end; None where nobody knows.
     """
 
     obs_dim: int
@@ -58,6 +59,7 @@ class Setting:
     generators: Generators
     obs_scaler: StandardScaler | None = None
     task: Task | None = None
+    goal: tuple[float, float] | None = None
 
     @property
     def action_space(self) -> ActionBox:

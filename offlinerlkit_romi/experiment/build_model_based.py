@@ -195,7 +195,9 @@ def _dynamics(
 
 def _termination(config: ModelBasedConfig, setting: Setting) -> Rule:
     like_kit = isinstance(config, KitConfig) and config.compat == "kit"
-    return get_termination_fn(setting.task or config.task, compat="kit" if like_kit else None)
+    return get_termination_fn(
+        setting.task or config.task, compat="kit" if like_kit else None, goal=setting.goal
+    )
 
 
 def plain_dynamics(config: ModelBasedConfig, setting: Setting) -> EnsembleDynamics:

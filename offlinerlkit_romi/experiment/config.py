@@ -119,6 +119,10 @@ class CriticConfig(RunConfig):
     """Learning rate of the critics."""
     gamma: float = 0.99
     """Discount per step."""
+    reward_scale: float = 1.0
+    """Rewards are learned from times this, plus --reward-bias."""
+    reward_bias: float = 0.0
+    """Added to the scaled rewards (AntMaze: -1, so that every step short of the goal costs)."""
     tau: float = 0.005
     """Share by which the target critics move towards the critics at each update."""
 

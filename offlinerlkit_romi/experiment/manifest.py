@@ -44,6 +44,7 @@ def make_manifest(
             "behaviour_return": info.behaviour_return,
             "notes": list(info.notes),
             **record_of(dataset),
+            "goal": info.goal,
         },
         "versions": versions(),
         "machine": machine(device),

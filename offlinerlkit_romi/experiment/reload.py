@@ -125,6 +125,7 @@ class _OwnRun:
             Generators(config.seed, device),
             obs_scaler or _read_scaler(self.folder / "model" / SCALER_FOLDER),
             self.facts if isinstance(self.facts, Task) else None,
+            _goal(manifest["data"].get("goal")),
         )
         policy = build_policy(config, setting)
         policy.load_state_dict(read_weights(policy, self.weights, device))
@@ -253,6 +254,10 @@ def _find(path: Path, algo: str | None, task: str | None) -> _OwnRun | KitRun:
         if told not in (None, known):
             raise UserError(f"{path} is a run of {name} {known}, not {told}: leave out --{name}")
     return run
+
+
+def _goal(stored: Any) -> tuple[float, float] | None:
+    return None if stored is None else (float(stored[0]), float(stored[1]))
 
 
 def _read_scaler(folder: Path) -> StandardScaler | None:

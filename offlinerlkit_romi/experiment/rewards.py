@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from offlinerlkit_romi.data import Dataset
 from offlinerlkit_romi.experiment.algorithms import EDACConfig, IQLConfig, MOBILEConfig
-from offlinerlkit_romi.experiment.config import RunConfig
+from offlinerlkit_romi.experiment.config import CriticConfig, RunConfig
 
 Floats = NDArray[np.float32]
 RETURN_RANGE = 1000.0  # IQL's published scale: the best and the worst trajectory lie this far apart
@@ -17,10 +17,13 @@ SAME_STATE = 1e-6
 def scaled_rewards(config: RunConfig, dataset: Dataset) -> Floats:
     """The data's rewards (n, 1) on the scale the algorithm learns with.
 
-    IQL: times 1000 over the range of trajectory returns, or less one, as told. EDAC and MOBILE, if
-    told: standardised. All others: as they are.
+    All with a critic: times `reward_scale` plus `reward_bias`, before anything else. IQL: times
+    1000 over the range of trajectory returns, or less one, as told. EDAC and MOBILE, if told:
+    standardised. All others: as they are.
     """
     rewards = dataset.rewards
+    if isinstance(config, CriticConfig) and (config.reward_scale, config.reward_bias) != (1.0, 0.0):
+        rewards = rewards * np.float32(config.reward_scale) + np.float32(config.reward_bias)
     if isinstance(config, IQLConfig) and config.reward == "trajectory_range":
         returns = trajectory_returns(dataset)
         spread = float(returns.max() - returns.min())

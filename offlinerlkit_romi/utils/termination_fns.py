@@ -98,9 +98,12 @@ def termination_fn_pen(obs: Array, act: Array, next_obs: Array) -> Array:
     return ~((next_obs[..., 26:27] >= 0.075) & _finite(next_obs))
 
 
-# These never end an episode by themselves either. AntMaze ends at a goal that D4RL's observation
-# does not show, so a model cannot know it.
-termination_fn_antmaze = termination_fn_halfcheetah
+def termination_fn_antmaze(obs: Array, act: Array, next_obs: Array) -> Array:
+    """Where the goal is not known: never, but for states that are not finite. See `at_goal`."""
+    return ~_finite(next_obs)
+
+
+# These never end an episode by themselves either.
 termination_fn_door = termination_fn_halfcheetah
 termination_fn_pendulum = termination_fn_halfcheetah
 termination_fn_point2denv = termination_fn_halfcheetah
@@ -158,7 +161,11 @@ TASK_RULES: dict[str, str] = {
 
 
 def get_termination_fn(
-    task: str | Task | Rule, *, compat: str | None = None, guard: float | None = None
+    task: str | Task | Rule,
+    *,
+    compat: str | None = None,
+    guard: float | None = None,
+    goal: tuple[float, float] | None = None,
 ) -> Rule:
     """Return the termination rule of a task.
 
@@ -168,6 +175,8 @@ def get_termination_fn(
         compat: ``"kit"`` gives OfflineRL-Kit's formula where it differs.
         guard: Also end where any |next_obs| >= `guard`: stops a model that blows up. Off by
             default, because the simulators go on.
+        goal: Where an AntMaze ends, x and y; other tasks have none. Without it, nowhere: D4RL's
+            observation does not show it.
 
     Raises:
         UserError: No rule is known for the task, or an option is not one of those above.
@@ -177,6 +186,8 @@ def get_termination_fn(
     if guard is not None and not guard > 0:
         raise UserError(f"termination guard={guard} ends every episode: give a positive limit")
     rule = _find(task, KIT_RULES if compat == "kit" else {})
+    if rule is termination_fn_antmaze and goal is not None:
+        rule = at_goal(goal)
     return rule if guard is None else _guarded(rule, guard)
 
 
@@ -203,6 +214,17 @@ def _find(task: str | Task | Rule, overrides: dict[str, Rule]) -> Rule:
             f"or one of {', '.join(RULES)}"
         )
     return rule
+
+
+def at_goal(goal: tuple[float, float], radius: float = 0.5) -> Rule:
+    """AntMaze's rule where its goal is known: x and y within `radius`, bounds included."""
+    x, y = goal
+
+    def reached(obs: Any, act: Any, next_obs: Any) -> Any:
+        squared = (next_obs[..., 0:1] - x) ** 2 + (next_obs[..., 1:2] - y) ** 2
+        return (squared <= radius * radius) | ~_finite(next_obs)
+
+    return reached
 
 
 def _guarded(rule: Rule, guard: float) -> Rule:

@@ -94,8 +94,29 @@ def test_every_row_of_table_4_is_there(task, preset):
 
 
 def test_table_4_has_no_further_rows():
-    (block,) = book("romi")["tasks"]
+    (block,) = (block for block in book("romi")["tasks"] if "Table 4" in block["source"])
     assert set(block["rows"]) == set(TABLE_4)
+
+
+def test_a_task_without_a_row_takes_that_of_the_task_it_is_like():
+    assert resolve("romi", "HalfCheetah-v3-high-100").config.xi == TABLE_4["HalfCheetah-H"][0]
+    resolved = resolve("romi", "antmaze-medium-play-v2")
+    assert resolved.config.rollout_length == TABLE_4["antmaze-medium-play-v0"][1]
+    assert resolved.sources["xi"].endswith("row antmaze-medium-play-v0")
+
+
+def test_a_task_has_one_name_however_it_is_spelled():
+    assert resolve("romi", "Walker2d-L").config.task == "Walker2d-v3-low"
+    assert settle("iql", {"task": "Hopper-v3-high-1000"}).config.task == "Hopper-v3-high"
+
+
+@pytest.mark.parametrize(
+    ("algo", "scale", "bias"),
+    [("rambo", 1, -1), ("romi", 1, -1), ("mcq", 1, -1), ("cql", 4, -2), ("mopo", 1, 0)],
+)
+def test_rewards_of_antmaze_are_shifted_as_published(algo, scale, bias):
+    config = resolve(algo, "antmaze-large-play-v2").config
+    assert (config.reward_scale, config.reward_bias) == (scale, bias)
 
 
 def test_release_is_the_published_codes_setting():

@@ -273,3 +273,22 @@ def test_undoing_the_normalisation_keeps_float32_and_the_action_and_both_states(
     obs_unnormalization(spy, np.full(3, 10.0), np.full(3, 2.0))(obs, obs, obs * 2)
     assert [str(x.dtype).removeprefix("torch.") for x in seen] == ["float32"] * 3
     assert [float(x[0, 0]) for x in seen] == [12.0, 1.0, 14.0]
+
+
+def test_an_antmaze_whose_goal_is_known_ends_within_half_a_metre_of_it() -> None:
+    # D4RL goal_reaching_env.py, step: norm(xy - goal) <= 0.5, and nothing else
+    rule = get_termination_fn("antmaze-large-play-v2", goal=(32.5, 24.5))
+    rng = np.random.default_rng(0)
+    states = rng.normal(0, 3, (500, 29))
+    states[:, :2] = rng.normal((32.5, 24.5), 0.5, (500, 2))
+    expected = np.linalg.norm(states[:, :2] - [32.5, 24.5], axis=1) <= 0.5
+    assert 50 < expected.sum() < 450
+    np.testing.assert_array_equal(rule(states, None, states)[:, 0], expected)
+    tensors = torch.as_tensor(states)
+    assert torch.equal(rule(tensors, None, tensors)[:, 0], torch.as_tensor(expected))
+    states[0, 20] = np.nan
+    assert rule(states, None, states)[0, 0]
+
+
+def test_only_an_antmaze_has_a_goal() -> None:
+    assert get_termination_fn("hopper-medium-v2", goal=(0.0, 1.0)) is termination_fn_hopper
