@@ -76,8 +76,7 @@ def plot_comparison(
     """
     figure, axes = _figure((7.5, 4.8))
     for place, (name, (x, mean, std)) in enumerate(curves.items()):
-        color = COLORS[place % len(COLORS)]
-        style = "-" if place < len(COLORS) else "-."
+        color, style = f"C{place % 10}", "-" if place < 10 else "-."  # matplotlib's own ten
         axes.plot(x, mean, color=color, linestyle=style, label=name)
         axes.fill_between(x, mean - std, mean + std, color=color, alpha=0.15, linewidth=0)
     if reference is not None and np.isfinite(reference):

@@ -132,7 +132,11 @@ class Fuzzer:
         algo = rng.choice(list(resolve_module.ALGORITHMS))
         root = self._root()
         names = [f.name for f in fields(resolve_module.ALGORITHMS[algo])]
-        names = [n for n in names if n not in ("transitions", "log_root", "task", "data")]
+        names = [
+            n
+            for n in names
+            if n not in ("transitions", "log_root", "task", "data", "dynamics_cache")
+        ]
         chosen = {rng.choice(names): rng.choice(VALUES) for _ in range(rng.randint(1, 2))}
         words = command(algo, self.data, root, **TINY)
         for name, value in chosen.items():
