@@ -43,7 +43,7 @@ def load_minari(card: Card) -> Dataset:
         raise UserError(f"{place} holds no episodes: choose another data set")
     columns = joined([_columns(episode, place) for episode in episodes], place)
     facts: dict[str, Any] = {"name": card.name or default_name(place)}
-    if not card.env and dataset.spec is not None:
+    if not card.env and dataset.env_spec is not None:
         facts["env"] = place
     metadata = dataset.storage.metadata
     if card.reference_returns is None and metadata.get("ref_max_score") is not None:
@@ -52,7 +52,7 @@ def load_minari(card: Card) -> Dataset:
         low, high = dataset.action_space.low, dataset.action_space.high
         if np.isfinite([low, high]).all():
             facts["action_bounds"] = low, high
-    env_id = getattr(dataset.spec, "id", "unknown (no environment is stored)")
+    env_id = getattr(dataset.env_spec, "id", "unknown (no environment is stored)")
     requirements = ", ".join(metadata.get("requirements") or ())
     return finish(
         columns,
