@@ -217,7 +217,7 @@ class _NetworkError(Exception):
 
 def _read(response: Any) -> bytes:
     try:
-        block: bytes = response.read(BLOCK)
+        block: bytes = response.read1(BLOCK)  # what is there: a stalled rest must not hold it back
     except (OSError, http.client.HTTPException) as error:
         raise _NetworkError(_words(error)) from error
     return block

@@ -29,6 +29,7 @@ class Server:
         self.plan: list[Any] = []
         self.ranges: list[str | None] = []
         self.knows_ranges = True
+        self.closing = threading.Event()
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -47,6 +48,11 @@ class Server:
         if isinstance(order, int):
             request.send_error(order)
             return
+        if str(order).startswith("http"):
+            request.send_response(302)
+            request.send_header("Location", order)
+            request.end_headers()
+            return
         start = 0
         if request.headers["Range"] and self.knows_ranges:
             start = int(request.headers["Range"].removeprefix("bytes=").rstrip("-"))
@@ -55,13 +61,22 @@ class Server:
         else:
             request.send_response(200)
         rest = self.body[start:]
-        request.send_header("Content-Length", str(len(rest)))
+        if order != "cut":
+            request.send_header("Content-Length", str(len(rest)))
         request.end_headers()
-        if order == "break":  # half of what is left, then the connection closes
+        if order in ("break", "stall", "cut"):  # half of what is left, then the connection closes
             rest = rest[: len(rest) // 2]
+        elif order == "drip":
+            for at in range(0, len(rest), 20_000):
+                request.wfile.write(rest[at : at + 20_000])
+                self.closing.wait(0.01)
+            return
         elif order == "nothing":
             rest = b""
         request.wfile.write(rest)
+        if order == "stall":  # the connection stays, nothing comes
+            request.wfile.flush()
+            self.closing.wait(30)
 
 
 @contextmanager
@@ -70,6 +85,7 @@ def serving(body: bytes) -> Iterator[Server]:
     thread = threading.Thread(target=server.http.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield server
+    server.closing.set()
     server.http.shutdown()
     server.http.server_close()
     thread.join()
