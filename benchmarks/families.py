@@ -16,20 +16,20 @@ from offlinerlkit_romi.experiment.run import resolve_device
 TASKS = ("hopper-medium-v2", "antmaze-umaze-v2", "Hopper-v3-low")
 SHARED = {
     "data": "generated",
-    "transitions": 20_000,
+    "transitions": 6000,
     "epoch": 2,
-    "step_per_epoch": 500,
-    "eval_episodes": 3,
+    "step_per_epoch": 150,
+    "eval_episodes": 2,
     "device": "cpu",
     "threads": 1,
 }
 MODEL = {
     "dynamics_hidden_dims": (64, 64),
     "dynamics_weight_decay": (2.5e-5, 5e-5, 1e-4),
-    "dynamics_max_epochs": 4,
+    "dynamics_max_epochs": 3,
     "dynamics_early_stop": False,
     "dynamics_lr": 1e-3,
-    "rollout_freq": 250,
+    "rollout_freq": 75,
     "rollout_batch_size": 1000,
     "adv_train_steps": 20,
     "bc_epoch": 0,
