@@ -7,10 +7,13 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from offlinerlkit_romi import __version__
 from offlinerlkit_romi.errors import DivergedError, TrainingInterrupted, UserError
+
+if TYPE_CHECKING:
+    from offlinerlkit_romi.experiment.resolve import Resolved
 
 USAGE = """\
 usage: offlinerlkit-romi <command> ...
@@ -100,13 +103,28 @@ def _train(words: list[str]) -> int:
         return 0
     if words[0].startswith("-"):
         raise UserError(f"the algorithm comes first: train romi {' '.join(words)}")
-    from offlinerlkit_romi.experiment.command_line import parse
+    from offlinerlkit_romi.experiment.command_line import parse, take_seeds
 
-    resolved = parse(words[0], words[1:])
+    seeds, rest = take_seeds(words[1:])
+    resolved, argv = parse(words[0], rest), ["offlinerlkit-romi", "train", *words]
+    if seeds is not None:
+        return _train_seeds(resolved, seeds, argv)
     from offlinerlkit_romi.experiment.run import run
 
-    run(resolved, ["offlinerlkit-romi", "train", *words])
+    run(resolved, argv)
     return 0
+
+
+def _train_seeds(resolved: Resolved, seeds: list[int], argv: list[str]) -> int:
+    from offlinerlkit_romi.experiment.seeds import run_seeds
+
+    summary = run_seeds(resolved, seeds, argv)
+    print(summary.table())
+    for seed, error in summary.failures.items():
+        print(f"error: seed {seed}: {error}", file=sys.stderr)
+    if not summary.failures:
+        return 0
+    return DIVERGED if summary.only_diverged else BAD_INPUT
 
 
 class _Parser(argparse.ArgumentParser):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
+# torch's initialisers all draw from one generator: side by side, one at a time
+_INITIALISING = threading.RLock()
 NAMES = ("data", "model", "policy", "evaluation")
 
 
@@ -47,7 +50,7 @@ class Generators:
 
         torch's layer initialisers read the CPU's global generator; it is put back afterwards.
         """
-        with torch.random.fork_rng(devices=[]):
+        with _INITIALISING, torch.random.fork_rng(devices=[]):
             # not torch.manual_seed: it reseeds every device too, and those are not put back
             torch.default_generator.manual_seed(derive_seed(self.seed, f"initialisation/{name}"))
             yield

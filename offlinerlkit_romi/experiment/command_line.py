@@ -17,6 +17,7 @@ from offlinerlkit_romi.experiment.own_data import named_task
 from offlinerlkit_romi.experiment.resolve import (
     COMMAND_LINE,
     Resolved,
+    check_seeds,
     preset_names,
     resolve,
     unknown_name,
@@ -76,6 +77,29 @@ def takes(algo: str, word: str) -> bool:
     except UserError:
         return False
     return True
+
+
+def take_seeds(argv: Sequence[str]) -> tuple[list[int] | None, list[str]]:
+    """Take `--seeds 0 1 2` out of the words after `train <algo>`; None without it.
+
+    Raises:
+        UserError: See `check_seeds`.
+    """
+    words = [word for given in argv for word in _split_seeds(given)]
+    if "--seeds" not in words:
+        return None, list(argv)
+    first = words.index("--seeds")
+    last = next((i for i in range(first + 1, len(words)) if words[i].startswith("--")), len(words))
+    told, rest = words[first + 1 : last], words[:first] + words[last:]
+    values = {name: _last_value(rest, f"--{name}") for name in ("seed", "resume")}
+    seeds: list[Any] = [int(word) if word.isdecimal() else word for word in told]
+    return check_seeds(seeds, values), rest
+
+
+def _split_seeds(word: str) -> list[str]:
+    """`--seeds=0,1` in the words of `--seeds 0 1`."""
+    name, equals, value = word.partition("=")
+    return ["--seeds", *value.replace(",", " ").split()] if name == "--seeds" and equals else [word]
 
 
 def _config_type(algo: str) -> type[RunConfig]:
@@ -148,7 +172,8 @@ def _describe(algo: str, start: Resolved) -> str:
     row = sorted({s for s in start.sources.values() if f"row {task}" in s})
     rows = f"; {task} has a row of its own ({'; '.join(row)})" if row else ""
     return (
-        f"{doc}\n\nPresets (--preset NAME):\n{presets}\n\n"
+        f"{doc}\n\nSeveral seeds side by side: --seeds 0 1 2 instead of --seed; each is the run it "
+        f"is alone, in a folder of its own.\n\nPresets (--preset NAME):\n{presets}\n\n"
         f"Defaults shown are those for --task {task} --preset {preset}{rows}. "
         "Every run stores the source of each value in record/config.json."
     )

@@ -29,6 +29,7 @@ def pretrain(
     model_buffer: ReplayBuffer,
     config: ModelBasedConfig,
     logger: Logger,
+    check: Callable[[], None] = lambda: None,
 ) -> Used | None:
     """Warm up the policy and its model, or load what earlier runs left.
 
@@ -38,6 +39,7 @@ def pretrain(
         model_buffer: What the model learns from.
         config: Epochs, rates and paths.
         logger: Takes the fit's curves.
+        check: Called after every epoch of the fit; may raise to leave.
 
     Returns:
         Which fit of the model it was; None where it was read from a folder.
@@ -48,19 +50,23 @@ def pretrain(
         policy.dynamics.load(config.load_dynamics_path)
         logger.log(f"dynamics model read from {config.load_dynamics_path}")
         return None
-    fit, used = _obtain_fit(policy.dynamics, model_buffer.tensors(), config, logger)
+    fit, used = _obtain_fit(policy.dynamics, model_buffer.tensors(), config, logger, check)
     logger.log(f"dynamics model: held-out error {float(fit.errors.mean()):.4g} (mean over members)")
     return used
 
 
 def _obtain_fit(
-    dynamics: EnsembleDynamics, rows: dict[str, Any], config: ModelBasedConfig, logger: Logger
+    dynamics: EnsembleDynamics,
+    rows: dict[str, Any],
+    config: ModelBasedConfig,
+    logger: Logger,
+    check: Callable[[], None],
 ) -> tuple[Fit, Used]:
     """Fit the model, or take the same fit from the cache."""
     settings = _fit_settings(config)
     folder = cache_folder(config)
     if folder is None:
-        fit = _fit(dynamics, rows, settings, logger)
+        fit = _fit(dynamics, rows, settings, logger, check)
         return fit, Used(None, False, fit.fitted_by, fit.seconds)
     store, parts = DynamicsCache(folder, logger.log), parts_of(dynamics)
     about = ingredients(dynamics, rows, config.seed, settings)
@@ -68,7 +74,7 @@ def _obtain_fit(
     with store.held(key):
         cached = store.take(key, parts)
         if cached is None:
-            fit = _fit(dynamics, rows, settings, logger)
+            fit = _fit(dynamics, rows, settings, logger, check)
             store.put(key, parts, fit, about)
             return fit, Used(key, False, fit.fitted_by, fit.seconds)
     logger.log(f"dynamics model: taken from the cache (fitted by {cached.fitted_by})")
@@ -91,7 +97,11 @@ def _fit_settings(config: ModelBasedConfig) -> dict[str, Any]:
 
 
 def _fit(
-    dynamics: EnsembleDynamics, rows: dict[str, Any], settings: dict[str, Any], logger: Logger
+    dynamics: EnsembleDynamics,
+    rows: dict[str, Any],
+    settings: dict[str, Any],
+    logger: Logger,
+    check: Callable[[], None],
 ) -> Fit:
     start = time.perf_counter()
     progress: list[FitProgress] = []
@@ -100,6 +110,7 @@ def _fit(
         def on_epoch(epoch: FitProgress) -> None:
             progress.append(epoch)
             report(epoch)
+            check()
 
         errors = dynamics.train(rows, logger, **settings, on_epoch=on_epoch)
     return Fit(errors, progress, time.perf_counter() - start, str(logger.dir))
@@ -135,13 +146,14 @@ class _FitReport:
 
     def __init__(self, logger: Logger) -> None:
         self._log: Callable[[str], None] = logger.log
+        self._title, self._row = f"{logger.label}dynamics model", logger.row
         self._bar: Any = None
 
     def __enter__(self) -> _FitReport:
         if on_terminal():
             from tqdm import tqdm
 
-            self._bar = tqdm(desc="dynamics model", unit="epoch", dynamic_ncols=True)
+            self._bar = tqdm(desc=self._title, unit="epoch", dynamic_ncols=True, position=self._row)
         return self
 
     def __exit__(self, *_: object) -> None:

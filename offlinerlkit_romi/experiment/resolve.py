@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from functools import cache
@@ -91,6 +91,24 @@ def settle(algo: str, values: Mapping[str, Any], source: str = CALL) -> Resolved
     resolved = resolve(algo, values.get("task"), values.get("preset")).override(values, source)
     validate(resolved.config)
     return resolved
+
+
+def check_seeds(seeds: Sequence[int], values: Mapping[str, Any]) -> list[int]:
+    """Check the seeds of runs side by side against what else is asked for.
+
+    Raises:
+        UserError: One that is no seed, or twice there; a folder to resume, or another seed.
+    """
+    found = list(seeds)
+    if not found or any(isinstance(s, bool) or not isinstance(s, int) or s < 0 for s in found):
+        raise UserError(f"--seeds is {seeds}: give whole numbers, 0 or more, such as 0 1 2")
+    if len(set(found)) < len(found):
+        raise UserError(f"--seeds is {found}: each seed once")
+    if values.get("seed") is not None:
+        raise UserError("--seed and --seeds: leave one out")
+    if values.get("resume") not in (None, "", "auto"):
+        raise UserError("--resume with --seeds: write --resume auto, or resume one folder alone")
+    return found
 
 
 def preset_names(algo: str) -> dict[str, str]:

@@ -289,6 +289,12 @@ def runs_of(resolved: Resolved) -> Iterator[Earlier]:
             yield earlier
 
 
+def newest_finished(resolved: Resolved) -> Path | None:
+    """The folder of the newest finished run of this very configuration."""
+    folders = (earlier.folder for earlier in runs_of(resolved))
+    return next((folder for folder in folders if (folder / SUMMARY_FILE).is_file()), None)
+
+
 def _newest_unfinished(resolved: Resolved) -> Earlier | None:
     for earlier in runs_of(resolved):
         if not (earlier.folder / SUMMARY_FILE).is_file() and not is_held(earlier.folder):

@@ -6,10 +6,10 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 
@@ -61,7 +61,7 @@ from offlinerlkit_romi.experiment.own_data import (
     task_of,
 )
 from offlinerlkit_romi.experiment.pretrain import pretrain
-from offlinerlkit_romi.experiment.resolve import CALL, Resolved, settle
+from offlinerlkit_romi.experiment.resolve import CALL, Resolved, check_seeds, settle
 from offlinerlkit_romi.experiment.resume import (
     Earlier,
     check_data,
@@ -83,6 +83,9 @@ from offlinerlkit_romi.policy_trainer import (
 from offlinerlkit_romi.utils.logger import Logger, make_log_dirs
 from offlinerlkit_romi.utils.plotter import plot_learning_curve
 
+if TYPE_CHECKING:
+    from offlinerlkit_romi.experiment.seeds import SeedsSummary
+
 OUTPUTS = {
     "consoleout_backup": "stdout",
     "policy_training_progress": "csv",
@@ -92,11 +95,39 @@ OUTPUTS = {
 SCALER_FOLDER = "policy_scaler"
 
 
-def train(algo: str, **values: Any) -> Summary:
+@dataclass(frozen=True)
+class Ground:
+    """What runs side by side share.
+
+    Attributes:
+        dataset: Transitions; never written to.
+        device: Where everything lives.
+        argv: The command line, for the record.
+        start: When the process began with them, by `time.perf_counter`.
+    """
+
+    dataset: Dataset
+    device: torch.device
+    argv: list[str]
+    start: float
+
+
+@overload
+def train(algo: str, *, seeds: Sequence[int], **values: Any) -> SeedsSummary: ...
+
+
+@overload
+def train(algo: str, *, seeds: None = None, **values: Any) -> Summary: ...
+
+
+def train(
+    algo: str, *, seeds: Sequence[int] | None = None, **values: Any
+) -> Summary | SeedsSummary:
     """Train a policy.
 
     Args:
         algo: One of `ALGORITHMS`, such as "romi".
+        seeds: Train one run per seed, side by side; the result then holds them all.
         **values: Any setting of the algorithm, by the name `offlinerlkit-romi train <algo> --help`
             shows; `task`, `preset`, `data`, `seed` and `device` among them.
 
@@ -104,16 +135,22 @@ def train(algo: str, **values: Any) -> Summary:
         Scores, times and the run's folder.
 
     Raises:
-        UserError: A setting is wrong, the data cannot be had, or training diverged.
+        UserError: A setting is wrong, the data cannot be had, or training diverged (of several
+            seeds, one that diverged is told in the result).
         TrainingInterrupted: SIGTERM or Ctrl-C; the state is saved, `resume=` goes on.
     """
     values, dataset = take_objects(values)
     start = starting_point(algo, values)
     if start is None:
-        return run(settle(algo, values), dataset=dataset)
-    resolved = start.override(values, CALL)
-    validate(resolved.config)
-    return run(resolved, dataset=dataset)
+        resolved = settle(algo, values)
+    else:
+        resolved = start.override(values, CALL)
+        validate(resolved.config)
+    if seeds is None:
+        return run(resolved, dataset=dataset)
+    from offlinerlkit_romi.experiment.seeds import run_seeds  # builds on this module
+
+    return run_seeds(resolved, check_seeds(seeds, values), dataset=dataset, source=CALL)
 
 
 def run(
@@ -126,18 +163,44 @@ def run(
         argv: The command line, for the record.
         dataset: The transitions, where the configuration alone cannot say which.
     """
-    start, config = time.perf_counter(), resolved.config
+    start = time.perf_counter()
+    device = check_input(resolved.config, dataset)
+    earlier = find_earlier(resolved)
+    settle_arithmetic(resolved.config, earlier)
+    dataset = obtain_data(resolved.config, earlier, dataset)
+    words = list(sys.argv if argv is None else argv)
+    return carry_out(resolved, earlier, Ground(dataset, device, words, start), Interrupts())
+
+
+def check_input(config: RunConfig, dataset: Dataset | None) -> torch.device:
+    """Find what is wrong before anything is read or made; returns the device.
+
+    Raises:
+        UserError: It is.
+    """
     if dataset is None and not is_own(config.data, config.task) and config.data != MEMORY:
         get_task(config.task)
     device = resolve_device(config.device)
     _check_paths(config)
-    earlier = find_earlier(resolved)
+    return device
+
+
+def settle_arithmetic(config: RunConfig, earlier: Earlier | None) -> None:
+    """Set threads and kernels of this process, for a resumed run as they were."""
     if config.threads:
         torch.set_num_threads(config.threads)
     choose_matmul_precision(config.matmul_precision)
     keep_freed_memory()
     if earlier is not None:
         same_arithmetic(earlier)
+
+
+def obtain_data(config: RunConfig, earlier: Earlier | None, dataset: Dataset | None) -> Dataset:
+    """Load the transitions, unless they are given, and check them.
+
+    Raises:
+        UserError: They cannot be had, or are not those the run began on.
+    """
     if dataset is None:
         dataset = load_own_data(config, None if earlier is None else earlier.manifest["data"])
     if dataset is None:
@@ -149,13 +212,43 @@ def run(
     check_task(config, task_of(dataset))
     if config.doctor and earlier is None:
         dataset = examined(dataset, task_of(dataset))
-    words = list(sys.argv if argv is None else argv)
-    logger = _open_logger(resolved, dataset, earlier)
+    return dataset
+
+
+def carry_out(
+    resolved: Resolved,
+    earlier: Earlier | None,
+    ground: Ground,
+    interrupts: Interrupts,
+    *,
+    label: str = "",
+    row: int | None = None,
+) -> Summary:
+    """Train and leave everything in the run's folder.
+
+    Args:
+        resolved: The configuration.
+        earlier: The run to go on with.
+        ground: What the process has in store.
+        interrupts: Tells of signals.
+        label: Put before every line on the console.
+        row: The terminal row of the progress bar.
+    """
+    logger = _open_logger(resolved, ground.dataset, earlier, label, row)
     try:
-        with run_lock(logger.dir), Interrupts() as interrupts:
+        with run_lock(logger.dir), interrupts:
             if earlier is None:
-                _write_papers(resolved, dataset, device, logger, words)
-            session = Session(resolved, earlier, dataset, device, logger, interrupts, words, start)
+                _write_papers(resolved, ground, logger)
+            session = Session(
+                resolved,
+                earlier,
+                ground.dataset,
+                ground.device,
+                logger,
+                interrupts,
+                ground.argv,
+                ground.start,
+            )
             trainer = _trainer(session)
             trainer.train()
             return _close(session, trainer)
@@ -170,10 +263,8 @@ def run(
         logger.close()
 
 
-def _write_papers(
-    resolved: Resolved, dataset: Dataset, device: torch.device, logger: Logger, argv: list[str]
-) -> None:
-    manifest = make_manifest(resolved, dataset, device, argv)
+def _write_papers(resolved: Resolved, ground: Ground, logger: Logger) -> None:
+    manifest = make_manifest(resolved, ground.dataset, ground.device, ground.argv)
     write_json(Path(logger.record_dir) / "manifest.json", manifest)
     write_json(Path(logger.record_dir) / "config.json", describe_config(resolved))
     logger.log_hyperparameters({"algo": resolved.algo, **as_dict(resolved.config)})
@@ -207,10 +298,13 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def _open_logger(resolved: Resolved, dataset: Dataset, earlier: Earlier | None) -> Logger:
+def _open_logger(
+    resolved: Resolved, dataset: Dataset, earlier: Earlier | None, label: str, row: int | None
+) -> Logger:
     config = resolved.config
+    console: dict[str, Any] = {"console_tables": False, "label": label, "row": row}
     if earlier is not None:
-        return Logger(str(earlier.folder), OUTPUTS, console_tables=False, resume=True)
+        return Logger(str(earlier.folder), OUTPUTS, resume=True, **console)
     folder = make_log_dirs(
         config.task,
         config.algo_name or resolved.algo,
@@ -219,7 +313,7 @@ def _open_logger(resolved: Resolved, dataset: Dataset, earlier: Earlier | None) 
         ["data"],
         root=config.log_root,
     )
-    return Logger(folder, OUTPUTS, console_tables=False)
+    return Logger(folder, OUTPUTS, **console)
 
 
 def _trainer(session: Session) -> PolicyTrainer:
@@ -238,7 +332,9 @@ def _trainer(session: Session) -> PolicyTrainer:
         setting.obs_scaler.save_scaler(str(folder))
     policy = build_policy(config, setting)
     if isinstance(config, ModelBasedConfig) and not resuming:
-        used = pretrain(policy, buffers.real, buffers.for_model.rows, config, logger)
+        used = pretrain(
+            policy, buffers.real, buffers.for_model.rows, config, logger, session.interrupts.check
+        )
         _record_fit(Path(logger.record_dir) / "manifest.json", used)
     scorer = make_evaluation(config, setting, session.task, logger.log)
     estimator = make_estimator(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,6 +12,7 @@ from typing import Any
 from offlinerlkit_romi.data.origins import origin_of
 from offlinerlkit_romi.envs import get_task
 from offlinerlkit_romi.envs.tasks import TASKS
+from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.manifest import write_json
 from offlinerlkit_romi.policy_trainer.progress import clock
 from offlinerlkit_romi.policy_trainer.scoring import Scores
@@ -125,6 +127,20 @@ class Summary:
         ]
         lines = [f"  {name:<25}{value:>9}  {note}".rstrip() for name, value, note in rows]
         return "\n".join([self.title(), *lines])
+
+
+def read_summary(path: Path) -> Summary:
+    """Read what `Summary.write` wrote.
+
+    Raises:
+        UserError: It is missing or damaged.
+    """
+    try:
+        stored = json.loads(path.read_text("utf-8"))
+        values: dict[str, Any] = {n: math.nan if x is None else x for n, x in stored.items()}
+        return Summary(**values)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is no run's summary: {error}") from error
 
 
 def _of_scores(history: Sequence[Scores]) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from offlinerlkit_romi.policy_trainer.async_scoring import SnapshotScorer
 from offlinerlkit_romi.policy_trainer.checkpoints import Checkpoints
-from offlinerlkit_romi.policy_trainer.interrupts import Interrupts
+from offlinerlkit_romi.policy_trainer.interrupts import Follower, Interrupts
 from offlinerlkit_romi.policy_trainer.loop import Event, PolicyTrainer
 from offlinerlkit_romi.policy_trainer.mb_policy_trainer import MBPolicyTrainer
 from offlinerlkit_romi.policy_trainer.mf_policy_trainer import MFPolicyTrainer
@@ -12,6 +12,7 @@ from offlinerlkit_romi.policy_trainer.sentinel import Sentinel, largest_value
 __all__ = [
     "Checkpoints",
     "Event",
+    "Follower",
     "Interrupts",
     "MBPolicyTrainer",
     "MFPolicyTrainer",

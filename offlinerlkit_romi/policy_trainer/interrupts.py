@@ -45,9 +45,52 @@ class Interrupts:
         finally:
             self._deferring = False
 
+    def check(self) -> None:
+        """Leave if a signal asked for it.
+
+        Raises:
+            TrainingInterrupted: It did.
+        """
+        if self.requested:
+            raise TrainingInterrupted("interrupted")
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if not self._deferring:
             raise TrainingInterrupted("interrupted")
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
+
+
+class Follower(Interrupts):
+    """What a run in another thread sees of the main thread's signals.
+
+    Args:
+        leader: Receives them.
+        abandoned: Set at the second signal: the run ends at its next update, without saving.
+    """
+
+    def __init__(self, leader: Interrupts, abandoned: threading.Event) -> None:
+        self._leader, self._abandoned = leader, abandoned
+
+    @property
+    def requested(self) -> bool:  # type: ignore[override]
+        """Whether a signal asked to stop.
+
+        Raises:
+            KeyboardInterrupt: A second one did.
+        """
+        if self._abandoned.is_set():
+            raise KeyboardInterrupt
+        return self._leader.requested
+
+    def __enter__(self) -> Follower:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """The main thread has the handlers."""
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Signals never break into this thread."""
+        yield

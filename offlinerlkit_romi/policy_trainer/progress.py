@@ -30,12 +30,12 @@ class Progress:
         self._source = data_source
         self._start = time.perf_counter()
         self._advanced, self._left = 0, epochs * steps - done
-        self._bar = _make_bar(epochs * steps, done) if on_terminal() else None
+        self._bar = _make_bar(logger, epochs * steps, done) if on_terminal() else None
 
     def start_epoch(self, epoch: int) -> None:
         """Name the epoch that begins."""
         if self._bar is not None:
-            self._bar.set_description(f"Epoch {epoch}/{self._epochs}")
+            self._bar.set_description(f"{self._logger.label}Epoch {epoch}/{self._epochs}")
 
     def advance(self, steps: int = 1) -> None:
         """Count policy steps."""
@@ -102,7 +102,7 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _make_bar(total: int, done: int) -> Any:
+def _make_bar(logger: Logger, total: int, done: int) -> Any:
     from tqdm import tqdm
 
-    return tqdm(total=total, initial=done, unit="step", dynamic_ncols=True)
+    return tqdm(total=total, initial=done, unit="step", dynamic_ncols=True, position=logger.row)

@@ -73,7 +73,8 @@ class PhaseTimer:
 
     def _now(self) -> float:
         if self._cuda is not None:
-            torch.cuda.synchronize(self._cuda)
+            # not the device: other streams may be other seeds'
+            torch.cuda.current_stream(self._cuda).synchronize()
         return time.perf_counter()
 
 

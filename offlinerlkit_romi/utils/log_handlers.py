@@ -40,9 +40,11 @@ class StandardOutputHandler:
     Args:
         filename_or_textio: A path without its ending, an open stream, or None for whatever
             `sys.stdout` is at the time of writing.
+        label: Put before every line.
     """
 
-    def __init__(self, filename_or_textio: str | IO[str] | None) -> None:
+    def __init__(self, filename_or_textio: str | IO[str] | None, label: str = "") -> None:
+        self._label = label
         self.own_file = isinstance(filename_or_textio, str)
         self.handler_name = CONSOLE_NAME
         self._file: IO[str] | None
@@ -65,6 +67,8 @@ class StandardOutputHandler:
     def writestr(self, text: str) -> None:
         """Write one message."""
         file = sys.stdout if self._file is None else self._file
+        if self._label:
+            text = "\n".join(self._label + line for line in text.split("\n"))
         file.write(text + "\n")
         file.flush()
 

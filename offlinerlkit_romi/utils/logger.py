@@ -65,6 +65,8 @@ class Logger:
         output_config: File name under `record/` to kind: "stdout", "csv" or "tensorboard".
         console_tables: Show each dumped row on the console as well, as the kit does.
         resume: Go on in the folder of an earlier run; `load_state_dict` then says from where.
+        label: Put before every line on the console, where several runs share it.
+        row: The terminal row of this run's progress bar, likewise.
 
     Raises:
         UserError: An unknown kind, or a folder that exists already or cannot be written.
@@ -77,6 +79,8 @@ class Logger:
         *,
         console_tables: bool = True,
         resume: bool = False,
+        label: str = "",
+        row: int | None = None,
     ) -> None:
         unknown = sorted(set(output_config.values()) - set(HANDLER))
         if unknown:
@@ -89,7 +93,8 @@ class Logger:
             HANDLER[kind](os.path.join(self.record_dir, name))
             for name, kind in output_config.items()
         ]
-        self._handlers.append(StandardOutputHandler(None))
+        self.label, self.row = label, row
+        self._handlers.append(StandardOutputHandler(None, label))
         self._always_skipped = frozenset(() if console_tables else (CONSOLE_NAME,))
         self._values: dict[str, Any] = {}
         self._counts: dict[str, int] = {}

@@ -207,7 +207,7 @@ def test_rows_that_must_not_teach_a_model_are_kept_from_it(tmp_path, monkeypatch
     class Stop(Exception):
         pass
 
-    def pretrain(policy, real_buffer, model_buffer, config, logger):
+    def pretrain(policy, real_buffer, model_buffer, config, logger, check):
         seen.update(real=real_buffer.sample_all(), model=model_buffer.sample_all())
         raise Stop
 

@@ -1,0 +1,287 @@
+"""Several seeds of one configuration side by side in one process.
+
+Each seed is a whole run in a thread: its own folder, logger, generators, networks, checkpoints and
+evaluation, and on CUDA a stream of its own. Shared are the data set, which nobody writes to, and
+the process's arithmetic (threads, matmul kernels), which is settled before they start. So a seed's
+result is that of its run alone, bit for bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import math
+import queue
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import torch
+
+from offlinerlkit_romi.data import Dataset
+from offlinerlkit_romi.data.pool import usable_cores
+from offlinerlkit_romi.engine import make_adam
+from offlinerlkit_romi.errors import DivergedError, TrainingInterrupted, UserError
+from offlinerlkit_romi.experiment.resolve import COMMAND_LINE, Resolved
+from offlinerlkit_romi.experiment.resume import (
+    AUTO,
+    Earlier,
+    check_data,
+    find_earlier,
+    newest_finished,
+)
+from offlinerlkit_romi.experiment.run import (
+    Ground,
+    carry_out,
+    check_input,
+    obtain_data,
+    settle_arithmetic,
+)
+from offlinerlkit_romi.experiment.summary import SUMMARY_FILE, Summary, read_summary
+from offlinerlkit_romi.policy_trainer import Follower, Interrupts
+
+LATE_IMPORTS = (
+    *("torch.utils.tensorboard", "matplotlib.figure", "matplotlib.backends.backend_agg"),
+    *("gymnasium", "mujoco", "tqdm"),
+)
+SIDE_BY_SIDE = "seeds side by side"
+WAIT_SECONDS = 0.2
+PATIENCE_SECONDS = 10.0  # for runs to end at the second signal
+
+
+@dataclass(frozen=True)
+class SeedsSummary:
+    """What came out of several seeds.
+
+    Attributes:
+        title: What was run.
+        summaries: By seed, those that ended well.
+        failures: By seed, why the others did not.
+    """
+
+    title: str
+    summaries: dict[int, Summary]
+    failures: dict[int, UserError]
+
+    @property
+    def only_diverged(self) -> bool:
+        """Whether whatever failed, diverged."""
+        return all(isinstance(error, DivergedError) for error in self.failures.values())
+
+    def table(self) -> str:
+        """A line per seed, mean and standard deviation over the seeds."""
+        head = f"  {'seed':<8}{'last':>9}{'last 10':>9}{'best':>9}  folder"
+        rows = [self._row(seed) for seed in sorted(self.summaries.keys() | self.failures.keys())]
+        return "\n".join([self.title, head, *rows, *self._spread()])
+
+    def _row(self, seed: int) -> str:
+        if seed in self.failures:
+            kind = "diverged" if isinstance(self.failures[seed], DivergedError) else "failed"
+            return f"  {seed:<8}{kind:>9}"
+        summary = self.summaries[seed]
+        cells = "".join(f"{_number(value):>9}" for value in _scores(summary))
+        return f"  {seed:<8}{cells}  {summary.run_dir}"
+
+    def _spread(self) -> list[str]:
+        """Mean and standard deviation (of the sample: n - 1) of each column."""
+        columns = list(zip(*map(_scores, self.summaries.values()), strict=True))
+        count = len(self.summaries)
+        means = "".join(f"{_number(float(np.mean(c))):>9}" for c in columns)
+        lines = [f"  {'mean':<8}{means}  of {count} seeds"] if count else []
+        if count > 1:
+            spreads = "".join(f"{_number(float(np.std(c, ddof=1))):>9}" for c in columns)
+            lines.append(f"  {'std':<8}{spreads}")
+        return lines
+
+
+@dataclass
+class _Job:
+    """One seed's run, and what became of it."""
+
+    seed: int
+    row: int
+    resolved: Resolved
+    earlier: Earlier | None = None
+    summary: Summary | None = None
+    error: BaseException | None = None
+
+    @property
+    def open(self) -> bool:
+        return self.summary is None and self.error is None
+
+
+def run_seeds(
+    resolved: Resolved,
+    seeds: Sequence[int],
+    argv: Sequence[str] | None = None,
+    *,
+    dataset: Dataset | None = None,
+    source: str = COMMAND_LINE,
+) -> SeedsSummary:
+    """Carry out a configuration once per seed, side by side.
+
+    Args:
+        resolved: The configuration; its own seed does not count.
+        seeds: One run each.
+        argv: The command line, for the record.
+        dataset: The transitions, where the configuration alone cannot say which.
+        source: Who asked for the seeds, for the record.
+
+    Returns:
+        All that ended well or diverged; one that diverges does not stop the others.
+
+    Raises:
+        UserError: Nothing could be started.
+        TrainingInterrupted: SIGTERM or Ctrl-C; every run has saved its state.
+    """
+    start = time.perf_counter()
+    device = check_input(resolved.config, dataset)
+    lanes = len(seeds) if device.type == "cuda" else min(len(seeds), usable_cores())
+    settings = _settings(resolved, lanes, device)
+    jobs = [_job(resolved, seed, row, settings, source) for row, seed in enumerate(seeds)]
+    _start_finished_ones_again(jobs)
+    earlier = [job.earlier for job in jobs if job.earlier is not None]
+    first, config = next(iter(earlier), None), jobs[0].resolved.config
+    settle_arithmetic(config, first)
+    dataset = obtain_data(config, first, dataset)
+    for run in earlier[1:]:
+        check_data(run, dataset)
+    words = list(sys.argv if argv is None else argv)
+    _side_by_side([job for job in jobs if job.open], Ground(dataset, device, words, start), lanes)
+    return _collect(resolved, jobs)
+
+
+def _settings(resolved: Resolved, lanes: int, device: torch.device) -> dict[str, Any]:
+    """What suits runs side by side, where it was not asked for."""
+    config = resolved.config
+    settings: dict[str, Any] = {}
+    if not config.threads:
+        settings["threads"] = 1
+    if config.eval_async is None and device.type != "cuda":
+        settings["eval_async"] = usable_cores() >= 2 * lanes
+    return settings
+
+
+def _job(resolved: Resolved, seed: int, row: int, settings: Mapping[str, Any], source: str) -> _Job:
+    asked = resolved.override({"seed": seed}, source)
+    job = _Job(seed, row, asked.override(settings, SIDE_BY_SIDE))
+    if resolved.config.resume != AUTO:
+        return job
+    try:
+        job.earlier = find_earlier(job.resolved)
+    except UserError as error:  # the newest one has diverged: the others go on
+        job.error = DivergedError(str(error))
+        return job
+    finished = newest_finished(job.resolved) if job.earlier is None else None
+    if finished is not None:
+        job.summary = read_summary(finished / SUMMARY_FILE)
+    return job
+
+
+def _start_finished_ones_again(jobs: Sequence[_Job]) -> None:
+    """As `--resume auto` does for one seed: where all is done, it is done anew."""
+    if all(job.summary is not None for job in jobs):
+        for job in jobs:
+            job.summary = None
+
+
+def _import_first() -> None:
+    """What runs import on their way: two threads in one import may see half a module."""
+    make_adam([torch.zeros(1, requires_grad=True)], 1e-3)  # torch then imports half of itself
+    for name in LATE_IMPORTS:
+        with suppress(ImportError):
+            import_module(name)
+
+
+def _side_by_side(jobs: Sequence[_Job], ground: Ground, lanes: int) -> None:
+    waiting: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+    for job in jobs:
+        waiting.put(job)
+    _import_first()
+    abandoned = threading.Event()
+    with Interrupts() as interrupts, interrupts.deferred():
+        follower = Follower(interrupts, abandoned)
+        threads = [
+            threading.Thread(target=_serve, args=(waiting, ground, follower), daemon=True)
+            for _ in range(min(lanes, len(jobs)))
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            for thread in threads:
+                while thread.is_alive():
+                    thread.join(WAIT_SECONDS)
+        except KeyboardInterrupt:
+            abandoned.set()
+            for thread in threads:
+                thread.join(PATIENCE_SECONDS)
+            raise
+
+
+def _serve(waiting: queue.SimpleQueue[_Job], ground: Ground, follower: Follower) -> None:
+    while True:
+        try:
+            job = waiting.get_nowait()
+        except queue.Empty:
+            return
+        try:
+            follower.check()
+            with _own_stream(ground.device):
+                job.summary = carry_out(
+                    job.resolved,
+                    job.earlier,
+                    ground,
+                    follower,
+                    label=f"seed {job.seed} | ",
+                    row=job.row,
+                )
+        except BaseException as error:  # told by the main thread
+            job.error = error
+
+
+@contextmanager
+def _own_stream(device: torch.device) -> Iterator[None]:
+    """A stream per run: the kernels of one do not wait for those of another."""
+    if device.type != "cuda":
+        yield
+        return
+    with torch.cuda.stream(torch.cuda.Stream(device)):
+        yield
+
+
+def _collect(resolved: Resolved, jobs: Sequence[_Job]) -> SeedsSummary:
+    errors = [job.error for job in jobs if job.error is not None]
+    for error in errors:  # a bug, before all
+        if not isinstance(error, (UserError, KeyboardInterrupt)):
+            raise error
+    stops = [error for error in errors if isinstance(error, KeyboardInterrupt)]
+    if any(not isinstance(stop, TrainingInterrupted) for stop in stops):
+        raise KeyboardInterrupt
+    if stops:
+        raise TrainingInterrupted(
+            f"{len(stops)} of {len(jobs)} seeds interrupted; "
+            "go on with: the same command and --resume auto"
+        )
+    summaries = {job.seed: job.summary for job in jobs if job.summary is not None}
+    failures = {job.seed: job.error for job in jobs if isinstance(job.error, UserError)}
+    seeds = " ".join(str(job.seed) for job in jobs)
+    title = f"{resolved.algo} on {resolved.config.task}, seeds {seeds}"
+    return SeedsSummary(title, summaries, failures)
+
+
+def _scores(summary: Summary) -> tuple[float, float, float]:
+    """Last, mean of the last ten, best; returns where the task has no scores."""
+    told = summary.returns
+    return (
+        told.get("last", summary.score_last),
+        told.get("last10_mean", summary.score_last10_mean),
+        told.get("best", summary.score_best),
+    )
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"
