@@ -67,10 +67,16 @@ class KitRun:
         """
         state = read_state(self.weights, device)
         dynamics = self.weights.with_name("dynamics.pth")
-        sizes = self._policy_sizes(state)
-        if dynamics.is_file():
-            sizes |= _dynamics_sizes(read_state(dynamics, device))
         known = settle(self.algo, {"task": self.task})
+        try:
+            self._check_dims(state)
+            sizes = self._policy_sizes(state)
+            if dynamics.is_file():
+                sizes |= _dynamics_sizes(read_state(dynamics, device))
+        except (IndexError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{self.weights} is no policy of the kit's: its shapes make no network"
+            ) from error
         fitting = {name: value for name, value in sizes.items() if hasattr(known.config, name)}
         config = known.override(fitting, str(self.weights)).config
         if normalizes_observations(config) and obs_scaler is None:
@@ -78,7 +84,6 @@ class KitRun:
                 f"{self.weights}: {self.algo} acts on standardised observations and the kit saves "
                 "no statistics of them: give obs_scaler=StandardScaler(mean, std), or --data"
             )
-        self._check_dims(state)
         task = get_task(self.task)
         setting = Setting(task.obs_dim, task.action_dim, device, Generators(0, device), obs_scaler)
         policy = build_policy(config, setting)
@@ -98,13 +103,19 @@ class KitRun:
             "dropout_rate": rate,
             "actor_dropout": rate,
         }
-        if self.algo == "edac" and "critics.model.0.weight" in state:
+        if "critics.model.0.weight" in state:
             sizes["num_critics"] = len(state["critics.model.0.weight"])
-        if self.algo == "mobile":
-            sizes["num_q_ensemble"] = len(_layers(state, r"critics\.(\d+)\.last\.weight"))
-        if self.algo == "mcq" and "behavior_policy.mean.weight" in state:
+        if critics := _layers(state, r"critics\.(\d+)\.last\.weight"):
+            sizes["num_q_ensemble"] = len(critics)
+        if "behavior_policy.mean.weight" in state:
             latent, width = state["behavior_policy.mean.weight"].shape
             sizes |= {"vae_hidden_dim": width, "vae_latent_dim": latent}
+        if weighting := _layers(state, r"weighting_net\.net\.model\.(\d+)\.weight"):
+            *inner, _ = (weighting[index] for index in sorted(weighting))
+            sizes["weight_hidden_dims"] = [len(weight) for weight in inner]
+            task = get_task(self.task)
+            narrow = weighting[0].shape[-1] == task.obs_dim + task.action_dim
+            sizes["weight_input"] = "sa" if narrow else "sas"
         return sizes
 
     def _check_dims(self, state: State) -> None:

@@ -132,6 +132,36 @@ def test_weights_of_something_else_are_refused(tmp_path) -> None:
         load_policy(tmp_path, "cpu", algo="bc", task=TASK)
 
 
+@pytest.mark.parametrize("name", ["bc", "cql", "edac", "mobile"])
+def test_weights_taken_for_another_algorithms_load_or_are_refused_in_one_line(name) -> None:
+    one = np.ones((1, 11), np.float32)
+    for algo in LOADABLE:
+        try:
+            load_policy(
+                KIT_RUNS / name,
+                "cpu",
+                algo=algo,
+                task=TASK,
+                obs_scaler=StandardScaler(0 * one, one),
+            )
+        except UserError as error:
+            assert "is of another network" in str(error) and "\n" not in str(error)
+        else:
+            assert {algo, name} <= {"cql", "mopo", "combo", "rambo"} or algo == name
+            continue
+        assert algo != name
+
+
+def test_senseless_shapes_are_refused_in_one_line(tmp_path) -> None:
+    state = torch.load(KIT_RUNS / "edac" / "model" / "policy.pth")
+    for shape in ((), (3,), (2, 0, 4)):
+        odd = {name: torch.zeros(shape) for name in state}
+        torch.save(odd, tmp_path / "policy.pth")
+        with pytest.raises(UserError) as caught:
+            load_policy(tmp_path, "cpu", algo="edac", task=TASK)
+        assert "\n" not in str(caught.value)
+
+
 def test_a_run_of_the_kits_is_evaluated_from_the_command_line(tmp_path, capsys) -> None:
     words = ["evaluate", str(KIT_RUNS / "iql"), "--algo", "iql", "--task", TASK]
     assert main([*words, "--episodes", "1", "--device", "cpu"]) == 0

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from offlinerlkit_romi import data
+from offlinerlkit_romi import data, load_policy
 from offlinerlkit_romi.experiment.command_line import parse
+from offlinerlkit_romi.utils.scaler import StandardScaler
 from tests.data.conftest import write_hdf5
 from tests.upstream.checkpoints import KIT_RUNS, OBS, act
 from tests.upstream.gyms import OldGymHopper, put_in_place
@@ -59,6 +61,13 @@ def test_the_kits_own_trainer_trains_romi(kit, checkout, sandbox, monkeypatch):
     assert_trained(sandbox)
     assert all(0.5 < float(row["romi/weight_mean"]) < 2.0 for row in rows_of(sandbox))
     assert all(float(row["romi/hypergrad_norm"]) > 0 for row in rows_of(sandbox))
+    (run,) = sandbox.glob("log/*/*/seed_*")
+    one = np.ones((1, OBS.shape[1]), np.float32)
+    policy = load_policy(run, "cpu", algo="romi", obs_scaler=StandardScaler(0 * one, one))
+    weights = torch.load(run / "model" / "policy.pth")
+    assert "weighting_net.net.model.0.weight" in weights
+    for name, value in policy.state_dict().items():
+        assert torch.equal(value, weights[name]), name
 
 
 @pytest.mark.upstream
@@ -68,10 +77,12 @@ def test_every_flag_of_a_kit_script_is_one_of_train(algo, checkout):
     flags = re.findall(r'add_argument\("(--[\w-]+)", type=(\w+).*?default=([^,)]+)', source)
     assert len(flags) > 8
     values = {"int": "5", "float": "0.5", "bool": "True", "str": "cpu"}
+    words: list[str] = []
     for flag, kind, default in flags:
         value = default.strip("\"'") if kind == "str" and default[0] in "\"'" else values[kind]
         if flag not in ("--hidden-dims", "--dynamics-hidden-dims", "--dynamics-weight-decay"):
-            parse(algo, [flag, value])
+            words += [flag, value]
+    assert parse(algo, words).config.eval_episodes == 5
 
 
 @pytest.mark.parametrize("number", range(len(LOADING)))
