@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from offlinerlkit_romi.nets import MLP, VAE, EnsembleLinear
+from offlinerlkit_romi.nets import MLP, VAE, EnsembleLinear, half_squares
 from tests.factories import FLOAT64, generator
 from tests.policy.scripted import draw
 
@@ -118,3 +118,27 @@ def test_vae_decodes_its_reparameterised_code_into_the_action_box() -> None:
     with torch.no_grad():
         vae.log_std.bias.fill_(99)
     assert vae(obs, action, noise)[2].max().log().item() == pytest.approx(15)
+
+
+def test_half_squares_and_its_gradients_equal_autograds() -> None:
+    x = draw(generator(3), 2, 3, 4).requires_grad_()
+    factor = torch.tensor(0.7, dtype=FLOAT64, requires_grad=True)
+    expected = factor * 0.5 * x.square().sum()
+    torch.testing.assert_close(factor * half_squares(x), expected, rtol=1e-14, atol=0)
+    # the second derivative too: the gradient is a function of x like any other
+    assert torch.autograd.gradcheck(lambda y: half_squares(y), [x])
+    assert torch.autograd.gradgradcheck(lambda y: half_squares(y), [x])
+    fast, slow = (torch.autograd.grad(y, [factor, x]) for y in (factor * half_squares(x), expected))
+    torch.testing.assert_close(fast, slow, rtol=1e-14, atol=0)
+
+
+def test_chosen_members_have_the_gradients_of_the_whole_ensembles_rows() -> None:
+    layer = EnsembleLinear(3, 4, 5).double()
+    members = torch.tensor([3, 0, 4])
+    x = draw(generator(4), 3, 6, 3)
+    params = [layer.weight, layer.bias]
+    fast = torch.autograd.grad(layer.forward_members(x, members).square().sum(), params)
+    everyone = torch.zeros(5, 6, 3, dtype=FLOAT64).index_copy(0, members, x)
+    slow = torch.autograd.grad(layer(everyone)[members].square().sum(), params)
+    torch.testing.assert_close(fast, slow, rtol=1e-14, atol=0)
+    assert not fast[0][[1, 2]].any()

@@ -62,6 +62,12 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--pieces", nargs="+", metavar="PIECE", help="some of them (default: all)")
     top.add_argument("--algos", nargs="+", metavar="ALGO", help="some of them (default: all)")
     top.add_argument("--repeats", type=int, help="samples per piece (default: 15)")
+    top.add_argument("--steps", type=int, help="updates per sample (default: 10)")
+    top.add_argument(
+        "--both-precisions",
+        action="store_true",
+        help="time this package's pieces at full matmul precision as well, where auto is another",
+    )
     top.add_argument("--quick", action="store_true", help="few and small: to see that it runs")
     top.add_argument("--out", type=Path, metavar="FILE", help="write the results there as JSON")
     top.add_argument("--table", type=Path, metavar="FILE", help="only show an earlier --out")
@@ -124,8 +130,9 @@ def run(chosen: argparse.Namespace, argv: Sequence[str], **sizes: Any) -> dict[s
     workload = Workload(task, device, precision)
     workload = workload.quick() if chosen.quick else workload
     workload = replace(workload, **sizes)
-    if chosen.repeats is not None:
-        workload = replace(workload, repeats=chosen.repeats)
+    asked = {"repeats": chosen.repeats, "steps": chosen.steps}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    workload = replace(workload, both_precisions=chosen.both_precisions, **asked)
     before = load_average()
 
     def tell(piece: Piece) -> None:
@@ -133,7 +140,7 @@ def run(chosen: argparse.Namespace, argv: Sequence[str], **sizes: Any) -> dict[s
         print(f"{piece.name} {piece.algo}".strip() + f": {times}", file=sys.stderr)
 
     pieces = time_pieces(workload, checkouts, names, algos, tell)
-    settings = dict.fromkeys((precision, FULL_PRECISION))
+    settings = dict.fromkeys((precision, FULL_PRECISION if checkouts else precision))
     return {
         "command": ["offlinerlkit-romi", "bench", *argv],
         "task": task.name,
@@ -164,7 +171,7 @@ def _chosen(what: str, asked: Sequence[str] | None, known: Sequence[str]) -> lis
 
 
 def _check_numbers(chosen: argparse.Namespace) -> None:
-    for name in ("threads", "repeats"):
+    for name in ("threads", "repeats", "steps"):
         value = getattr(chosen, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} is {value}: it must be 1 or more")

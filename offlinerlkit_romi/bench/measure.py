@@ -27,7 +27,7 @@ class Work:
         units: Pieces per call.
         engine: `eager`, or what else runs the update.
         precision: torch's float32 matmul precision while it runs.
-        slow: Takes so long that a third of the repeats must do.
+        slow: Takes so long that a third of the repeats must do, without a warm-up.
         variant: A piece of its own in the tables, timed in the same turns.
     """
 
@@ -82,17 +82,14 @@ def measure(
         works: The ways, each started afresh by nothing: they go on where they stopped.
         repeats: Samples of each.
         device: Waited for before the clock is read.
-        count_products: Count the FLOPs of matrix products in one more call.
+        count_products: Count the FLOPs of matrix products in the warm-up.
     """
     before = torch.get_float32_matmul_precision()
     timings = [Timing(work) for work in works]
     try:
         for timing in timings:
-            reset_peak(device)
-            _sample(timing.work, device)  # warm-up
-            timing.peak_mb = peak_megabytes(device)
-            if count_products:
-                timing.gflop = _gflop(timing.work)
+            if not timing.work.slow:
+                _warm_up(timing, device, count_products)
         for repeat in range(repeats):
             for timing in timings:
                 if not timing.work.slow or repeat % 3 == 0:
@@ -110,6 +107,20 @@ def peak_gflops(precision: str, device: torch.device, size: int = 1024) -> float
     return 2 * size**3 / 1e9 / min(min(sample) for sample in timing.samples)
 
 
+def _warm_up(timing: Timing, device: torch.device, count_products: bool) -> None:
+    """A call that is not timed, watched instead."""
+    work = timing.work
+    reset_peak(device)
+    torch.set_float32_matmul_precision(work.precision)
+    if count_products and work.engine == "eager":  # a replayed graph shows no products
+        with _ProductCounter() as counter:
+            work.run()
+        timing.gflop = counter.flops / work.units / 1e9 or None
+    else:
+        work.run()
+    timing.peak_mb = peak_megabytes(device)
+
+
 def _sample(work: Work, device: torch.device) -> Sample:
     torch.set_float32_matmul_precision(work.precision)
     _wait(device)
@@ -124,15 +135,6 @@ def _sample(work: Work, device: torch.device) -> Sample:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _gflop(work: Work) -> float | None:
-    """Products of one call; a replayed graph shows none."""
-    if work.engine != "eager":
-        return None
-    with _ProductCounter() as counter:
-        work.run()
-    return counter.flops / work.units / 1e9 or None
 
 
 class _ProductCounter(TorchDispatchMode):

@@ -14,7 +14,7 @@ from offlinerlkit_romi.bench.measure import Work
 from offlinerlkit_romi.bench.workload import Workload
 from offlinerlkit_romi.data import load
 from offlinerlkit_romi.dynamics.ensemble_dynamics import EnsembleDynamics
-from offlinerlkit_romi.engine import Generators, MetricMeans
+from offlinerlkit_romi.engine import Generators, MetricMeans, spared_collector
 from offlinerlkit_romi.envs import Evaluator
 from offlinerlkit_romi.envs.make import make_env
 from offlinerlkit_romi.experiment.buffers import Buffers, prepare
@@ -122,7 +122,11 @@ class OurPieces:
         return self._work(run, self.workload.steps)
 
     def _work(self, run: Callable[[], Any], units: int) -> Work:
-        return Work(self.label, run, units, "eager", self.precision)
+        def spared() -> None:  # as the trainer and the fit do
+            with spared_collector():
+                run()
+
+        return Work(self.label, spared, units, "eager", self.precision)
 
 
 def settle_model(dynamics: Any, data: Any) -> None:

@@ -56,8 +56,8 @@ def _works(
     folder: Path,
 ) -> Iterator[tuple[str, str, list[Work]]]:
     ours = [OurPieces(workload)]
-    if checkouts and workload.precision != FULL_PRECISION:
-        # what of the difference is the setting of the product, and what is not
+    if workload.both_precisions and workload.precision != FULL_PRECISION:
+        # what of a difference is the setting of the product, and what is not
         ours.append(OurPieces(workload, f"{NAME}, {FULL_PRECISION}", FULL_PRECISION))
     theirs = [TheirPieces(workload, checkout) for checkout in checkouts]
     everyone: list[OurPieces | TheirPieces] = [*ours, *theirs]

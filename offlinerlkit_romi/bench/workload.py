@@ -41,6 +41,7 @@ class Workload:
         episodes: Per evaluation.
         episode_steps: Of each.
         epoch_share: Share of an epoch that is run to time one.
+        both_precisions: Time this package's pieces at full precision as well.
         overrides: Settings of every algorithm that has them, over its preset.
     """
 
@@ -56,6 +57,7 @@ class Workload:
     episodes: int = 10
     episode_steps: int = EPISODE
     epoch_share: float = 0.02
+    both_precisions: bool = False
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
     def quick(self) -> Workload:
@@ -82,6 +84,8 @@ class Workload:
                 "model_retain_epochs": 1,
                 "error_segments": 0,
             }
+        if algo == "rambo":
+            values["adv_weight"] = 3e-4  # some tasks' presets leave the adversary out
         if algo == "iql":
             values["reward"] = "raw"  # the scaling of rewards is no part of a step
         values |= {name: value for name, value in self.overrides.items() if name in names}

@@ -11,7 +11,7 @@ import torch
 
 from offlinerlkit_romi.dynamics.base_dynamics import BaseDynamics, TerminalFn
 from offlinerlkit_romi.dynamics.fit import EnsembleFit, OnEpoch, holdout_split, log_fit
-from offlinerlkit_romi.engine import read_weights, save_atomically
+from offlinerlkit_romi.engine import read_weights, save_atomically, spared_collector
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.modules import EnsembleDynamicsModel
 from offlinerlkit_romi.modules.common import ArrayLike, as_input
@@ -208,7 +208,8 @@ class EnsembleDynamics(BaseDynamics):
         train = (inputs[rows], targets[rows])
         held_out = (inputs[holdout], targets[holdout])
         fit = self._make_fit(train, held_out, batch_size, logvar_loss_coef)
-        errors = fit.run(max_epochs, max_epochs_since_update, log_fit(logger, on_epoch))
+        with spared_collector():
+            errors = fit.run(max_epochs, max_epochs_since_update, log_fit(logger, on_epoch))
         self._finish_fit(fit, errors)
         if logger is not None:
             self.save(logger.model_dir)

@@ -1,12 +1,13 @@
 """How an update runs: generators, optimisers, metrics, kernels; weights and states on disk."""
 
-from offlinerlkit_romi.engine.allocator import keep_freed_memory
+from offlinerlkit_romi.engine.allocator import keep_freed_memory, spared_collector
 from offlinerlkit_romi.engine.files import read_state, read_weights, save_atomically, write_json
 from offlinerlkit_romi.engine.metrics import MetricMeans
 from offlinerlkit_romi.engine.optim import (
     allocate_moments,
     apply_gradients,
     descend,
+    descend_apart,
     frozen_copy,
     make_adam,
     polyak_update,
@@ -28,6 +29,7 @@ __all__ = [
     "count_bytes",
     "derive_seed",
     "descend",
+    "descend_apart",
     "frozen_copy",
     "keep_freed_memory",
     "make_adam",
@@ -36,5 +38,6 @@ __all__ = [
     "read_weights",
     "restore",
     "save_atomically",
+    "spared_collector",
     "write_json",
 ]

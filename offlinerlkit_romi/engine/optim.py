@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, TypeVar
 
@@ -92,6 +92,16 @@ def descend(loss: torch.Tensor, module: nn.Module, optim: torch.optim.Optimizer)
     """One optimiser step of this module alone: no other network's gradient is computed or kept."""
     params = list(module.parameters())
     apply_gradients(optim, params, torch.autograd.grad(loss, params))
+
+
+def descend_apart(
+    loss: torch.Tensor, parts: Sequence[tuple[nn.Module, torch.optim.Optimizer]]
+) -> None:
+    """`descend` for networks that share no parameter: one backward pass, one step of each."""
+    params = [list(module.parameters()) for module, _ in parts]
+    grads = iter(torch.autograd.grad(loss, [p for group in params for p in group]))
+    for group, (_, optim) in zip(params, parts, strict=True):
+        apply_gradients(optim, group, [next(grads) for _ in group])
 
 
 def frozen_copy(module: Module) -> Module:

@@ -92,9 +92,18 @@ class SoftPolicy(BasePolicy):
         return action, dist.log_prob(action, raw_action)
 
     @torch.no_grad()
+    def choose_action(self, obs: torch.Tensor, deterministic: bool = False) -> torch.Tensor:
+        """The action of `actforward` alone, without its density, (n, S) -> (n, A)."""
+        dist = self.actor(obs)
+        if deterministic:
+            return dist.mode()[0]
+        action: torch.Tensor = dist.rsample(dist.noise(self.generator))[0]
+        return action
+
+    @torch.no_grad()
     def select_action(self, obs: np.ndarray, deterministic: bool = False) -> np.ndarray:
         """(n, S) -> (n, A), numpy."""
-        return self.actforward(obs, deterministic)[0].cpu().numpy()  # type: ignore[arg-type]
+        return self.choose_action(obs, deterministic).cpu().numpy()  # type: ignore[arg-type]
 
     def _descend_actor(self, loss: torch.Tensor, log_prob: torch.Tensor) -> Metrics:
         """One step of the actor on its loss, then one of the temperature."""

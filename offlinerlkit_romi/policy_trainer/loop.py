@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from offlinerlkit_romi.engine import MetricMeans, save_atomically, write_json
+from offlinerlkit_romi.engine import MetricMeans, save_atomically, spared_collector, write_json
 from offlinerlkit_romi.errors import DivergedError, TrainingInterrupted
 from offlinerlkit_romi.policy_trainer.checkpoints import Checkpoints
 from offlinerlkit_romi.policy_trainer.diagnosis import explain, in_words
@@ -131,7 +131,7 @@ class PolicyTrainer:
         try:
             if self.scorer is not None:
                 self.scorer.open()
-            with self._interrupts.deferred():
+            with self._interrupts.deferred(), spared_collector():
                 for epoch in range(self._epochs_done + 1, self._epoch + 1):
                     self._leave_if_asked()
                     progress.start_epoch(epoch)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import platform
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from offlinerlkit_romi.engine import spared_collector
 
 SCRIPT = """
 import resource, sys, torch
@@ -43,3 +46,26 @@ def _page_faults(mode: str) -> int:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
 def test_model_updates_touch_far_fewer_new_pages() -> None:
     assert 4 * _page_faults("kept") < _page_faults("given back")
+
+
+def test_the_collector_is_spared_what_exists_and_gets_it_back() -> None:
+    assert gc.get_freeze_count() == 0
+    with pytest.raises(ZeroDivisionError), spared_collector():
+        frozen = gc.get_freeze_count()
+        assert frozen > 1000
+        with spared_collector():  # a fit within a run
+            pass
+        assert gc.get_freeze_count() == frozen
+        raise ZeroDivisionError
+    assert gc.get_freeze_count() == 0
+
+
+def test_what_the_caller_froze_stays_frozen() -> None:
+    gc.freeze()
+    try:
+        before = gc.get_freeze_count()
+        with spared_collector():
+            pass
+        assert gc.get_freeze_count() == before
+    finally:
+        gc.unfreeze()

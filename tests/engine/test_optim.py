@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from offlinerlkit_romi.engine import allocate_moments, apply_gradients, make_adam, polyak_update
+from offlinerlkit_romi.engine import (
+    allocate_moments,
+    apply_gradients,
+    descend,
+    descend_apart,
+    make_adam,
+    polyak_update,
+)
 from offlinerlkit_romi.engine.optim import load_optimizer
 
 
@@ -102,3 +109,21 @@ def test_moments_made_beforehand_change_no_step() -> None:
     assert torch.equal(one[0], two[0])
     allocate_moments(lazy)  # leaves what is there
     assert float(lazy.state[one[0]]["step"]) == 2
+
+
+def test_networks_that_descend_apart_take_the_steps_they_would_take_alone() -> None:
+    torch.manual_seed(0)
+    nets = [nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1)) for _ in range(2)]
+    alone = deepcopy(nets)
+    optims, others = ([make_adam(net.parameters(), 1e-2) for net in x] for x in (nets, alone))
+    for _ in range(3):
+        x = torch.randn(8, 3)
+        descend_apart(
+            nets[0](x).square().mean() + (nets[1](x) - 1).square().mean(),
+            list(zip(nets, optims, strict=True)),
+        )
+        descend(alone[0](x).square().mean(), alone[0], others[0])
+        descend((alone[1](x) - 1).square().mean(), alone[1], others[1])
+    for net, other in zip(nets, alone, strict=True):
+        for p, q in zip(net.parameters(), other.parameters(), strict=True):
+            assert torch.equal(p, q) and p.grad is None

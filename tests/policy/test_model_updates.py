@@ -5,7 +5,9 @@ from copy import deepcopy
 import pytest
 import torch
 
+from offlinerlkit_romi.dynamics.losses import supervised_loss
 from offlinerlkit_romi.policy import RAMBOPolicy, ROMIPolicy
+from offlinerlkit_romi.policy.model_based.rambo import LOGVAR_LOSS_COEF
 from tests.factories import make_batch, make_dynamics, make_policy
 from tests.policy.scripted import (
     ConstantWeights,
@@ -72,6 +74,21 @@ def test_three_rambo_updates_equal_the_steps_by_hand() -> None:
         for batch in updates:
             obs, alive = rambo_step(copy, optim, obs, alive, batch)
     assert_same_parameters(policy.dynamics.model, copy.dynamics.model)
+
+
+def test_a_rambo_update_of_weight_zero_is_a_supervised_step_by_hand() -> None:
+    """No gradient of the adversarial loss is made, and its value is still told."""
+    policy = make_policy(
+        RAMBOPolicy, adv_weight=0.0, adv_train_steps=1, adv_rollout_batch_size=ROWS
+    )
+    copy, optim = by_hand(policy)
+    script = batches(2)
+    metrics = policy.update_dynamics(ScriptedBuffer(script))
+    inputs, target = copy.dynamics.format_samples_for_training(script[1])
+    inputs = copy.dynamics.scaler.transform_tensor(inputs)
+    descend(supervised_loss(copy.dynamics.model, inputs, target, LOGVAR_LOSS_COEF), optim)
+    assert_same_parameters(policy.dynamics.model, copy.dynamics.model)
+    assert metrics["adv_dynamics_update/adv_loss"] != 0
 
 
 def rambo_step(copy, optim, obs, alive, batch):

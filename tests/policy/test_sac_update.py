@@ -91,3 +91,13 @@ def test_mopo_updates_on_real_rows_followed_by_model_rows() -> None:
     assert_same_policy(policy, by_hand)
     assert metrics["q/real"].item() == pytest.approx(q1[:2].mean().item(), rel=1e-12)
     assert metrics["q/model"].item() == pytest.approx(q1[2:].mean().item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_a_chosen_action_is_actforwards_without_its_density(deterministic: bool) -> None:
+    policy, obs = make_policy(SACPolicy), make_batch()["observations"]
+    state = policy.generator.get_state()
+    action = policy.choose_action(obs, deterministic)
+    policy.generator.set_state(state)
+    assert torch.equal(action, policy.actforward(obs, deterministic)[0])
+    assert not action.requires_grad

@@ -140,7 +140,7 @@ class COMBOPolicy(CQLPolicy):
         return metrics | value_metrics(q, len(real["rewards"]))
 
     def _policy_actions(self, obs: torch.Tensor) -> torch.Tensor:
-        return self.actforward(obs)[0]
+        return self.choose_action(obs)
 
     def _uniform_actions(self, obs: torch.Tensor) -> torch.Tensor:
         """(n, S) -> (n, A), uniform in the box."""

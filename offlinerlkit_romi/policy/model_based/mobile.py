@@ -181,7 +181,7 @@ class MOBILEPolicy(SoftPolicy):
     def rollout(self, init_obss: ArrayLike, rollout_length: int) -> Rollout:
         """Roll the stochastic policy in the model; see `MOPOPolicy.rollout`."""
         obs = as_input(init_obss, self.actor)
-        return rollout(self.dynamics, lambda x: self.actforward(x)[0], obs, rollout_length)
+        return rollout(self.dynamics, self.choose_action, obs, rollout_length)
 
     def update(self, batch: dict[str, Batch]) -> Metrics:
         """Critics, actor, temperature, targets, on `batch["real"]` followed by `batch["fake"]`."""

@@ -90,9 +90,7 @@ class MOPOPolicy(SACPolicy):
             `reward_mean`.
         """
         obs = as_input(init_obss, self.actor)
-        return rollout(
-            self.dynamics, lambda x: SACPolicy.actforward(self, x)[0], obs, rollout_length
-        )
+        return rollout(self.dynamics, self.choose_action, obs, rollout_length)
 
     def update(self, batch: dict[str, Batch]) -> Metrics:  # type: ignore[override]
         """One SAC update on the rows of `batch["real"]` followed by those of `batch["fake"]`."""

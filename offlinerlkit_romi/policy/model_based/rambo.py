@@ -196,8 +196,7 @@ class RAMBOPolicy(MOPOPolicy):
         self, obs: torch.Tensor, alive: torch.Tensor, batch: Mapping[str, torch.Tensor]
     ) -> tuple[Metrics, torch.Tensor, torch.Tensor]:
         """One step on adversarial plus supervised loss; also the next states and who is alive."""
-        with torch.no_grad():
-            action = self.actforward(obs)[0]
+        action = self.choose_action(obs)
         adv_loss, info, next_obs, terminal = self._adversarial_step(obs, action, alive)
         inputs, target = self.dynamics.format_samples_for_training(batch)
         inputs = self.dynamics.scaler.transform_tensor(inputs)
@@ -216,8 +215,10 @@ class RAMBOPolicy(MOPOPolicy):
     ) -> tuple[torch.Tensor, Metrics, torch.Tensor, torch.Tensor]:
         """Sample a successor under a random elite and weigh its likelihood by its advantage."""
         model = self.dynamics.model
-        mean, logvar = model(self.dynamics.inputs(obs, action))
-        mean, logvar = mean[model.elites], logvar[model.elites]
+        # the other members have no part in it; nor has a gradient that counts for nothing
+        inputs = self.dynamics.inputs(obs, action).expand(len(model.elites), -1, -1)
+        with torch.set_grad_enabled(self._adv_weight != 0):
+            mean, logvar = model.forward_members(inputs, model.elites)
         with torch.no_grad():
             sample = self._sample_elite(mean, logvar)
             next_obs = obs + sample[:, :-1]

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from offlinerlkit_romi.engine import apply_gradients, descend, frozen_copy, polyak_update
+from offlinerlkit_romi.engine import descend, descend_apart, frozen_copy, polyak_update
 from offlinerlkit_romi.nets import own_dropout
 from offlinerlkit_romi.policy.base_policy import BasePolicy, Batch, Compat, Metrics, check_compat
 from offlinerlkit_romi.policy.model_free.sac import min_q
@@ -147,11 +147,8 @@ class IQLPolicy(BasePolicy):
     def _update_critics(self, batch: Batch, next_v: torch.Tensor) -> Metrics:
         critics = self.critic_q1, self.critic_q2
         loss1, loss2, q1 = critic_losses(critics, batch, next_v, self._gamma)
-        # one backward pass: the critics share no parameter
-        params = [list(critic.parameters()) for critic in critics]
-        grads = torch.autograd.grad(loss1 + loss2, params[0] + params[1])
-        apply_gradients(self.critic_q1_optim, params[0], grads[: len(params[0])])
-        apply_gradients(self.critic_q2_optim, params[1], grads[len(params[0]) :])
+        optims = self.critic_q1_optim, self.critic_q2_optim
+        descend_apart(loss1 + loss2, list(zip(critics, optims, strict=True)))
         losses = {"loss/q1": loss1.detach(), "loss/q2": loss2.detach()}
         return losses | {"q/real": q1.detach().mean()}
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from offlinerlkit_romi.engine import descend, frozen_copy, polyak_update
+from offlinerlkit_romi.engine import descend_apart, frozen_copy, polyak_update
 from offlinerlkit_romi.policy.base_policy import Batch, Compat, Metrics, check_compat
 from offlinerlkit_romi.policy.soft_policy import Alpha, SoftPolicy, act, alpha_loss
 
@@ -142,8 +142,8 @@ class SACPolicy(SoftPolicy):
         q1, q2 = self.critic1(obs, action), self.critic2(obs, action)
         assert q1.shape == q2.shape == target.shape, (q1.shape, q2.shape, target.shape)
         losses = (q1 - target).square().mean(), (q2 - target).square().mean()
-        descend(losses[0], self.critic1, self.critic1_optim)
-        descend(losses[1], self.critic2, self.critic2_optim)
+        parts = (self.critic1, self.critic1_optim), (self.critic2, self.critic2_optim)
+        descend_apart(losses[0] + losses[1], parts)
         metrics = {"loss/critic1": losses[0].detach(), "loss/critic2": losses[1].detach()}
         return metrics, q1.detach()
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from offlinerlkit_romi.engine import Counts, descend, frozen_copy, polyak_update
+from offlinerlkit_romi.engine import Counts, descend, descend_apart, frozen_copy, polyak_update
 from offlinerlkit_romi.nets import own_dropout
 from offlinerlkit_romi.policy.base_policy import BasePolicy, Batch, Compat, Metrics, check_compat
 from offlinerlkit_romi.policy.model_free.sac import min_q
@@ -180,9 +180,9 @@ class TD3Policy(BasePolicy):
             self.actor_old, self.target_critics, batch, noise, self._gamma, self._max_action
         )
         loss1 = critic_loss(self.critic1, batch, target)
-        descend(loss1, self.critic1, self.critic1_optim)
         loss2 = critic_loss(self.critic2, batch, target)
-        descend(loss2, self.critic2, self.critic2_optim)
+        parts = (self.critic1, self.critic1_optim), (self.critic2, self.critic2_optim)
+        descend_apart(loss1 + loss2, parts)
         return {"loss/critic1": loss1.detach(), "loss/critic2": loss2.detach()}
 
     def _update_actor(self, batch: Batch) -> None:
