@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -140,10 +141,13 @@ def read_dataset(
         UserError: See `origins.read_file`.
     """
     origin = origin_of(task)
-    rows = origin.refine(read_file(path, task), task)
-    episodes = origin.episodes(rows)
-    found = transitions_of(rows)
-    digest = sha256 or sha256_of(path)
+    # hashing takes as long as reading, and lets go of the interpreter meanwhile
+    with ThreadPoolExecutor(1) as pool:
+        hashing = pool.submit(lambda: sha256 or sha256_of(path))
+        rows = origin.refine(read_file(path, task), task)
+        episodes = origin.episodes(rows)
+        found = transitions_of(rows)
+    digest = hashing.result()
     info = DataInfo(
         task=task.name,
         source=source,

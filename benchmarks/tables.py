@@ -1,0 +1,92 @@
+"""Write the tables of README.md from results/*.json; nothing in them is typed by hand.
+
+python benchmarks/tables.py
+"""
+
+import json
+from pathlib import Path
+
+from offlinerlkit_romi.bench.report import estimated_epoch, find, markdown, tables
+
+FOLDER = Path(__file__).parent
+README = FOLDER / "README.md"
+KIT, ROMI = "OfflineRL-Kit", "released ROMI"
+# what, file, piece, algorithm, against, target
+TARGETS = [
+    ("ROMI model update", "bench_cpu", "model update", "romi", ROMI, 4),
+    ("RAMBO model update", "bench_cpu", "model update", "rambo", KIT, 2),
+    ("policy step (RAMBO's)", "bench_cpu", "policy step", "rambo", KIT, 2),
+    ("policy step (ROMI's)", "bench_cpu", "policy step", "romi", ROMI, 2),
+    ("pre-training step", "bench_cpu", "pre-training step", "", KIT, 2),
+    ("rollout 10,000 x 5", "bench_cpu", "rollout", "", KIT, 8),
+    ("loading 2,000,000 rows", "bench_cpu_data", "loading", "", KIT, 20),
+    ("ten evaluation episodes", "bench_cpu_data", "evaluation", "", KIT, 4),
+]
+EPOCH_TARGET = 1.15
+
+
+def main() -> None:
+    results = {path.stem: json.loads(path.read_text("utf-8")) for path in FOLDER.glob("results/*")}
+    sections = {"targets": targets(results), "unifloral": unifloral(results["unifloral_cpu"])}
+    for name in ("bench_cpu", "bench_cpu_data"):
+        command = " ".join(quoted(word) for word in results[name]["command"])
+        sections[name] = f"`{command}`\n\n{tables(results[name])}"
+    text = README.read_text("utf-8")
+    for name, body in sections.items():
+        start, end = f"<!-- {name} -->\n", f"<!-- end {name} -->"
+        before, _, rest = text.partition(start)
+        text = before + start + "\n" + body + "\n\n" + end + rest.partition(end)[2]
+    README.write_text(text, "utf-8")
+
+
+def targets(results: dict) -> str:
+    body = []
+    for what, file, piece, algo, against, target in TARGETS:
+        result = results[file]
+        theirs, ours = (find(result, piece, algo, column) for column in (against, "ours"))
+        ratio = theirs / ours
+        floor = best_possible(result, piece, algo, theirs)
+        body.append([what, against, f">= {target}", f"{ratio:.2f}", floor, met(ratio >= target)])
+    pieces = [estimated_epoch(results["bench_cpu"], algo, "ours") for algo in ("romi", "rambo")]
+    ratio = pieces[0] / pieces[1]
+    line = ["ROMI epoch / RAMBO epoch", "itself", f"<= {EPOCH_TARGET}", f"{ratio:.2f}", ""]
+    body.append([*line, met(ratio <= EPOCH_TARGET)])
+    head = ["what", "against", "target", "measured", "with products alone", "met"]
+    return markdown(head, body)
+
+
+def best_possible(result: dict, piece: str, algo: str, theirs: float) -> str:
+    """The ratio if nothing but our matrix products, at the speed of a large one, took time."""
+    for row in result["rows"]:
+        if (row["piece"], row["algo"], row["column"]) == (piece, algo, "ours") and row["gflop"]:
+            peak = result["peak_gflops"][row["matmul_precision"]]
+            return f"{theirs / (1e3 * row['gflop'] / peak):.2f}"
+    return ""
+
+
+def met(yes: bool) -> str:
+    return "yes" if yes else "no"
+
+
+def unifloral(result: dict) -> str:
+    head = ["update", "ours, ms", "unifloral, ms", "unifloral / ours", "no slower"]
+    body = []
+    for algo, row in result["algorithms"].items():
+        ratio = row["unifloral_over_ours_cpu"]
+        times = [f"{row[f'{who}_cpu_ms']:.2f}" for who in ("ours", "unifloral")]
+        body.append([algo, *times, f"{ratio:.2f}", met(ratio >= 1)])
+    versions, load = result["versions"], result["load_average"]
+    note = (
+        f"In milliseconds of the processor. torch {versions['torch']}, jax {versions['jax']}, "
+        f"unifloral {result['unifloral'][:10]}, load average {load['before'][0]} to "
+        f"{load['after'][0]}."
+    )
+    return markdown(head, body) + "\n\n" + note
+
+
+def quoted(word: str) -> str:
+    return f'"{word}"' if " " in word else word
+
+
+if __name__ == "__main__":
+    main()
