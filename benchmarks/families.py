@@ -41,10 +41,13 @@ KEPT = ("score_first", "score_last", "score_behaviour", "steps", "wall_seconds")
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/results/families.json"))
-    out, rows = parser.parse_args().out, []
+    parser.add_argument("--tasks", nargs="+", default=TASKS)
+    parser.add_argument("--algos", nargs="+", default=list(SETTINGS))
+    chosen, rows = parser.parse_args(), []
     about = {"versions": versions(), "machine": machine(resolve_device("cpu"))}
-    for task in TASKS:
-        for algo, settings in SETTINGS.items():
+    for task in chosen.tasks:
+        for algo in chosen.algos:
+            settings = SETTINGS[algo]
             with tempfile.TemporaryDirectory() as folder:
                 summary = offlinerlkit_romi.train(algo, task=task, log_root=folder, **settings)
                 manifest = json.loads((Path(summary.run_dir) / "record/manifest.json").read_text())
@@ -52,7 +55,7 @@ def main():
             data = {key: manifest["data"][key] for key in ("source", "sha256", "transitions")}
             rows.append({"task": task, "algo": algo, **values, "data": data})
             report = about | {"settings": SETTINGS, "runs": rows}
-            out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+            chosen.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from offlinerlkit_romi.experiment.algorithms import CQLConfig, IQLConfig
 from offlinerlkit_romi.experiment.resolve import settle
 from offlinerlkit_romi.experiment.rewards import scaled_rewards, trajectory_returns
 from tests.experiment.conftest import make_dataset
@@ -54,3 +55,14 @@ def test_other_rewards_are_shifted_or_standardised_or_left_alone():
     for algo, name in (("edac", "normalize_reward"), ("mobile", "norm_reward")):
         scaled = scaled_rewards(settle(algo, {name: True}).config, dataset)
         assert abs(scaled.mean()) < 1e-3 and abs(scaled.std() - 1) < 1e-2
+
+
+def test_rewards_are_scaled_and_shifted_before_anything_else():
+    dataset = make_dataset()
+    config = CQLConfig(reward_scale=4.0, reward_bias=-2.0)  # (r - 0.5) x 4, the kit's on AntMaze
+    np.testing.assert_allclose(
+        scaled_rewards(config, dataset), 4 * (dataset.rewards - 0.5), rtol=1e-5, atol=1e-5
+    )
+    both = IQLConfig(reward_bias=-1.0, reward="minus_one")
+    np.testing.assert_allclose(scaled_rewards(both, dataset), dataset.rewards - 2, rtol=1e-5)
+    assert scaled_rewards(CQLConfig(), dataset) is dataset.rewards
