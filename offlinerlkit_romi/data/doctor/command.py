@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from offlinerlkit_romi.data.convert import read_any, write_file
 from offlinerlkit_romi.data.doctor.diagnosis import CHECKS, Diagnosis, diagnose
 from offlinerlkit_romi.data.doctor.fix import REPAIRS, fix
-from offlinerlkit_romi.data.doctor.records import SIMULATORS, Records, of_raw
+from offlinerlkit_romi.data.doctor.records import MAZE_RULE, SIMULATORS, Records, of_raw
 from offlinerlkit_romi.data.doctor.replay import check_replay
 from offlinerlkit_romi.data.origins import ORIGINS, origin_of
 from offlinerlkit_romi.data.raw import RawData
@@ -98,7 +98,10 @@ def _examine(records: Records, replay: bool) -> Diagnosis:
 
 def _report(found: Diagnosis, task: "Task | None", replay: bool) -> None:
     by_check = {finding.check: finding for finding in found.findings}
-    left_out = set() if task is not None and task.termination in SIMULATORS else set(NEED_SIMULATOR)
+    rule = "" if task is None else task.termination.removeprefix("neorl-")
+    left_out = set() if rule in SIMULATORS else set(NEED_SIMULATOR)
+    if rule == MAZE_RULE:
+        left_out.remove(REPLAY)
     if not replay or found.errors:
         left_out.add(REPLAY)
     for check in (*CHECKS, REPLAY):

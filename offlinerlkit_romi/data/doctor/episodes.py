@@ -4,14 +4,14 @@ from functools import cached_property
 
 import numpy as np
 
+from offlinerlkit_romi.data.antmaze import JUMP
 from offlinerlkit_romi.data.doctor.finding import Finding
 from offlinerlkit_romi.data.doctor.predict import LEAST_ROWS, Predictor
-from offlinerlkit_romi.data.doctor.records import Array, Records
+from offlinerlkit_romi.data.doctor.records import MAZE_RULE, Array, Records
 from offlinerlkit_romi.data.doctor.rules import clearly
 from offlinerlkit_romi.data.doctor.values import NO_ROWS
 
-MAZE_JUMP = 1.5  # metres per step; D4RL's ant runs about 0.5
-MAZE_RULE = "antmaze"
+MAZE_JUMP = 1.5  # metres per step at least; D4RL's ant runs about 0.5
 MANY = 5  # ends from which a majority tells something
 
 
@@ -32,13 +32,6 @@ class Borders:
             if records.timeouts is not None:
                 self._judge_breaks()
 
-    def _rows_with_next(self) -> Array:
-        """Rows that have a next state: all, or where the next row continues the episode."""
-        records = self._records
-        if records.next_observations is not None:
-            return np.arange(len(records))
-        return np.flatnonzero(~records.ends[:-1])
-
     def _resets(self) -> Array:
         """Rows that a reset of the simulator follows, which no step leads to."""
         records, result = self._records, np.zeros(len(self._records), bool)
@@ -57,9 +50,15 @@ class Borders:
         records, result = self._records, np.zeros(len(self._records), bool)
         if records.rule_name != MAZE_RULE:
             return result
-        rows = self._rows_with_next()
+        rows = np.arange(len(records))
+        if records.next_observations is None:  # a terminal is no end there
+            closed = result if records.timeouts is None else records.timeouts
+            rows = np.flatnonzero(~closed[:-1])
+        if not len(rows):
+            return result
         change = records.following(rows)[:, :2] - records.observations[rows, :2]
-        result[rows[(np.abs(change) > MAZE_JUMP).any(axis=1)]] = True
+        far = np.linalg.norm(change, axis=1)
+        result[rows[far > max(MAZE_JUMP, JUMP * far.mean())]] = True
         return result
 
     def _beyond_ends(self) -> Array:

@@ -61,6 +61,7 @@ SIMULATORS = {
     "hopper": Simulator((1.25, *(0.0,) * 4), 5e-3, 5e-3),
     "walker2d": Simulator((1.25, *(0.0,) * 7), 5e-3, 5e-3),
 }
+MAZE_RULE = "antmaze"
 CLIPPED_VELOCITY = 10.0  # Hopper and Walker2d show no more than this
 
 

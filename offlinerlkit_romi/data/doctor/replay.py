@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 
 from offlinerlkit_romi.data.doctor.finding import Finding
-from offlinerlkit_romi.data.doctor.records import CLIPPED_VELOCITY, Array, Records
+from offlinerlkit_romi.data.doctor.records import CLIPPED_VELOCITY, MAZE_RULE, Array, Records
 
 SAMPLE_ROWS = 500
 TOLERANCE = 0.01  # of the typical change in one step
 REWARD_TOLERANCE = 0.01  # of the rewards' spread
+MAZE_POSITIONS = 15  # of the ant's 29 numbers
 SHARE = 0.05  # contacts amplify the rounding of a stored state in a few rows
 
 
@@ -23,7 +24,7 @@ def check_replay(records: Records, rows: int = SAMPLE_ROWS, seed: int = 0) -> Fi
         A finding if more than 5 % of the sample, drawn with `seed`, end elsewhere or earn another
         reward; None otherwise, or for tasks whose simulator takes no states.
     """
-    if records.simulator is None:
+    if records.simulator is None and not _is_maze(records):
         return None
     chosen = _sample(records, rows, seed)
     if not len(chosen):
@@ -34,6 +35,7 @@ def check_replay(records: Records, rows: int = SAMPLE_ROWS, seed: int = 0) -> Fi
     moved = (np.abs(states - stored) / typical).max(axis=1) > TOLERANCE
     given = records.rewards[chosen].astype(np.float64)
     paid = np.abs(rewards - given) > REWARD_TOLERANCE * (given.std() + 1e-8)
+    paid &= not _is_maze(records)  # there the goal is drawn anew
     for name, wrong in (("next state", moved), ("reward", paid)):
         if wrong.mean() > SHARE:
             return Finding(
@@ -55,9 +57,8 @@ def _sample(records: Records, rows: int, seed: int) -> Array:
     drawn = usable if len(usable) <= 2 * rows else rng.choice(usable, 2 * rows, replace=False)
     columns = [records.actions[drawn], records.following(drawn), records.observations[drawn]]
     fine = np.all([np.isfinite(column).all(axis=1) for column in columns], axis=0)
-    if not _stored(records):
+    if not _stored(records) and records.simulator is not None:
         limit = CLIPPED_VELOCITY if records.rule_name != "halfcheetah" else np.inf
-        assert records.simulator is not None
         velocities = len(records.simulator.positions) + 1
         fine &= (np.abs(columns[2][:, -velocities:]) < limit).all(axis=1)
     return np.sort(drawn[fine][:rows])
@@ -79,7 +80,7 @@ def _simulate(records: Records, rows: Array) -> tuple[Array, Array]:
             *_mechanics(records, rows), records.actions[rows], strict=True
         ):
             env.reset()  # clears what the solver remembers of the step before
-            env.set_state(qpos, qvel)
+            _place(records, env, qpos, qvel)
             state, reward, *_ = env.step(np.clip(action, -1.0, 1.0))
             states.append(state)
             rewards.append(reward)
@@ -88,12 +89,29 @@ def _simulate(records: Records, rows: Array) -> tuple[Array, Array]:
     return np.asarray(states), np.asarray(rewards)
 
 
+def _is_maze(records: Records) -> bool:
+    return records.rule_name == MAZE_RULE
+
+
+def _place(records: Records, env: Any, qpos: Array, qvel: Array) -> None:
+    """Put the simulator into a state; a maze's own origin is elsewhere than D4RL's."""
+    if not _is_maze(records):
+        env.set_state(qpos, qvel)
+        return
+    shifted = qpos.copy()
+    shifted[:2] -= env.offset
+    env.robotics.ant_env.set_state(shifted, qvel)
+
+
 def _mechanics(records: Records, rows: Array) -> tuple[Array, Array]:
     """Positions and velocities (k, nq), (k, nv) in float64."""
     if _stored(records):
         assert records.infos is not None
         qpos, qvel = records.infos["infos/qpos"][rows], records.infos["infos/qvel"][rows]
         return qpos.astype(np.float64), qvel.astype(np.float64)
+    if _is_maze(records):
+        states = records.observations[rows].astype(np.float64)
+        return states[:, :MAZE_POSITIONS], states[:, MAZE_POSITIONS:]
     assert records.simulator is not None
     observations = records.observations[rows].astype(np.float64)
     velocities = len(records.simulator.positions) + 1

@@ -76,7 +76,8 @@ def _limits_as_terminals(records: Records, foreign: Array) -> Array:
     if not records.ordered or not records.terminals.any():
         return result
     if not known(records):
-        result[_piled_up(records)] = True
+        if records.rule_name is None:  # in a maze a terminal is the goal, whenever it is reached
+            result[_piled_up(records)] = True
         return result
     assert records.task is not None
     at_limit = records.terminals & (records.steps == records.task.max_episode_steps)

@@ -1,13 +1,12 @@
 """The doctor finds each planted defect, row for row, and nothing in clean data."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from offlinerlkit_romi.data import generate as generator
+from offlinerlkit_romi.data.antmaze_generate import generate_antmaze
 from offlinerlkit_romi.data.doctor import CHECKS, Finding, diagnose
 from offlinerlkit_romi.data.doctor.fix import fix
 from offlinerlkit_romi.data.doctor.records import of_raw
@@ -85,7 +84,7 @@ def test_every_check_is_planted_or_tested_by_itself() -> None:
 
 @pytest.mark.parametrize("robot", ["Hopper", "HalfCheetah", "Walker2d"])
 def test_nothing_is_found_in_clean_neorl_files_and_they_replay_alike(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, robot: str
+    monkeypatch: pytest.MonkeyPatch, robot: str
 ) -> None:
     """Their observations show the root's x, and `done` is also set at the time limit."""
     monkeypatch.setattr(
@@ -100,3 +99,26 @@ def test_nothing_is_found_in_clean_neorl_files_and_they_replay_alike(
     rows = next_over_all_ends(data.columns, np.random.default_rng(0))
     if len(rows):
         assert findings(data, task)[0].rows.tolist() == rows.tolist()
+
+
+def test_nothing_is_found_in_a_clean_maze_and_a_lost_time_limit_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There a terminal is the goal, which does not end a trajectory; jumps of the position do."""
+    monkeypatch.setattr(
+        generator, "run_shards", lambda shards, jobs, bar: [run_shard(s) for s in shards]
+    )
+    task = get_task("antmaze-umaze-v2")
+    data = read_raw(generate_antmaze(task.name, 900, 0, jobs=1, progress=False))
+    records = of_raw(data, task)
+    assert not diagnose(records).findings
+    assert check_replay(records, rows=40) is None
+    timeouts = data.columns["timeouts"].copy()
+    rows = np.flatnonzero(timeouts[:-1])
+    assert len(rows)
+    timeouts[rows] = False
+    found = findings(data.with_columns(timeouts=timeouts), task.name)
+    assert [(f.check, f.rows.tolist()) for f in found] == [("next-of-other-episode", rows.tolist())]
+    fixed, _, left = fix(data.with_columns(timeouts=timeouts), task)
+    assert not left.findings
+    assert np.array_equal(fixed.columns["timeouts"], data.columns["timeouts"])
