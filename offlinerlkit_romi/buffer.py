@@ -48,17 +48,28 @@ class ReplayBuffer:
         self._size = 0
         widths = {"observations": obs_shape, "next_observations": obs_shape}
         widths.update(actions=(action_dim,), rewards=(1,), terminals=(1,))
-        self._data = {
-            name: torch.zeros((self._max_size, *widths[name]), device=self.device)
-            for name in FIELDS
-        }
+        self._widths = {name: tuple(widths[name]) for name in FIELDS}
+        self._stored: dict[str, torch.Tensor] | None = None
+        self._borrowed = False
+
+    @property
+    def _data(self) -> dict[str, torch.Tensor]:
+        """The storage, made when it is first asked for: a model's fit before it needs the room."""
+        if self._stored is None:
+            self._stored = {name: self._allocate(self._widths[name]) for name in FIELDS}
+        return self._stored
+
+    @_data.setter
+    def _data(self, data: dict[str, torch.Tensor]) -> None:
+        self._stored = data
 
     def __len__(self) -> int:
         return self._size
 
     def __repr__(self) -> str:
-        shapes = ", ".join(f"{name} {tuple(self._data[name].shape[1:])}" for name in FIELDS)
-        return f"ReplayBuffer({self._size} of {self._max_size} rows on {self.device}: {shapes})"
+        shapes = ", ".join(f"{name} {self._widths[name]}" for name in FIELDS)
+        kind = type(self).__name__
+        return f"{kind}({len(self)} of {self._max_size} rows on {self.device}: {shapes})"
 
     def add(
         self,
@@ -85,6 +96,9 @@ class ReplayBuffer:
     ) -> None:
         """Append (n, S), (n, S), (n, A), (n, 1), (n, 1) rows; the oldest rows make room."""
         columns = (obss, next_obss, actions, rewards, terminals)
+        if self._borrowed:
+            self._data = {name: column.clone() for name, column in self._data.items()}
+            self._borrowed = False
         n = len(obss)
         kept = min(n, self._max_size)
         start = (self._ptr + n - kept) % self._max_size
@@ -97,16 +111,24 @@ class ReplayBuffer:
         self._ptr = (self._ptr + n) % self._max_size
         self._size = min(self._size + n, self._max_size)
 
-    def load_dataset(self, dataset: Mapping[str, np.ndarray]) -> None:
-        """Replace the content by a dataset in the kit's keys; the capacity becomes its length."""
+    def load_dataset(self, dataset: Mapping[str, np.ndarray], *, share: bool = False) -> None:
+        """Replace the content by a dataset in the kit's keys; the capacity becomes its length.
+
+        Args:
+            dataset: the arrays.
+            share: on the CPU read float32 arrays where they are, until a row is added. Without it
+                a copy is made at once.
+        """
         n = len(dataset["observations"])
+        # a copy: the ring writes into its storage, never into the caller's arrays
+        copy = not (share and all(dataset[name].flags.writeable for name in FIELDS))
         self._data = {
-            # a copy: the ring writes into its storage, never into the caller's arrays
             name: torch.as_tensor(dataset[name])
-            .to(self.device, torch.float32, copy=True)
-            .reshape(n, *self._data[name].shape[1:])
+            .to(self.device, torch.float32, copy=copy)
+            .reshape(n, *self._widths[name])
             for name in FIELDS
         }
+        self._borrowed = not copy
         self._ptr = 0
         self._size = self._max_size = n
 
@@ -139,13 +161,15 @@ class ReplayBuffer:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """All rows as views of the storage; not to be written to."""
-        return {name: self._data[name][: self._size] for name in FIELDS}
+        size = len(self)
+        return {name: self._data[name][:size] for name in FIELDS}
 
     def state_dict(self) -> dict[str, Any]:
         """Content and position, for a checkpoint."""
-        position = {"capacity": self._max_size, "ptr": self._ptr, "size": self._size}
+        ptr, size = self._position()
+        position = {"capacity": self._max_size, "ptr": ptr, "size": size}
         data = self.tensors()
-        if self._size < self._max_size:
+        if size < self._max_size:
             # torch.save writes the whole storage behind a view
             data = {name: rows.clone() for name, rows in data.items()}
         return {**position, "data": data}
@@ -161,6 +185,54 @@ class ReplayBuffer:
                 f"the saved replay buffer holds up to {state['capacity']} transitions and this one "
                 f"{self._max_size}: restore it into a buffer of its own capacity"
             )
-        self._ptr, self._size = int(state["ptr"]), int(state["size"])
+        ptr, size = int(state["ptr"]), int(state["size"])
+        self._set_position(ptr, size)
         for name in FIELDS:
-            self._data[name][: self._size] = state["data"][name]
+            self._data[name][:size] = state["data"][name]
+
+    def _allocate(self, width: Sequence[int]) -> torch.Tensor:
+        """Room for one field, (capacity, *width)."""
+        return torch.zeros((self._max_size, *width), device=self.device)
+
+    def _position(self) -> tuple[int, int]:
+        """The next row to write, and how many there are."""
+        return self._ptr, self._size
+
+    def _set_position(self, ptr: int, size: int) -> None:
+        self._ptr, self._size = ptr, size
+
+
+class RowSubset:
+    """Some rows of a buffer, by number: no copy of millions of rows where a few are left out.
+
+    Args:
+        buffer: whose rows.
+        rows: their numbers, (n,) int64, ascending.
+    """
+
+    def __init__(self, buffer: ReplayBuffer, rows: torch.Tensor) -> None:
+        self._buffer, self._rows = buffer, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def generator(self) -> torch.Generator | None:
+        """Source of the drawn indices: the buffer's own."""
+        return self._buffer.generator
+
+    def sample(self, batch_size: int) -> dict[str, torch.Tensor]:
+        """Rows drawn uniformly with replacement, on the device."""
+        draw = torch.randint(
+            len(self), (batch_size,), device=self._rows.device, generator=self.generator
+        )
+        index = self._rows.index_select(0, draw)
+        return {name: x.index_select(0, index) for name, x in self._buffer.tensors().items()}
+
+    def sample_all(self) -> dict[str, np.ndarray]:
+        """Copies of all rows as numpy arrays."""
+        return {name: x.cpu().numpy() for name, x in self.tensors().items()}
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Copies of all rows."""
+        return {n: x.index_select(0, self._rows) for n, x in self._buffer.tensors().items()}

@@ -78,6 +78,10 @@ class CountFit(EnsembleFit):
     coder_optim: torch.optim.Optimizer
     scaler: StandardScaler
 
+    def state(self) -> dict[str, Any]:
+        """As in `EnsembleFit`, and the coder."""
+        return super().state() | {"coder": self.coder, "coder_optim": self.coder_optim}
+
     def step(self, rows: torch.Tensor) -> torch.Tensor:
         """One step of the model and one of the coder; returns the model's loss, detached."""
         loss = super().step(rows)
@@ -104,8 +108,7 @@ class CountFit(EnsembleFit):
         """What scaled inputs are to be decoded to: themselves, or raw (s, a) as released."""
         if self.coder.decoder_out == "linear":
             return inputs
-        mean, std = (torch.as_tensor(x).to(inputs) for x in (self.scaler.mu, self.scaler.std))
-        return inputs * std + mean
+        return self.scaler.inverse_transform_tensor(inputs)
 
 
 class CountEnsembleDynamics(EnsembleDynamics):

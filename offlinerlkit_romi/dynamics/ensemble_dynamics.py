@@ -11,7 +11,7 @@ import torch
 
 from offlinerlkit_romi.dynamics.base_dynamics import BaseDynamics, TerminalFn
 from offlinerlkit_romi.dynamics.fit import EnsembleFit, OnEpoch, holdout_split, log_fit
-from offlinerlkit_romi.engine import read_weights, save_atomically, spared_collector
+from offlinerlkit_romi.engine import Engine, read_weights, save_atomically, spared_collector
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.modules import EnsembleDynamicsModel
 from offlinerlkit_romi.modules.common import ArrayLike, as_input
@@ -52,6 +52,7 @@ class EnsembleDynamics(BaseDynamics):
     Attributes:
         reward_fn: (obs, action, next_obs) -> (n, 1) where the reward is known; it then replaces the
             predicted one.
+        engine: carries out the fit's steps.
 
     Raises:
         ValueError: unknown uncertainty mode.
@@ -80,6 +81,7 @@ class EnsembleDynamics(BaseDynamics):
         self._penalty_coef = penalty_coef
         self._uncertainty_mode = uncertainty_mode
         self.generator = generator
+        self.engine = Engine()
 
     def inputs(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         """Scaled model input, (..., S), (..., A) -> (..., S+A)."""
@@ -197,6 +199,7 @@ class EnsembleDynamics(BaseDynamics):
             UserError: too few transitions to hold one out.
         """
         inputs, targets = self.format_samples_for_training(data)
+        del data  # millions of rows need not be there twice
         rows, holdout = holdout_split(len(inputs), holdout_ratio, self.generator, inputs.device)
         if not len(holdout) or not len(rows):
             raise UserError(
@@ -207,7 +210,9 @@ class EnsembleDynamics(BaseDynamics):
         inputs = self.scaler.transform_tensor(inputs)
         train = (inputs[rows], targets[rows])
         held_out = (inputs[holdout], targets[holdout])
+        del inputs, targets
         fit = self._make_fit(train, held_out, batch_size, logvar_loss_coef)
+        fit.engine = self.engine
         with spared_collector():
             errors = fit.run(max_epochs, max_epochs_since_update, log_fit(logger, on_epoch))
         self._finish_fit(fit, errors)

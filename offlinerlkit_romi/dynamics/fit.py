@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from offlinerlkit_romi.dynamics.losses import supervised_loss
-from offlinerlkit_romi.engine import MetricMeans, apply_gradients
+from offlinerlkit_romi.engine import Engine, MetricMeans, apply_gradients
 from offlinerlkit_romi.modules import EnsembleDynamicsModel
 
 
@@ -45,6 +45,9 @@ class EnsembleFit:
         batch_size: rows per member and step.
         logvar_loss_coef: factor of the log-variance bound term.
         generator: source of bootstrap and row order.
+
+    Attributes:
+        engine: carries out the steps.
     """
 
     def __init__(
@@ -61,6 +64,9 @@ class EnsembleFit:
         self.train, self.holdout = train, holdout
         self.batch_size, self.logvar_loss_coef = batch_size, logvar_loss_coef
         self.generator = generator
+        self.engine = Engine()
+        self._losses = MetricMeans()
+        self._start = torch.zeros((), dtype=torch.int64, device=train[0].device)
         self.params = [p for p in model.parameters() if p.requires_grad]
         self.best = torch.full((model.num_ensemble,), 1e10, device=train[0].device)
         n = len(train[0])
@@ -77,6 +83,7 @@ class EnsembleFit:
             Each member's best hold-out error, (E,).
         """
         epoch, since_update = 0, 0
+        self._batches = self.engine.steps("the dynamics fit", self._step_batches, self.state)
         while (max_epochs is None or epoch < max_epochs) and since_update < max_epochs_since_update:
             epoch += 1
             train_loss = self._epoch()
@@ -98,6 +105,12 @@ class EnsembleFit:
         apply_gradients(self.optim, self.params, torch.autograd.grad(loss, self.params))
         return loss.detach()
 
+    def state(self) -> dict[str, Any]:
+        """What a step changes."""
+        parts = {"model": self.model, "optim": self.optim, "losses": self._losses}
+        draws = {} if self.generator is None else {"generator": self.generator}
+        return {**parts, **draws, "start": self._start}
+
     def keep(self, improved: torch.Tensor) -> None:
         """Remember the present weights of the members that improved, mask (E,)."""
         self.model.update_save(improved)
@@ -110,10 +123,21 @@ class EnsembleFit:
 
     def _epoch(self) -> float:
         self._shuffle()
-        losses = MetricMeans()
-        for rows in self.rows.split(self.batch_size, dim=1):
-            losses.add({"loss": self.step(rows)})
-        return losses.result()["loss"]
+        whole, rest = divmod(self.rows.shape[1], self.batch_size)
+        self._start.zero_()
+        for count in self.engine.portions(whole):
+            self._batches(count)
+        if rest:  # of a size of its own, once per epoch: not worth a graph
+            self._losses.add({"loss": self.step(self.rows[:, -rest:])})
+        return self._losses.result()["loss"]
+
+    def _step_batches(self, count: int) -> None:
+        """Steps on the next whole batches of the epoch's order."""
+        offsets = torch.arange(self.batch_size, device=self.rows.device)
+        for _ in range(count):
+            rows = self.rows.index_select(1, self._start + offsets)
+            self._losses.add({"loss": self.step(rows)})
+            self._start.add_(self.batch_size)
 
     def _shuffle(self) -> None:
         for member in range(len(self.rows)):

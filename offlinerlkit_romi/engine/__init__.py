@@ -1,10 +1,10 @@
 """How an update runs: generators, optimisers, metrics, kernels; weights and states on disk."""
 
 from offlinerlkit_romi.engine.allocator import keep_freed_memory, spared_collector
+from offlinerlkit_romi.engine.capture import ENGINES, Engine, Steps, make_engine
 from offlinerlkit_romi.engine.files import read_state, read_weights, save_atomically, write_json
 from offlinerlkit_romi.engine.metrics import MetricMeans
 from offlinerlkit_romi.engine.optim import (
-    allocate_moments,
     apply_gradients,
     descend,
     descend_apart,
@@ -18,11 +18,13 @@ from offlinerlkit_romi.engine.state import Counts, capture, count_bytes, restore
 from offlinerlkit_romi.engine.state_store import StateStore
 
 __all__ = [
+    "ENGINES",
     "Counts",
+    "Engine",
     "Generators",
     "MetricMeans",
     "StateStore",
-    "allocate_moments",
+    "Steps",
     "apply_gradients",
     "capture",
     "choose_matmul_precision",
@@ -33,6 +35,7 @@ __all__ = [
     "frozen_copy",
     "keep_freed_memory",
     "make_adam",
+    "make_engine",
     "polyak_update",
     "read_state",
     "read_weights",

@@ -28,25 +28,13 @@ def make_adam(
     return torch.optim.Adam(groups, lr=rate, fused=True, capturable=True)
 
 
-def allocate_moments(optim: torch.optim.Optimizer) -> None:
-    """Make a fused Adam's moments now: a graph must not make them anew, zero, at every replay."""
-    if not isinstance(optim, torch.optim.Adam):
-        return
-    for param in (p for group in optim.param_groups for p in group["params"]):
-        if param.requires_grad and not optim.state[param]:
-            optim.state[param] = {
-                "step": torch.zeros((), dtype=torch.float32, device=param.device),
-                "exp_avg": torch.zeros_like(param, memory_format=torch.preserve_format),
-                "exp_avg_sq": torch.zeros_like(param, memory_format=torch.preserve_format),
-            }
-
-
 @torch.no_grad()
 def load_optimizer(optim: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
     """`optim.load_state_dict` into the tensors there are, wherever the state was saved.
 
     torch puts new tensors in their place, which a captured graph would never see, and takes over
     how the saved optimiser ran: a rate on the host for one on the device, or the other way round.
+    Moments of a parameter that the saved one had not stepped yet become zero, as they would start.
 
     Raises:
         ValueError: the state is of another optimiser.
@@ -62,10 +50,11 @@ def load_optimizer(optim: torch.optim.Optimizer, state: Mapping[str, Any]) -> No
         for name in ("fused", "foreach", "capturable"):
             if name in before:
                 group[name] = before[name]
-    for param, values in optim.state.items():
-        for name, old in moments.get(param, {}).items():
-            if isinstance(old, torch.Tensor) and name in values:
-                values[name] = old.copy_(values[name])
+    for param, before in moments.items():
+        values = optim.state[param]
+        for name, old in before.items():
+            if isinstance(old, torch.Tensor):
+                values[name] = old.copy_(values[name]) if name in values else old.zero_()
 
 
 @torch.no_grad()

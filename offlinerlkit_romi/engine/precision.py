@@ -43,19 +43,25 @@ def probe_matmul_precision(size: int = 256, repeats: int = 5) -> list[PrecisionP
     return probes
 
 
-def choose_matmul_precision(setting: str = "auto") -> str:
+def choose_matmul_precision(setting: str = "auto", device: str | torch.device = "cpu") -> str:
     """Set torch's float32 matmul precision and return what was set.
+
+    On CUDA `high` and `medium` round the factors to TF32, ten bits of fraction: `auto` is `highest`
+    there, and the others are for whoever asks for them.
 
     Args:
         setting: `auto` takes the fastest setting whose error is float32-like on this CPU; otherwise
             one of
             torch's own names.
+        device: where the products will be.
 
     Source: on AVX-512 machines "medium" may select other oneDNN kernels of the same accuracy at
         twice the
     speed; on other CPUs it may mean bf16, hence the probe.
     """
-    if setting == "auto":
+    if setting == "auto" and torch.device(device).type == "cuda":
+        setting = "highest"
+    elif setting == "auto":
         exact = [p for p in probe_matmul_precision() if p.error < FLOAT32_LIKE]
         setting = max(exact, key=lambda p: p.gflops).setting if exact else "highest"
     torch.set_float32_matmul_precision(setting)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from offlinerlkit_romi.buffer import ReplayBuffer
+from offlinerlkit_romi.buffer import ReplayBuffer, RowSubset
 from offlinerlkit_romi.data import Dataset
 from offlinerlkit_romi.dynamics import EnsembleDynamics
 from offlinerlkit_romi.dynamics.prediction_error import Segments, cut_segments, prediction_error
-from offlinerlkit_romi.engine import Generators
+from offlinerlkit_romi.engine import Generators, derive_seed
 from offlinerlkit_romi.experiment.algorithms import TD3BCConfig
 from offlinerlkit_romi.experiment.build import Setting
 from offlinerlkit_romi.experiment.config import (
@@ -22,7 +22,16 @@ from offlinerlkit_romi.experiment.config import (
     RunConfig,
     SoftConfig,
 )
+from offlinerlkit_romi.experiment.memory import (
+    MemoryPlan,
+    choose_place,
+    free_bytes,
+    networks_bytes,
+    transition_bytes,
+    working_bytes,
+)
 from offlinerlkit_romi.experiment.rewards import scaled_rewards
+from offlinerlkit_romi.model_buffer import HostReplayBuffer, MaskedReplayBuffer
 from offlinerlkit_romi.policy_trainer import Sentinel, largest_value
 from offlinerlkit_romi.utils.scaler import StandardScaler
 
@@ -37,7 +46,7 @@ class ModelData:
         segments: Pieces of episodes that no update of it sees.
     """
 
-    rows: ReplayBuffer
+    rows: ReplayBuffer | RowSubset
     fake: ReplayBuffer
     segments: Segments
 
@@ -77,17 +86,28 @@ def prepare(
         obs_dim, action_dim, device, generators, task=dataset.task, goal=dataset.info.goal
     )
     real = make_buffer(len(dataset), setting)
-    real.load_dataset(dataset.as_dict() | {"rewards": scaled_rewards(config, dataset)})
+    free = free_bytes(device)
+    choose_place(
+        "device", 0, transition_bytes(setting, len(dataset)) + working_bytes(config, setting), free
+    )
+    # no other copy on the CPU: nothing is ever added to the data
+    rewards = {"rewards": scaled_rewards(config, dataset)}
+    real.load_dataset(dataset.as_dict() | rewards, share=True)
     if normalizes_observations(config):
         mean, std = real.normalize_obs()
         setting = replace(setting, obs_scaler=StandardScaler(mu=mean, std=std))
     if not isinstance(config, ModelBasedConfig):
         return setting, Buffers(real)
-    return setting, Buffers(real, _model_data(config, dataset, real, setting))
+    model = _model_data(config, dataset, real, setting, free_bytes(device))
+    return setting, Buffers(real, model)
 
 
 def _model_data(
-    config: ModelBasedConfig, dataset: Dataset, real: ReplayBuffer, setting: Setting
+    config: ModelBasedConfig,
+    dataset: Dataset,
+    real: ReplayBuffer,
+    setting: Setting,
+    free: int | None,
 ) -> ModelData:
     length = config.rollout_length
     # at most a hundredth of the data: a small data set needs its rows for the fit
@@ -97,8 +117,8 @@ def _model_data(
     kept = ~held_out
     if dataset.model_rows is not None:
         kept &= torch.as_tensor(dataset.model_rows, device=setting.device)
-    rows = real if bool(kept.all()) else _rows_of(real, kept, setting)
-    return ModelData(rows, make_buffer(fake_buffer_rows(config), setting), segments)
+    rows = real if bool(kept.all()) else RowSubset(real, kept.nonzero().squeeze(1))
+    return ModelData(rows, make_model_buffer(config, setting, free), segments)
 
 
 def make_sentinel(config: RunConfig, policy: Any, real: ReplayBuffer) -> Sentinel:
@@ -127,25 +147,53 @@ def fake_buffer_rows(config: ModelBasedConfig) -> int:
     return rollouts * config.rollout_batch_size * config.rollout_length
 
 
-def buffer_gigabytes(rows: int, setting: Setting) -> float:
-    """Size of a buffer of float32 transitions."""
-    return rows * (2 * setting.obs_dim + setting.action_dim + 2) * 4 / 1e9
-
-
-def make_buffer(rows: int, setting: Setting) -> ReplayBuffer:
-    """An empty buffer on the run's device, drawing from its data generator."""
-    return ReplayBuffer(
+def make_buffer(
+    rows: int,
+    setting: Setting,
+    kind: type[ReplayBuffer] = ReplayBuffer,
+    generator: torch.Generator | None = None,
+) -> ReplayBuffer:
+    """An empty buffer on the run's device, drawing from the run's data generator or another."""
+    return kind(
         buffer_size=rows,
         obs_shape=(setting.obs_dim,),
         obs_dtype=np.float32,
         action_dim=setting.action_dim,
         action_dtype=np.float32,
         device=setting.device,
-        generator=setting.generators.data,
+        generator=setting.generators.data if generator is None else generator,
     )
 
 
-def _rows_of(buffer: ReplayBuffer, kept: torch.Tensor, setting: Setting) -> ReplayBuffer:
-    part = make_buffer(int(kept.sum()), setting)
-    part.add_batch(*(column[kept] for column in buffer.tensors().values()))
-    return part
+def make_model_buffer(config: ModelBasedConfig, setting: Setting, free: int | None) -> ReplayBuffer:
+    """An empty buffer for model transitions, where the configuration wants it.
+
+    On the CPU it is an ordinary one. On CUDA a rollout fills it without waiting, or it lies in the
+    host's memory.
+
+    Args:
+        config: says where.
+        setting: sizes and device.
+        free: the device's free bytes, None where nobody counts them.
+    """
+    rows = fake_buffer_rows(config)
+    needed = transition_bytes(setting, rows)
+    if choose_place(config.model_buffer, needed, working_bytes(config, setting), free) == "host":
+        seed = derive_seed(setting.generators.seed, "data/host")
+        return make_buffer(rows, setting, HostReplayBuffer, torch.Generator().manual_seed(seed))
+    on_cuda = setting.device.type == "cuda"
+    return make_buffer(rows, setting, MaskedReplayBuffer if on_cuda else ReplayBuffer)
+
+
+def memory_plan(
+    config: RunConfig, setting: Setting, buffers: Buffers, policy: Any, free: int | None
+) -> MemoryPlan:
+    """What the run takes of its device, which had `free` bytes before."""
+    model, place = 0, "device"
+    if isinstance(config, ModelBasedConfig):
+        model = transition_bytes(setting, fake_buffer_rows(config))
+        place = "host" if isinstance(buffers.for_model.fake, HostReplayBuffer) else "device"
+    data = transition_bytes(setting, len(buffers.real))
+    return MemoryPlan(
+        data, model, networks_bytes(policy), working_bytes(config, setting), place, free
+    )

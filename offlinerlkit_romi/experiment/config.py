@@ -55,7 +55,11 @@ class RunConfig:
     threads: int = 0
     """CPU threads torch may use; 0 leaves torch's own choice."""
     matmul_precision: Literal["auto", "highest", "high", "medium"] = "auto"
-    """torch's float32 matrix products; auto takes the fastest that is as exact on this machine."""
+    """torch's float32 matrix products; auto takes the fastest that is as exact on this machine. On
+    CUDA that is highest; high and medium use TF32 there."""
+    engine: Literal["auto", "eager", "graph", "compile"] = "auto"
+    """How updates run: graph captures them as CUDA graphs, eager does not, compile hands them to
+    torch.compile; auto is graph on CUDA and eager elsewhere."""
     log_root: str = "log"
     """Folder under which the run's own folder is made."""
     algo_name: str = ""
@@ -187,6 +191,9 @@ class ModelBasedConfig(SoftConfig):
     """Model steps per rollout (H)."""
     model_retain_epochs: int = 5
     """Epochs for which model transitions are kept."""
+    model_buffer: Literal["auto", "device", "host"] = "auto"
+    """Where they are kept: on the device, in the host's pinned memory, or auto (on the device if
+    they fit there)."""
 
     def check(self) -> None:
         """Raise a UserError for values that do not fit together."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from offlinerlkit_romi.buffer import ReplayBuffer
+from offlinerlkit_romi.buffer import ReplayBuffer, RowSubset
 from offlinerlkit_romi.dynamics import EnsembleDynamics, FitProgress
 from offlinerlkit_romi.dynamics.fit import log_fit
 from offlinerlkit_romi.experiment.config import AdversarialConfig, ModelBasedConfig
@@ -26,7 +26,7 @@ from offlinerlkit_romi.utils.logger import Logger
 def pretrain(
     policy: Any,
     real_buffer: ReplayBuffer,
-    model_buffer: ReplayBuffer,
+    model_buffer: ReplayBuffer | RowSubset,
     config: ModelBasedConfig,
     logger: Logger,
     check: Callable[[], None] = lambda: None,

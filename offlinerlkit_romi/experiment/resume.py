@@ -26,7 +26,7 @@ MANIFEST = "record/manifest.json"
 DIAGNOSIS = "result/diagnosis.json"
 # what may differ between the parts of one run: none of it changes what is computed
 FREE = {
-    *("resume", "log_root", "algo_name", "threads", "dynamics_cache", "eval_async"),
+    *("resume", "log_root", "algo_name", "threads", "engine", "dynamics_cache", "eval_async"),
     *("checkpoint_freq", "checkpoint_share", "keep_state", "on_divergence"),
 }
 

@@ -16,14 +16,19 @@ import torch
 from offlinerlkit_romi.data import Dataset, load
 from offlinerlkit_romi.data.front import is_own
 from offlinerlkit_romi.data.own import MEMORY
-from offlinerlkit_romi.engine import Generators, choose_matmul_precision, keep_freed_memory
+from offlinerlkit_romi.engine import (
+    Engine,
+    Generators,
+    choose_matmul_precision,
+    keep_freed_memory,
+    make_engine,
+)
 from offlinerlkit_romi.envs import Task, family_of, get_task, normalized_score
 from offlinerlkit_romi.errors import TrainingInterrupted, UserError
 from offlinerlkit_romi.experiment.buffers import (
     Buffers,
-    buffer_gigabytes,
-    fake_buffer_rows,
     make_sentinel,
+    memory_plan,
     prepare,
 )
 from offlinerlkit_romi.experiment.build import (
@@ -54,6 +59,7 @@ from offlinerlkit_romi.experiment.manifest import (
     make_manifest,
     write_json,
 )
+from offlinerlkit_romi.experiment.memory import free_bytes
 from offlinerlkit_romi.experiment.own_data import (
     check_task,
     load_own_data,
@@ -166,7 +172,7 @@ def run(
     start = time.perf_counter()
     device = check_input(resolved.config, dataset)
     earlier = find_earlier(resolved)
-    settle_arithmetic(resolved.config, earlier)
+    settle_arithmetic(resolved.config, earlier, device)
     dataset = obtain_data(resolved.config, earlier, dataset)
     words = list(sys.argv if argv is None else argv)
     return carry_out(resolved, earlier, Ground(dataset, device, words, start), Interrupts())
@@ -185,11 +191,11 @@ def check_input(config: RunConfig, dataset: Dataset | None) -> torch.device:
     return device
 
 
-def settle_arithmetic(config: RunConfig, earlier: Earlier | None) -> None:
+def settle_arithmetic(config: RunConfig, earlier: Earlier | None, device: torch.device) -> None:
     """Set threads and kernels of this process, for a resumed run as they were."""
     if config.threads:
         torch.set_num_threads(config.threads)
-    choose_matmul_precision(config.matmul_precision)
+    choose_matmul_precision(config.matmul_precision, device)
     keep_freed_memory()
     if earlier is not None:
         same_arithmetic(earlier)
@@ -319,7 +325,7 @@ def _open_logger(
 def _trainer(session: Session) -> PolicyTrainer:
     """Build everything, then pre-train the policy and its model, or go on where a run stopped."""
     config, logger = session.resolved.config, session.logger
-    generators = Generators(config.seed, session.device)
+    generators, free = Generators(config.seed, session.device), free_bytes(session.device)
     setting, buffers = prepare(config, session.dataset, session.device, generators)
     checkpoints = session.checkpoints(generators)
     resuming = bool(checkpoints.store.steps())
@@ -331,6 +337,11 @@ def _trainer(session: Session) -> PolicyTrainer:
         folder.mkdir(exist_ok=True)
         setting.obs_scaler.save_scaler(str(folder))
     policy = build_policy(config, setting)
+    logger.log(str(memory_plan(config, setting, buffers, policy, free)))
+    engine = make_engine(config.engine, session.device, logger.log)
+    for part in (policy, getattr(policy, "dynamics", policy)):
+        if hasattr(part, "engine"):
+            part.engine = engine
     if isinstance(config, ModelBasedConfig) and not resuming:
         used = pretrain(
             policy, buffers.real, buffers.for_model.rows, config, logger, session.interrupts.check
@@ -347,7 +358,7 @@ def _trainer(session: Session) -> PolicyTrainer:
         logger.log,
         fitted=not resuming,
     )
-    trainer = _make_trainer(session, policy, scorer, buffers, checkpoints, estimator)
+    trainer = _make_trainer(session, policy, scorer, buffers, checkpoints, estimator, engine)
     session.begin(trainer, checkpoints)
     return trainer
 
@@ -359,6 +370,7 @@ def _make_trainer(
     buffers: Buffers,
     checkpoints: Checkpoints,
     estimator: Estimator,
+    engine: Engine,
 ) -> PolicyTrainer:
     config, logger = session.resolved.config, session.logger
 
@@ -385,6 +397,7 @@ def _make_trainer(
         "sentinel": make_sentinel(config, policy, buffers.real),
         "on_divergence": config.on_divergence,
         "diagnose": diagnose,
+        "engine": engine,
     }
     if not isinstance(config, ModelBasedConfig):
         trainer = MFPolicyTrainer(policy, scorer, buffers.real, logger, **shared)
@@ -413,10 +426,6 @@ def _announce(config: RunConfig, dataset: Dataset, setting: Setting, logger: Log
     for note in info.notes:
         logger.log(f"note: {note}")
     where = f"on {setting.device} ({device_name(setting.device)})"
-    if isinstance(config, ModelBasedConfig):
-        rows = fake_buffer_rows(config)
-        size = buffer_gigabytes(rows, setting)
-        where += f"; model buffer of {rows:,} transitions, {size:.2f} GB when full"
     if config.eval_episodes and evaluates_in_worker(config, task_of(dataset), setting.device):
         where += "; evaluation in a worker process"
     logger.log(where)

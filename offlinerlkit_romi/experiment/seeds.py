@@ -146,7 +146,7 @@ def run_seeds(
     _start_finished_ones_again(jobs)
     earlier = [job.earlier for job in jobs if job.earlier is not None]
     first, config = next(iter(earlier), None), jobs[0].resolved.config
-    settle_arithmetic(config, first)
+    settle_arithmetic(config, first, device)
     dataset = obtain_data(config, first, dataset)
     for run in earlier[1:]:
         check_data(run, dataset)

@@ -15,7 +15,14 @@ from typing import Any
 
 import torch
 
-from offlinerlkit_romi.engine import MetricMeans, save_atomically, spared_collector, write_json
+from offlinerlkit_romi.engine import (
+    Engine,
+    MetricMeans,
+    Steps,
+    save_atomically,
+    spared_collector,
+    write_json,
+)
 from offlinerlkit_romi.errors import DivergedError, TrainingInterrupted
 from offlinerlkit_romi.policy_trainer.checkpoints import Checkpoints
 from offlinerlkit_romi.policy_trainer.diagnosis import explain, in_words
@@ -90,6 +97,7 @@ class PolicyTrainer:
         interrupts: Interrupts | None = None,
         sentinel: Sentinel | None = None,
         on_divergence: str = "stop",
+        engine: Engine | None = None,
     ) -> None:
         self.policy = policy
         self.logger = logger
@@ -114,6 +122,11 @@ class PolicyTrainer:
         self._weights_failed = False
         self._ledger = Ledger(self._write)
         self._progress: Progress | None = None
+        self.engine = Engine() if engine is None else engine
+        # policy steps done, for captured steps, which the host cannot tell
+        self._clock = torch.zeros((), dtype=torch.int64, device=_device_of(policy))
+        self._updates: Steps | None = None
+        self._unroll = 1
 
     def train(self) -> dict[str, float]:
         """Run to the end and save `model/policy.pth`.
@@ -125,6 +138,7 @@ class PolicyTrainer:
             DivergedError: The sentinel saw it; the last sound state stays as it was.
             TrainingInterrupted: A signal asked for it; the state is saved.
         """
+        self._hand_to_engine()
         progress = self._progress = Progress(
             self.logger, self._epoch, self._step_per_epoch, self._data_source, self._steps_done
         )
@@ -160,6 +174,7 @@ class PolicyTrainer:
         Raises:
             UserError: No state is intact, or it is of another run.
         """
+        self.engine.forget()
         return None if self.checkpoints is None else self.checkpoints.load(self.state_parts())
 
     def state_parts(self) -> dict[str, Any]:
@@ -211,17 +226,16 @@ class PolicyTrainer:
 
     def _run_epoch(self, epoch: int, progress: Progress) -> None:
         self.policy.train()
-        # the kit's own policies have no `update`
-        update = getattr(self.policy, "update", self.policy.learn)
-        before = self._steps_done
+        before, end = self._steps_done, epoch * self._step_per_epoch
         with self.timer.phase(POLICY_STEP, units=0):
             # a resumed epoch goes on after the steps it has done
-            for step in range(before, epoch * self._step_per_epoch):
+            while self._steps_done < end:
+                step, count = self._steps_done, self._steps_ahead(end)
                 self._fire(step, before_update=True)
-                self._note(update(self._sample()), step)
-                self._fire(step, before_update=False)
-                self._steps_done += 1
-                progress.advance()
+                self._advance(count)
+                self._fire(step + count - 1, before_update=False)
+                self._steps_done += count
+                progress.advance(count)
                 self._ledger.land()
                 if self._interrupts.requested:
                     break
@@ -229,6 +243,57 @@ class PolicyTrainer:
         self._leave_if_asked()
         if self.lr_scheduler is not None:
             self.lr_scheduler.step()
+
+    def _hand_to_engine(self) -> None:
+        """Let the engine carry out what it can capture."""
+        # the kit's own policies have no `update`
+        if self._updates or not self.engine.captures or not hasattr(self.policy, "update"):
+            return
+        self.engine.shared |= {
+            "clock": self._clock,
+            "means": self._means,
+            "sentinel": self.sentinel,
+        }
+        steps = self.engine.steps(
+            "the policy step", self._update, self._stepped, self._capture_obstacle()
+        )
+        if steps.captured:
+            periods = (event.every for event in self.events if event.every > 0)
+            self._updates = steps
+            self._unroll = self.engine.unrolled(math.gcd(self._step_per_epoch, *periods))
+
+    def _steps_ahead(self, end: int) -> int:
+        """Updates until something else may be due: as many as a replay does, or one."""
+        whole = self._steps_done % self._unroll == 0 and self._steps_done + self._unroll <= end
+        return self._unroll if whole else 1
+
+    def _advance(self, count: int) -> None:
+        if self._updates is None:
+            update = getattr(self.policy, "update", self.policy.learn)
+            self._note(update(self._sample()), self._steps_done)
+        else:
+            self._clock.fill_(self._steps_done)
+            self._updates(count, self.policy.phase)
+
+    def _update(self, count: int, phase: int) -> None:
+        """Some updates, `phase` of the first, with all bookkeeping on the device."""
+        for _ in range(count):
+            metrics = self.policy.update(self._sample())
+            self._clock.add_(1)
+            self._means.add(metrics)
+            self.sentinel.watch(metrics, self._clock)
+
+    def _stepped(self) -> dict[str, Any]:
+        """What an update changes."""
+        return state_of(self.policy) | {
+            f"draws of {name}": buffer.generator
+            for name, buffer in self._transitions().items()
+            if getattr(buffer, "generator", None) is not None
+        }
+
+    def _capture_obstacle(self) -> str:
+        """Why the policy step cannot be captured, if so."""
+        return ""
 
     def _fire(self, step: int, *, before_update: bool) -> None:
         for event in self.events:

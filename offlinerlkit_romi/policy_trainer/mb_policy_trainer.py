@@ -8,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from offlinerlkit_romi.engine import Engine
+from offlinerlkit_romi.model_buffer import HostReplayBuffer, MaskedReplayBuffer
+from offlinerlkit_romi.policy.model_based.rollout import masked_rollout, rollout_metrics
 from offlinerlkit_romi.policy_trainer.checkpoints import Checkpoints
 from offlinerlkit_romi.policy_trainer.diagnosis import DATA, MODEL_DATA
 from offlinerlkit_romi.policy_trainer.interrupts import Interrupts
@@ -46,6 +49,7 @@ class MBPolicyTrainer(PolicyTrainer):
         model_buffer: What model updates draw from, where some of the data's next states must not
             teach a model; by default `real_buffer`.
         diagnose: Returns further metrics, once per epoch.
+        engine: Carries out updates and rollouts; by default eagerly.
         updates_per_round: Model updates in one `update_dynamics`, for the time per update.
     """
 
@@ -76,6 +80,7 @@ class MBPolicyTrainer(PolicyTrainer):
         model_buffer: Any = None,
         diagnose: Callable[[], Metrics] | None = None,
         updates_per_round: int = 1,
+        engine: Engine | None = None,
     ) -> None:
         super().__init__(
             policy,
@@ -92,6 +97,7 @@ class MBPolicyTrainer(PolicyTrainer):
             sentinel=sentinel,
             on_divergence=on_divergence,
             diagnose=diagnose,
+            engine=engine,
         )
         self.real_buffer = real_buffer
         self.fake_buffer = fake_buffer
@@ -99,8 +105,12 @@ class MBPolicyTrainer(PolicyTrainer):
         rollout_freq, self._rollout_batch_size, self._rollout_length = rollout_setting
         self._real_rows = int(batch_size * real_ratio)
         self._fake_rows = batch_size - self._real_rows
+        roll_out = self._roll_out
+        if isinstance(fake_buffer, MaskedReplayBuffer):
+            self._rollouts = self.engine.steps("the rollout", self._masked_roll_out, self._rolled)
+            roll_out = self._roll_out_on_device
         self.events = (
-            Event(ROLLOUT, rollout_freq, self._roll_out, before_update=True),
+            Event(ROLLOUT, rollout_freq, roll_out, before_update=True),
             Event(MODEL_UPDATE, dynamics_update_freq, self._update_model, units=updates_per_round),
         )
 
@@ -121,6 +131,32 @@ class MBPolicyTrainer(PolicyTrainer):
         self.fake_buffer.add_batch(**transitions)
         metrics = {f"rollout_info/{name}": value for name, value in info.items()}
         return metrics | self.sentinel.outside(transitions["next_obss"])
+
+    def _roll_out_on_device(self) -> Metrics:
+        self._clock.fill_(self._steps_done + 1)
+        self._rollouts()
+        return {}
+
+    def _masked_roll_out(self) -> None:
+        """`_roll_out` in fixed shapes, with all bookkeeping on the device."""
+        starts = self.real_buffer.sample(self._rollout_batch_size)["observations"]  # (B, S)
+        transitions, mask = masked_rollout(
+            self.policy.dynamics, self.policy.act_in_model, starts, self._rollout_length
+        )
+        self.fake_buffer.add_batch(**transitions, mask=mask)
+        info = rollout_metrics(transitions, mask)
+        metrics = {f"rollout_info/{name}": value for name, value in info.items()}
+        metrics |= self.sentinel.outside(transitions["next_obss"], mask)
+        self._means.add(metrics)
+        self.sentinel.watch(metrics, self._clock)
+
+    def _rolled(self) -> dict[str, Any]:
+        # not the rows: a warm-up writes those that the rollout itself will write, or spare ones
+        return self._stepped() | {"cursor": self.fake_buffer.cursor}
+
+    def _capture_obstacle(self) -> str:
+        in_host = isinstance(self.fake_buffer, HostReplayBuffer)
+        return "the model buffer lies in the host's memory" if in_host else ""
 
     def _transitions(self) -> dict[str, Any]:
         return {DATA: self.real_buffer, MODEL_DATA: self.fake_buffer}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from offlinerlkit_romi.engine import Engine
 from offlinerlkit_romi.policy_trainer.checkpoints import Checkpoints
 from offlinerlkit_romi.policy_trainer.diagnosis import DATA
 from offlinerlkit_romi.policy_trainer.interrupts import Interrupts
@@ -36,6 +37,7 @@ class MFPolicyTrainer(PolicyTrainer):
         sentinel: Watches for divergence; by default one that knows no bounds of Q and states.
         on_divergence: "stop" the run, or only "warn".
         diagnose: Returns further metrics, once per epoch.
+        engine: Carries out the updates; by default eagerly.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class MFPolicyTrainer(PolicyTrainer):
         sentinel: Sentinel | None = None,
         on_divergence: str = "stop",
         diagnose: Callable[[], Metrics] | None = None,
+        engine: Engine | None = None,
     ) -> None:
         super().__init__(
             policy,
@@ -75,6 +78,7 @@ class MFPolicyTrainer(PolicyTrainer):
             sentinel=sentinel,
             on_divergence=on_divergence,
             diagnose=diagnose,
+            engine=engine,
         )
         self.buffer = buffer
         self._batch_size = batch_size

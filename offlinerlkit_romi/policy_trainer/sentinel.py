@@ -117,12 +117,22 @@ class Sentinel:
             self._watches[names] = _Watch([self._limit(name) for name in names], values.device)
         self._watches[names].see(values, step)
 
-    def outside(self, next_obs: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Share of model states (n, S) far outside the data's box, as a metric."""
+    def outside(
+        self, next_obs: torch.Tensor, mask: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Share of model states (n, S) far outside the data's box, as a metric.
+
+        Args:
+            next_obs: the states.
+            mask: which of them count, (n, 1) bool; none means all.
+        """
         if self._box is None:
             return {}
         low, high = self._box
-        return {OUT_OF_RANGE: ((next_obs < low) | (next_obs > high)).any(1).float().mean()}
+        out = ((next_obs < low) | (next_obs > high)).any(1)
+        if mask is None:
+            return {OUT_OF_RANGE: out.float().mean()}
+        return {OUT_OF_RANGE: (out & mask.squeeze(1)).sum() / mask.sum()}
 
     def check(self, step: int, row: Mapping[str, float]) -> list[Finding]:
         """What this epoch, which ends with `step`, brought to light; starts afresh.

@@ -77,6 +77,11 @@ class StandardScaler:
         mu, std = self._on(data.device, data.dtype)
         return (data - mu) / std
 
+    def inverse_transform_tensor(self, data: torch.Tensor) -> torch.Tensor:
+        """Undo `transform_tensor`."""
+        mu, std = self._on(data.device, data.dtype)
+        return data * std + mu
+
     def save_scaler(self, save_path: str | os.PathLike[str]) -> None:
         """Write ``mu.npy`` and ``std.npy`` into the folder `save_path`."""
         for name, values in zip(("mu", "std"), self._fitted(), strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
 
@@ -78,28 +78,36 @@ class Recorder(CaptureGuard):
 
 
 class RecordedGraphs:
-    """`CudaGraphs` for the CPU: warm-up runs, then a recording whose own effects are undone.
+    """`CudaGraphs` for the CPU: a warm-up, then a recording; its caller undoes what it did.
 
-    A capture leaves the tensors alone, so the recording must: its caller restores what it knows of
-    the state, which is every tensor there was before.
+    Args:
+        refused_after: captures that succeed before one fails; none means all succeed.
     """
 
-    def __init__(self, refuse_after: int | None = None) -> None:
-        self.captures = 0
-        self._refuse_after = refuse_after
+    runs_host = False
+
+    def __init__(self, refused_after: int | None = None) -> None:
+        self.captures = self.replays = 0
+        self._refused_after = refused_after
 
     def capture(
-        self, body: Callable[[], None], generators: Iterable[torch.Generator], rewind: Any
+        self, body: Callable[[], None], generators: list[torch.Generator], rewind: Any
     ) -> Callable[[], None]:
         """What `CudaGraphs.capture` does."""
         body()
         rewind()
+        if self._refused_after is not None and self.captures >= self._refused_after:
+            body()
+            raise RuntimeError("operation not permitted\nand what the driver adds")
         self.captures += 1
-        if self._refuse_after is not None and self.captures > self._refuse_after:
-            raise RuntimeError("no more graphs\nand a second line")
         with Recorder() as recorder:
             body()
-        return recorder.replay
+
+        def replay() -> None:
+            self.replays += 1
+            recorder.replay()
+
+        return replay
 
 
 def pointers(state: dict[str, Any]) -> dict[str, int]:

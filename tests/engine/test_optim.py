@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from offlinerlkit_romi.engine import (
-    allocate_moments,
     apply_gradients,
     descend,
     descend_apart,
@@ -79,7 +78,7 @@ def test_loading_an_optimiser_fills_the_tensors_there_are() -> None:
     first, second = ([torch.ones(3, requires_grad=True)] for _ in range(2))
     saved, optim = make_adam(first, 0.1), make_adam(second, 0.2)
     two_steps(saved, first)
-    allocate_moments(optim)
+    two_steps(optim, second)
     places = {name: x.data_ptr() for name, x in optim.state[second[0]].items()}
     load_optimizer(optim, deepcopy(saved.state_dict()))
     assert {name: x.data_ptr() for name, x in optim.state[second[0]].items()} == places
@@ -100,15 +99,19 @@ def test_a_rate_stays_of_its_kind_and_takes_the_saved_value(saved_rate, rate) ->
     assert kind is float or now is rate
 
 
-def test_moments_made_beforehand_change_no_step() -> None:
+def test_loading_a_state_without_moments_starts_them_afresh_in_place() -> None:
     one, two = ([torch.arange(3.0, requires_grad=True)] for _ in range(2))
-    lazy, early = make_adam(one, 0.1), make_adam(two, 0.1)
-    allocate_moments(early)
-    two_steps(lazy, one)
-    two_steps(early, two)
+    never_stepped, optim = make_adam(one, 0.1), make_adam(two, 0.1)
+    start = deepcopy(never_stepped.state_dict())
+    two_steps(optim, two)
+    places = {name: x.data_ptr() for name, x in optim.state[two[0]].items()}
+    load_optimizer(optim, start)
+    with torch.no_grad():
+        two[0].copy_(one[0])
+    assert {name: x.data_ptr() for name, x in optim.state[two[0]].items()} == places
+    two_steps(optim, two)
+    two_steps(never_stepped, one)
     assert torch.equal(one[0], two[0])
-    allocate_moments(lazy)  # leaves what is there
-    assert float(lazy.state[one[0]]["step"]) == 2
 
 
 def test_networks_that_descend_apart_take_the_steps_they_would_take_alone() -> None:

@@ -53,6 +53,16 @@ def test_the_fastest_float32_like_setting_is_chosen(probes, expected: str, monke
     assert torch.get_float32_matmul_precision() == expected
 
 
+def test_a_gpu_keeps_full_precision_unless_told_otherwise(monkeypatch) -> None:
+    """The probe is the CPU's; what it likes is TF32 on CUDA."""
+    monkeypatch.setattr(precision, "probe_matmul_precision", lambda: pytest.fail("probed"))
+    assert choose_matmul_precision("auto", "cuda") == "highest"
+    assert not torch.backends.cuda.matmul.allow_tf32
+    for setting in ("high", "medium"):
+        assert choose_matmul_precision(setting, "cuda:0") == setting
+        assert torch.backends.cuda.matmul.allow_tf32
+
+
 def test_what_is_chosen_here_is_float32_like() -> None:
     chosen = choose_matmul_precision()
     generator = torch.Generator().manual_seed(5)

@@ -129,8 +129,11 @@ class COMBOPolicy(CQLPolicy):
             Transitions and their count and mean reward, see `rollout.rollout`.
         """
         obs = as_input(init_obss, self.actor)
-        choose = self._uniform_actions if self._uniform_rollout else self._policy_actions
-        return rollout(self.dynamics, choose, obs, rollout_length)
+        return rollout(self.dynamics, self.act_in_model, obs, rollout_length)
+
+    def act_in_model(self, obs: torch.Tensor) -> torch.Tensor:
+        """Actions of a rollout, (n, S) -> (n, A)."""
+        return self._uniform_actions(obs) if self._uniform_rollout else self.choose_action(obs)
 
     def update(self, batch: dict[str, Batch]) -> Metrics:  # type: ignore[override]
         """One update on the rows of `batch["real"]` followed by those of `batch["fake"]`."""
@@ -138,9 +141,6 @@ class COMBOPolicy(CQLPolicy):
         push_down = mixed if self._rho_s == "mix" else batch["fake"]
         metrics, q = self._conservative_update(mixed, push_down, real)
         return metrics | value_metrics(q, len(real["rewards"]))
-
-    def _policy_actions(self, obs: torch.Tensor) -> torch.Tensor:
-        return self.choose_action(obs)
 
     def _uniform_actions(self, obs: torch.Tensor) -> torch.Tensor:
         """(n, S) -> (n, A), uniform in the box."""

@@ -181,7 +181,11 @@ class MOBILEPolicy(SoftPolicy):
     def rollout(self, init_obss: ArrayLike, rollout_length: int) -> Rollout:
         """Roll the stochastic policy in the model; see `MOPOPolicy.rollout`."""
         obs = as_input(init_obss, self.actor)
-        return rollout(self.dynamics, self.choose_action, obs, rollout_length)
+        return rollout(self.dynamics, self.act_in_model, obs, rollout_length)
+
+    def act_in_model(self, obs: torch.Tensor) -> torch.Tensor:
+        """Actions of a rollout, (n, S) -> (n, A)."""
+        return self.choose_action(obs)
 
     def update(self, batch: dict[str, Batch]) -> Metrics:
         """Critics, actor, temperature, targets, on `batch["real"]` followed by `batch["fake"]`."""

@@ -76,7 +76,6 @@ class MOPOPolicy(SACPolicy):
             state["dynamics_generator"] = self.dynamics.generator
         return state
 
-    @torch.no_grad()
     def rollout(self, init_obss: ArrayLike, rollout_length: int) -> Rollout:
         """Roll the stochastic policy in the model; a row stops at its predicted terminal.
 
@@ -90,7 +89,11 @@ class MOPOPolicy(SACPolicy):
             `reward_mean`.
         """
         obs = as_input(init_obss, self.actor)
-        return rollout(self.dynamics, self.choose_action, obs, rollout_length)
+        return rollout(self.dynamics, self.act_in_model, obs, rollout_length)
+
+    def act_in_model(self, obs: torch.Tensor) -> torch.Tensor:
+        """Actions of a rollout, (n, S) -> (n, A)."""
+        return self.choose_action(obs)
 
     def update(self, batch: dict[str, Batch]) -> Metrics:  # type: ignore[override]
         """One SAC update on the rows of `batch["real"]` followed by those of `batch["fake"]`."""

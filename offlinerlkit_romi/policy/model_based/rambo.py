@@ -10,7 +10,7 @@ equal to the kit.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -27,7 +27,9 @@ from offlinerlkit_romi.dynamics.losses import (
     supervised_loss,
 )
 from offlinerlkit_romi.engine import (
+    Engine,
     MetricMeans,
+    Steps,
     apply_gradients,
     make_adam,
     read_weights,
@@ -155,6 +157,9 @@ class RAMBOPolicy(MOPOPolicy):
         self._include_ent_in_adv = include_ent_in_adv
         self._adv_reduction = adv_reduction
         self.scaler = scaler
+        self.engine = Engine()
+        self._means = MetricMeans()  # of model updates
+        self._model_steps: tuple[ReplayBuffer, Steps] | None = None
 
     def training_state(self) -> dict[str, Any]:
         """Everything that training mutates, by name."""
@@ -168,11 +173,38 @@ class RAMBOPolicy(MOPOPolicy):
 
     def update_dynamics(self, real_buffer: ReplayBuffer) -> dict[str, float]:
         """K model updates; returns their mean metrics."""
-        means = MetricMeans()
-        for steps in self._rounds():
-            for metrics in islice(self.model_updates(real_buffer), steps):
-                means.add(metrics)
-        return means.result()
+        if self._model_steps is None or self._model_steps[0] is not real_buffer:
+            steps = self.engine.steps(
+                "the model update",
+                self._updates_of(real_buffer),
+                lambda: self._updated(real_buffer),
+            )
+            self._model_steps = real_buffer, steps
+        update = self._model_steps[1]
+        for count in self._rounds():
+            portions = self.engine.portions(count, self._updates_that_belong_together)
+            for i, portion in enumerate(portions):
+                update(portion, i == 0)
+        return self._means.result()
+
+    @property
+    def _updates_that_belong_together(self) -> int:
+        """After so many model updates nothing but the networks is carried on to the next."""
+        return self._adv_rollout_length
+
+    def _updates_of(self, real_buffer: ReplayBuffer) -> Callable[[int, bool], None]:
+        def update(count: int, first: bool) -> None:
+            """Some model updates, the round's first or not, their metrics added up."""
+            for metrics in islice(self.model_updates(real_buffer, first=first), count):
+                self._means.add(metrics)
+
+        return update
+
+    def _updated(self, real_buffer: ReplayBuffer) -> dict[str, Any]:
+        """What a model update changes."""
+        state = self.training_state() | {"model_means": self._means}
+        draws = real_buffer.generator
+        return state if draws is None else state | {"draws": draws}
 
     def _rounds(self) -> tuple[int, ...]:
         """K updates; the kit's are whole rollouts, except that one is broken off at 1000."""
@@ -182,8 +214,8 @@ class RAMBOPolicy(MOPOPolicy):
         first = min(KIT_ROUND, -(-steps // length) * length)
         return first, max(0, -(-(steps - first) // length) * length)
 
-    def model_updates(self, real_buffer: ReplayBuffer) -> Iterator[Metrics]:
-        """Endless model updates, one metrics dict each."""
+    def model_updates(self, real_buffer: ReplayBuffer, *, first: bool = True) -> Iterator[Metrics]:
+        """Endless model updates, one metrics dict each; all rounds begin alike."""
         size = self._adv_rollout_batch_size
         while True:
             obs = real_buffer.sample(size)["observations"]

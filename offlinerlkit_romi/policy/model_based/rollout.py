@@ -10,6 +10,7 @@ from offlinerlkit_romi.dynamics import EnsembleDynamics
 from offlinerlkit_romi.policy.base_policy import Batch, Metrics
 
 Rollout = tuple[dict[str, torch.Tensor], dict[str, float]]
+TRANSITION = ("obss", "next_obss", "actions", "rewards", "terminals")
 
 
 @torch.no_grad()
@@ -31,9 +32,7 @@ def rollout(
         Transitions `obss, next_obss, actions, rewards, terminals`, at most n*H rows each, and
         `num_transitions`, `reward_mean`.
     """
-    steps: dict[str, list[torch.Tensor]] = {
-        name: [] for name in ("obss", "next_obss", "actions", "rewards", "terminals")
-    }
+    steps: dict[str, list[torch.Tensor]] = {name: [] for name in TRANSITION}
     for _ in range(length):
         action = choose_action(obs)
         next_obs, reward, terminal, _ = dynamics.sample_step(obs, action)
@@ -46,6 +45,48 @@ def rollout(
     transitions = {name: torch.cat(rows) for name, rows in steps.items()}
     rewards = transitions["rewards"]
     return transitions, {"num_transitions": len(rewards), "reward_mean": float(rewards.mean())}
+
+
+@torch.no_grad()
+def masked_rollout(
+    dynamics: EnsembleDynamics,
+    choose_action: Callable[[torch.Tensor], torch.Tensor],
+    obs: torch.Tensor,
+    length: int,
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """`rollout` in fixed shapes and without a host sync: every row goes on, dead or alive.
+
+    A row that has ended stays where it ended, so that it cannot overflow; its draws are wasted.
+
+    Args:
+        dynamics: the learned simulator.
+        choose_action: (n, S) -> (n, A).
+        obs: start states (n, S).
+        length: H.
+
+    Returns:
+        Transitions `obss, next_obss, actions, rewards, terminals`, n*H rows each, and which of
+        them count, (n*H, 1) bool: those that `rollout` returns.
+    """
+    steps: list[tuple[torch.Tensor, ...]] = []
+    alive = torch.ones_like(obs[:, :1], dtype=torch.bool)
+    for _ in range(length):
+        action = choose_action(obs)
+        next_obs, reward, terminal, _ = dynamics.sample_step(obs, action)
+        steps.append((obs, next_obs, action, reward, terminal.to(reward), alive))
+        alive = alive & ~terminal
+        obs = torch.where(alive, next_obs, obs)
+    *columns, mask = (torch.cat(rows) for rows in zip(*steps, strict=True))
+    return dict(zip(TRANSITION, columns, strict=True)), mask
+
+
+def rollout_metrics(
+    transitions: Mapping[str, torch.Tensor], mask: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """`num_transitions` and `reward_mean` of a `masked_rollout`, on the device."""
+    count, rewards = mask.sum(), transitions["rewards"]
+    total = torch.where(mask, rewards, 0).sum(dtype=torch.float64)
+    return {"num_transitions": count.to(rewards), "reward_mean": (total / count).to(rewards)}
 
 
 def mix(batch: Mapping[str, Batch]) -> dict[str, torch.Tensor]:

@@ -150,21 +150,27 @@ class ROMIUpdate(nn.Module):
         """V(s) = min_c Q'_c(s, mode pi(.|s)), (n, S) -> (n, 1)."""
         return min_q((self.critic1_old, self.critic2_old), obs, self.actor(obs).mode()[0])
 
-    def model_updates(self, real_buffer: ReplayBuffer) -> Iterator[Metrics]:
-        """Endless model updates; the first also tells the outer loss before its inner step."""
+    def model_updates(self, real_buffer: ReplayBuffer, *, first: bool = True) -> Iterator[Metrics]:
+        """Endless model updates; a round's first also tells the outer loss before its step."""
         update = {
             "exact": self._exact_update,
             "release": self._release_update,
             "no_weighting": self._unweighted_update,
         }[self._variant]
         batch = real_buffer.sample(self._adv_rollout_batch_size)
-        with torch.no_grad():
-            before = {"romi/outer_loss_before": self._outer_rows(batch).mean()}
+        before = {}
+        if first:
+            with torch.no_grad():
+                before["romi/outer_loss_before"] = self._outer_rows(batch).mean()
         while True:
             metrics = update(batch)
             yield {f"romi/{name}": x.detach() for name, x in metrics.items()} | before
             before = {}
             batch = real_buffer.sample(self._adv_rollout_batch_size)
+
+    @property
+    def _updates_that_belong_together(self) -> int:
+        return 1
 
     def _exact_update(self, batch: Batch) -> Metrics:
         """Inner step, outer gradient after it, alignment before it, weighting step."""

@@ -1,0 +1,254 @@
+"""Steps that run as captured CUDA graphs, or eagerly where they cannot.
+
+A step is a function of the host that changes tensors in place and leaves nothing behind but them:
+then every replay of its graph does what the function would have done. Random draws come from
+generators that the graph knows, rates of optimisers are tensors, and what the host counts beside
+the device is kept in `Counts`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from copy import deepcopy
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+
+from offlinerlkit_romi.engine.state import Counts, capture, restore
+
+ENGINES = ("auto", "eager", "graph", "compile")
+# updates per replay: beyond this a launch of the graph costs nothing against its contents
+MOST_UNROLLED = 32
+WARM_UPS = 3  # lazy state, kernels chosen at first use, workspaces
+Body = Callable[[], None]
+# captures of several threads would be mixed up
+_CAPTURING = threading.Lock()
+
+
+class Graphs(Protocol):
+    """What turns a step into something that is replayed."""
+
+    # whether a replay runs the host's part of the step too
+    runs_host: bool
+
+    def capture(self, body: Body, generators: list[torch.Generator], rewind: Body) -> Body:
+        """Warm up with `body`, undone by `rewind`, then capture it; returns the replay."""
+
+
+class CudaGraphs:
+    """CUDA graphs of one device.
+
+    All share a memory pool: none leaves anything in it, so it does not matter which runs when.
+    """
+
+    runs_host = False
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        with torch.cuda.device(device):
+            self._pool = torch.cuda.graph_pool_handle()
+            self._stream = torch.cuda.Stream(device)
+
+    def capture(self, body: Body, generators: list[torch.Generator], rewind: Body) -> Body:
+        """See `Graphs`."""
+        with _CAPTURING, torch.cuda.device(self._device):
+            current = torch.cuda.current_stream()
+            self._stream.wait_stream(current)
+            with torch.cuda.stream(self._stream):
+                for _ in range(WARM_UPS):
+                    body()
+                    rewind()
+            current.wait_stream(self._stream)
+            return self._capture(body, generators)
+
+    def _capture(self, body: Body, generators: list[torch.Generator]) -> Body:
+        current, graph = torch.cuda.current_stream(), torch.cuda.CUDAGraph()
+        default = torch.cuda.default_generators[torch.cuda.current_device()]
+        before = [(g, g.clone_state()) for g in (*generators, default)]
+        for generator in generators:
+            graph.register_generator_state(generator)
+        try:
+            # another thread may go on with work of its own meanwhile
+            with torch.cuda.graph(
+                graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
+            ):
+                body()
+        except BaseException:
+            # a broken capture leaves its stream current, and its generators waiting for its end
+            torch.cuda.set_stream(current)
+            for generator, state in before:
+                generator.graphsafe_set_state(state)
+            raise
+        return graph.replay
+
+
+class Compiler:
+    """`torch.compile` in the place of a graph; its kernels may round otherwise than eager ones."""
+
+    runs_host = True
+
+    def capture(self, body: Body, generators: list[torch.Generator], rewind: Body) -> Body:
+        """See `Graphs`."""
+        compiled: Body = torch.compile(body, dynamic=False)
+        compiled()
+        rewind()
+        return compiled
+
+
+class Engine:
+    """How the steps of a run are carried out.
+
+    Args:
+        graphs: what captures them; none runs them eagerly.
+        tell: hears one line per step that runs eagerly after all, and why.
+
+    Attributes:
+        shared: what any step may change beside its own state, by name.
+    """
+
+    def __init__(
+        self, graphs: Graphs | None = None, tell: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self.graphs, self.tell = graphs, tell
+        self.shared: dict[str, Any] = {}
+        self._steps: list[Steps] = []
+
+    @property
+    def captures(self) -> bool:
+        """Whether steps are captured at all."""
+        return self.graphs is not None
+
+    def unrolled(self, period: int) -> int:
+        """Steps per replay where something else may be due every `period` steps."""
+        return max(n for n in range(1, self._most() + 1) if period % n == 0)
+
+    def portions(self, count: int, unit: int = 1) -> list[int]:
+        """`count` steps in portions of a replay each, alike but for the last; units stay whole."""
+        each = max(self._most() // unit, 1) * unit if self.captures else max(count, 1)
+        rest = count % each
+        return [each] * (count // each) + [rest] * (rest > 0)
+
+    def _most(self) -> int:
+        # a compiler would take its time for every copy of a step
+        return 1 if self.graphs is None or self.graphs.runs_host else MOST_UNROLLED
+
+    def steps(
+        self,
+        name: str,
+        body: Callable[..., None],
+        parts: Callable[[], Mapping[str, Any]],
+        obstacle: str = "",
+    ) -> Steps:
+        """A step that this engine carries out.
+
+        Args:
+            name: what it is called in messages.
+            body: the step; its arguments, all hashable, decide which graph is meant.
+            parts: everything that it changes: modules, optimisers, tensors, generators, `Counts`,
+                and what has a `state_dict` that restores in place.
+            obstacle: why it cannot be captured, if so.
+        """
+        self._steps.append(Steps(self, name, body, parts, obstacle))
+        return self._steps[-1]
+
+    def forget(self) -> None:
+        """Drop all graphs: the next call captures anew, on whatever tensors there are then."""
+        for steps in self._steps:
+            steps.forget()
+
+
+class Steps:
+    """A step of an `Engine`: call it with the arguments of its body."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        name: str,
+        body: Callable[..., None],
+        parts: Callable[[], Mapping[str, Any]],
+        obstacle: str = "",
+    ) -> None:
+        self._engine, self._name, self._body, self._parts = engine, name, body, parts
+        self._replays: dict[tuple[Hashable, ...], Body] = {}
+        self.captured = engine.captures and not obstacle
+        if obstacle and engine.captures:
+            self._explain(obstacle)
+
+    def __call__(self, *key: Hashable) -> None:
+        """Do the step."""
+        if not self.captured:
+            self._body(*key)
+            return
+        if key not in self._replays:
+            self._replays[key] = self._capture(key)
+        self._replays[key]()
+
+    def forget(self) -> None:
+        """Drop the graphs."""
+        self._replays.clear()
+
+    def _capture(self, key: tuple[Hashable, ...]) -> Body:
+        """A replay of the body; capturing leaves all state as it was."""
+        graphs, body = self._engine.graphs, partial(self._body, *key)
+        assert graphs is not None
+        parts = {**self._engine.shared, **self._parts()}
+        before = deepcopy(capture(parts))
+        rewind = partial(restore, parts, before)
+        try:
+            replay = graphs.capture(body, _unique(parts.values()), rewind)
+        except Exception as error:  # what a driver refuses, and how it says so, differs
+            rewind()
+            self.captured = False
+            self._explain(f"capturing it failed: {error}")
+            return body
+        counted = [] if graphs.runs_host else _gained(parts, before)
+        rewind()
+        return partial(_replay, replay, counted)
+
+    def _explain(self, reason: str) -> None:
+        self._engine.tell(f"{self._name} runs eagerly: {reason.splitlines()[0]}")
+
+
+def make_engine(
+    mode: str, device: torch.device, tell: Callable[[str], None] = lambda _: None
+) -> Engine:
+    """The engine that `--engine` asks for.
+
+    Args:
+        mode: `eager`; `graph`; `compile`; `auto` is `graph` on CUDA and `eager` elsewhere.
+        device: where the steps run.
+        tell: see `Engine`.
+    """
+    if mode == "compile":
+        return Engine(Compiler(), tell)
+    if device.type == "cuda" and mode in ("auto", "graph"):
+        return Engine(CudaGraphs(device), tell)
+    if mode == "graph":
+        tell(f"engine: steps run eagerly: graphs need a CUDA device, this is {device.type}")
+    return Engine(None, tell)
+
+
+def _replay(replay: Body, counted: list[tuple[Counts, Mapping[str, int]]]) -> None:
+    replay()
+    for counts, gained in counted:
+        counts.update(gained)
+
+
+def _gained(
+    parts: Mapping[str, Any], before: Mapping[str, Any]
+) -> list[tuple[Counts, Mapping[str, int]]]:
+    """What the host has counted since `before`, for each part that counts."""
+    found: list[tuple[Counts, Mapping[str, int]]] = []
+    for name, part in parts.items():
+        counts = part if isinstance(part, Counts) else getattr(part, "counts", None)
+        if isinstance(counts, Counts):
+            old = before[name] if counts is part else before[name]["counts"]
+            found.append((counts, {k: n - old.get(k, 0) for k, n in counts.items()}))
+    return found
+
+
+def _unique(parts: Iterable[Any]) -> list[torch.Generator]:
+    generators = {id(part): part for part in parts if isinstance(part, torch.Generator)}
+    return list(generators.values())

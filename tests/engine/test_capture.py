@@ -1,0 +1,265 @@
+"""Captured steps: a whole run replayed on fixed memory is the run that never was, bit for bit."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from offlinerlkit_romi.engine import Counts, Engine, MetricMeans, StateStore, make_engine
+from offlinerlkit_romi.engine.capture import MOST_UNROLLED
+from offlinerlkit_romi.engine.optim import apply_gradients
+from offlinerlkit_romi.errors import TrainingInterrupted
+from offlinerlkit_romi.experiment import buffers as buffers_module
+from offlinerlkit_romi.experiment import build as build_module
+from offlinerlkit_romi.experiment import build_model_free
+from offlinerlkit_romi.experiment import run as run_module
+from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
+from offlinerlkit_romi.experiment.run import train
+from offlinerlkit_romi.model_buffer import MaskedReplayBuffer
+from offlinerlkit_romi.policy import SACPolicy
+from offlinerlkit_romi.policy_trainer import Checkpoints, MFPolicyTrainer
+from offlinerlkit_romi.utils.logger import Logger
+from tests.engine.recording import RecordedGraphs, pointers
+from tests.experiment.conftest import TINY_SETTINGS, make_dataset
+from tests.experiment.test_resume import strike, terminate
+from tests.factories import make_buffer, make_policy
+from tests.faults.comparing import differences, outcome
+
+SETTINGS = {
+    **{"step_per_epoch": 10, "epoch": 2, "actor_lr_schedule": "cosine"},
+    **{"keep_state": True, "checkpoint_share": 1.0},
+}
+MODEL_BASED = {"rollout_freq": 5, "dynamics_update_freq": 10, "adv_train_steps": 7}
+HUNDRED_UPDATES = ("romi", "rambo", "mopo", "td3bc")  # the others go through 20
+
+
+@pytest.fixture
+def engines(monkeypatch):
+    """Runs on recorded graphs, or eagerly, whichever `engine` says; returns the recorders."""
+    made: list[RecordedGraphs] = []
+
+    def make(mode: str, device: torch.device, tell: Any) -> Engine:
+        if mode == "eager":
+            return Engine(None, tell)
+        made.append(RecordedGraphs())
+        return Engine(made[-1], tell)
+
+    def masked(config, setting, free):
+        rows = buffers_module.fake_buffer_rows(config)
+        return buffers_module.make_buffer(rows, setting, MaskedReplayBuffer)
+
+    def adam_with_rate_as_tensor(params, lr):
+        return torch.optim.Adam(params, lr=torch.tensor(lr), fused=True)
+
+    for module in (build_module, build_model_free):
+        monkeypatch.setattr(module, "make_adam", adam_with_rate_as_tensor)  # as on CUDA
+    monkeypatch.setattr(run_module, "load", lambda *_, **__: make_dataset())
+    monkeypatch.setattr(run_module, "make_engine", make)
+    monkeypatch.setattr(buffers_module, "make_model_buffer", masked)
+    return made
+
+
+def settings_of(algo: str, **values: Any) -> dict[str, Any]:
+    known = TINY_SETTINGS[algo]
+    extra = {name: value for name, value in MODEL_BASED.items() if name in known}
+    return known | SETTINGS | extra | values
+
+
+def unlike(first: str, second: str) -> list[str]:
+    """Where two runs differ, but for which gradients their sentinels happened to look at."""
+    found = differences(outcome(first), outcome(second))
+    return [place for place in found if not place.startswith("/state/sentinel/usual/")]
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_replayed_updates_at_a_rate_that_falls_equal_eager_ones(algo, engines, tmp_path) -> None:
+    settings = settings_of(algo, epoch=10 if algo in HUNDRED_UPDATES else 2)
+    runs = [
+        train(algo, **settings | {"engine": mode, "log_root": str(tmp_path / mode)})
+        for mode in ("eager", "graph")
+    ]
+    assert unlike(*(run.run_dir for run in runs)) == []
+    (graphs,) = engines
+    assert 1 <= graphs.captures < graphs.replays
+
+
+@pytest.mark.parametrize("variant", ["release", "no_weighting"])
+def test_romis_other_updates_replay_as_they_run(variant, engines, tmp_path) -> None:
+    settings = settings_of("romi", variant=variant)
+    runs = [
+        train("romi", **settings | {"engine": mode, "log_root": str(tmp_path / mode)})
+        for mode in ("eager", "graph")
+    ]
+    assert unlike(*(run.run_dir for run in runs)) == []
+
+
+def test_a_replayed_run_that_is_stopped_and_resumed_is_the_same_run(
+    engines, tmp_path, monkeypatch
+) -> None:
+    settings = settings_of("romi", epoch=3, engine="graph")
+    whole = train("romi", **settings, log_root=str(tmp_path / "whole"))
+    with monkeypatch.context() as patch:
+        strike(patch, 15, terminate)
+        with pytest.raises(TrainingInterrupted):
+            train("romi", **settings, log_root=str(tmp_path / "parts"))
+    (folder,) = (tmp_path / "parts").glob("*/*/seed_*")
+    resumed = train("romi", resume=str(folder))
+    assert len(engines) == 3 and engines[2].replays > 2
+    assert unlike(whole.run_dir, resumed.run_dir) == []
+
+
+def make_trainer(engines, tmp_path) -> MFPolicyTrainer:
+    """Forty updates of SAC; the state after twenty is kept."""
+    engines.append(RecordedGraphs())
+    (tmp_path / "states").mkdir()
+    store = StateStore(tmp_path / "states", keep=9)
+    policy, buffer = make_policy(SACPolicy, dtype=torch.float32), make_buffer()
+
+    class FirstEpochAlone(Checkpoints):
+        def epoch_ended(self, epoch: int, step: int, parts: Any) -> None:
+            if epoch == 1:
+                super().epoch_ended(epoch, step, parts)
+
+    return MFPolicyTrainer(
+        policy,
+        None,
+        buffer,
+        Logger(str(tmp_path / "log"), {}),
+        epoch=2,
+        step_per_epoch=20,
+        batch_size=8,
+        close_logger=False,
+        checkpoints=FirstEpochAlone(store, {"draws": buffer.generator}, print, share=1.0),
+        engine=Engine(engines[-1]),
+    )
+
+
+def test_a_trainer_goes_on_from_an_earlier_state_with_graphs_it_had(engines, tmp_path) -> None:
+    """Loading a state drops the graphs; what they would have read is filled in place anyway."""
+    trained = make_trainer(engines, tmp_path)
+    trained.train()
+    before = pointers(trained.policy.training_state())
+    end = [p.clone() for p in trained.policy.parameters()]
+    assert trained.resume() == 20
+    assert pointers(trained.policy.training_state()) == before
+    trained.train()
+    assert all(map(torch.equal, end, trained.policy.parameters()))
+    assert engines[0].captures == 2
+
+
+@pytest.mark.parametrize("period, count", [(250, 25), (1000, 25), (7, 7), (37, 1), (64, 32)])
+def test_replays_end_where_something_else_may_be_due(period, count) -> None:
+    assert Engine(RecordedGraphs()).unrolled(period) == count <= MOST_UNROLLED
+    assert period % count == 0 and Engine().unrolled(period) == 1
+
+
+@pytest.mark.parametrize("count, unit", [(1000, 5), (7, 2), (3, 5), (0, 1), (64, 1), (100, 40)])
+def test_portions_are_whole_units_but_for_the_last(count, unit) -> None:
+    parts = Engine(RecordedGraphs()).portions(count, unit)
+    assert sum(parts) == count and all(n % unit == 0 for n in parts[:-1]) and 0 not in parts
+    assert len(set(parts)) <= 2
+    assert Engine().portions(count, unit) == [count] * (count > 0)
+    assert set(make_engine("compile", torch.device("cpu")).portions(count, 1)) <= {1}
+
+
+class Tiny:
+    """A parameter, its optimiser, and what is counted and drawn beside them."""
+
+    def __init__(self, tensor_rate: bool = True) -> None:
+        self.param = torch.ones(3, requires_grad=True)
+        rate = torch.tensor(0.125) if tensor_rate else 0.125
+        self.optim = torch.optim.Adam([self.param], rate, fused=True)
+        self.draws = torch.Generator().manual_seed(0)
+        self.means, self.counts = MetricMeans(), Counts()
+        self.told: list[str] = []
+
+    def step(self, times: int) -> None:
+        for _ in range(times):
+            noise = torch.randn(3, generator=self.draws)
+            apply_gradients(self.optim, [self.param], [self.param.detach() * noise])
+            self.means.add({"norm": self.param.detach().norm()})
+            self.counts["steps"] += 1
+
+    def parts(self) -> dict[str, Any]:
+        return {name: x for name, x in vars(self).items() if name != "told"}
+
+    def run(self, engine: Engine, calls: int = 3) -> tuple[list[float], dict[str, float], int]:
+        steps = engine.steps("the tiny step", self.step, self.parts)
+        for _ in range(calls):
+            steps(2)
+        return self.param.tolist(), self.means.result(), self.counts["steps"]
+
+
+def test_capturing_changes_neither_state_nor_draws_nor_counts() -> None:
+    one, two, graphs = Tiny(), Tiny(), RecordedGraphs()
+    assert one.run(Engine()) == two.run(Engine(graphs))
+    assert (graphs.captures, graphs.replays) == (1, 3)
+    assert torch.equal(one.draws.get_state(), two.draws.get_state())
+
+
+def test_each_kind_of_call_has_a_graph_of_its_own() -> None:
+    tiny, graphs = Tiny(), RecordedGraphs()
+    steps = Engine(graphs).steps("the tiny step", tiny.step, tiny.parts)
+    for count in (1, 3, 1, 3, 3):
+        steps(count)
+    assert (graphs.captures, graphs.replays) == (2, 5) and tiny.counts["steps"] == 11
+
+
+def test_a_rate_that_is_a_tensor_reaches_a_replay_and_one_that_is_a_number_does_not() -> None:
+    ends = []
+    for tensor_rate in (True, False):
+        tiny = Tiny(tensor_rate)
+        steps = Engine(RecordedGraphs()).steps("the tiny step", tiny.step, tiny.parts)
+        schedule = torch.optim.lr_scheduler.ExponentialLR(tiny.optim, 0.0)
+        steps(2)
+        before = tiny.param.tolist()
+        schedule.step()
+        steps(2)
+        ends.append(tiny.param.tolist() == before)
+    assert ends == [True, False]
+
+
+def test_a_capture_that_fails_is_told_once_and_the_step_runs_eagerly() -> None:
+    one, two = Tiny(), Tiny()
+    graphs = RecordedGraphs(refused_after=0)
+    assert one.run(Engine()) == two.run(Engine(graphs, two.told.append))
+    assert two.told == ["the tiny step runs eagerly: capturing it failed: operation not permitted"]
+    assert graphs.replays == 0
+
+
+def test_a_step_that_waits_for_the_device_falls_back_too() -> None:
+    tiny = Tiny()
+    engine = Engine(RecordedGraphs(), tiny.told.append)
+    seen: list[float] = []
+    steps = engine.steps("a step", lambda: seen.append(tiny.param.sum().item()), tiny.parts)
+    steps()
+    assert "_local_scalar_dense" in tiny.told[0] and seen[-1] == 3.0
+
+
+def test_an_obstacle_is_told_and_nothing_is_captured() -> None:
+    tiny, graphs = Tiny(), RecordedGraphs()
+    steps = Engine(graphs, tiny.told.append).steps("a step", tiny.step, tiny.parts, "it is Sunday")
+    steps(2)
+    assert tiny.told == ["a step runs eagerly: it is Sunday"] and graphs.captures == 0
+    assert tiny.counts["steps"] == 2
+
+
+def test_engines_by_name() -> None:
+    told: list[str] = []
+    cpu = torch.device("cpu")
+    for mode in ("auto", "eager"):
+        assert not make_engine(mode, cpu, told.append).captures
+    assert told == []
+    assert not make_engine("graph", cpu, told.append).captures
+    assert told == ["engine: steps run eagerly: graphs need a CUDA device, this is cpu"]
+    assert make_engine("compile", cpu).captures
+
+
+@pytest.mark.slow
+def test_a_compiled_step_does_what_the_step_does(monkeypatch) -> None:
+    """Without a compiler, which not every machine has: torch's own tracer alone."""
+    compile_step = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda f, **o: compile_step(f, **o, backend="eager"))
+    one, two = Tiny(), Tiny()
+    assert one.run(Engine()) == two.run(make_engine("compile", torch.device("cpu")))
+    assert two.told == []
