@@ -43,11 +43,12 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("docs/results/families.json"))
     parser.add_argument("--tasks", nargs="+", default=TASKS)
     parser.add_argument("--algos", nargs="+", default=list(SETTINGS))
+    parser.add_argument("--steps", type=int, default=SHARED["step_per_epoch"], help="per epoch")
     chosen, rows = parser.parse_args(), []
     about = {"versions": versions(), "machine": machine(resolve_device("cpu"))}
     for task in chosen.tasks:
         for algo in chosen.algos:
-            settings = SETTINGS[algo]
+            settings = SETTINGS[algo] | {"step_per_epoch": chosen.steps}
             with tempfile.TemporaryDirectory() as folder:
                 summary = offlinerlkit_romi.train(algo, task=task, log_root=folder, **settings)
                 manifest = json.loads((Path(summary.run_dir) / "record/manifest.json").read_text())
