@@ -82,7 +82,7 @@ def test_the_manifest_says_what_the_run_was(tiny_data, tmp_path):
     manifest = read_json(Path(run_tiny(tmp_path, seed=3).run_dir) / "record" / "manifest.json")
     assert manifest["seed"] == 3 and manifest["data"]["source"] == "generated"
     assert manifest["data"]["sha256"] == "0" * 64
-    assert manifest["data"]["notes"] == ["collected by nobody"]
+    assert manifest["data"]["notes"] == ["collected by nobody", "data: no finding"]
     assert manifest["versions"]["torch"] == version("torch")
     assert {"python", "numpy", "mujoco", "gymnasium", "offlinerlkit_romi", "git_commit"} <= set(
         manifest["versions"]
