@@ -36,6 +36,7 @@ examples:
   offlinerlkit-romi train romi --task walker2d-medium-expert-v2
   offlinerlkit-romi train romi --task halfcheetah-random-v2 --preset quick
   offlinerlkit-romi train rambo --task hopper-medium-v2 --preset official --seed 1
+  offlinerlkit-romi train romi --data my_plant.yaml      # your own data: docs/your_own_data.md
 """
 TRAIN_USAGE = "usage: offlinerlkit-romi train <algo> [options]"
 # 75: sysexits' "try again later", for schedulers that queue a preempted run again
@@ -147,6 +148,11 @@ def _evaluate(words: list[str]) -> int:
     parser.add_argument("--episodes", type=int, default=10, help="number of episodes")
     parser.add_argument("--seed", type=int, default=0, help="base of the episodes' seeds")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument(
+        "--env",
+        help="a run on your own data: another simulator than the run's, a Gymnasium id or "
+        "module:function",
+    )
     kit = parser.add_argument_group("what a run of OfflineRL-Kit's may not tell")
     kit.add_argument("--algo", help="its algorithm")
     kit.add_argument("--task", help="its task")

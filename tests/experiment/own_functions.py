@@ -41,6 +41,12 @@ def make_tank() -> Tank:
     return Tank()
 
 
+def make_short_tank() -> Tank:
+    env = Tank()
+    env._max_episode_steps = 3  # type: ignore[attr-defined]
+    return env
+
+
 def reward_of(obs: Any, act: Any, next_obs: Any) -> Any:
     return -(next_obs[..., 0] ** 2) - 0.01 * act[..., 0]
 

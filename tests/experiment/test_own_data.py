@@ -29,7 +29,7 @@ FACTS = {"action_bounds": BOUNDS, "termination": "none"}
 
 def settings(algo: str, root: Path, **values: Any) -> dict[str, Any]:
     tiny = {k: v for k, v in TINY_SETTINGS[algo].items() if k != "task"}
-    return {**tiny, "epoch": 1, "log_root": str(root / "log"), **values}
+    return {**tiny, "epoch": 1, "estimates": "none", "log_root": str(root / "log"), **values}
 
 
 def write_card(folder: Path, **facts: Any) -> Path:
@@ -228,7 +228,9 @@ def test_resume_refuses_other_data_and_other_facts(tmp_path: Path) -> None:
     assert (done.run_dir, done.steps) == (first.run_dir, 8)
 
 
-def test_a_run_without_a_simulator_can_be_evaluated_on_one_later(tmp_path: Path) -> None:
+def test_a_run_without_a_simulator_can_be_evaluated_on_one_later(
+    tmp_path: Path, capsys: Any
+) -> None:
     summary = train(
         "bc", data=own_functions.episodes(), action_bounds=BOUNDS, **settings("bc", tmp_path)
     )
@@ -242,6 +244,9 @@ def test_a_run_without_a_simulator_can_be_evaluated_on_one_later(tmp_path: Path)
 
     report = evaluate(summary.run_dir, episodes=2, device="cpu", env=short)
     assert report.episode_length == 4 and np.isfinite(report.score)
+    words = ["evaluate", summary.run_dir, "--episodes", "1", "--device", "cpu"]
+    assert cli.main([*words, "--env", f"{MODULE}:make_short_tank"]) == 0
+    assert "over 1 episodes of 3 steps" in capsys.readouterr().out
 
 
 def test_a_function_nobody_can_import_does_not_keep_a_policy_from_acting(tmp_path: Path) -> None:
