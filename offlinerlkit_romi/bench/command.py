@@ -115,8 +115,8 @@ def run(chosen: argparse.Namespace, argv: Sequence[str], **sizes: Any) -> dict[s
     from offlinerlkit_romi.engine import choose_matmul_precision, keep_freed_memory
     from offlinerlkit_romi.envs import get_task
     from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
+    from offlinerlkit_romi.experiment.input_checks import resolve_device
     from offlinerlkit_romi.experiment.manifest import machine, versions
-    from offlinerlkit_romi.experiment.run import resolve_device
 
     names = _chosen("piece", chosen.pieces, PIECES)
     algos = _chosen("algorithm", chosen.algos, list(ALGORITHMS))

@@ -15,7 +15,9 @@ from offlinerlkit_romi.envs import Task, normalized_score
 from offlinerlkit_romi.envs.custom import CustomTask, InUserUnits
 from offlinerlkit_romi.envs.functions import Function, name_of
 from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.experiment.assemble import SCALER_FOLDER
 from offlinerlkit_romi.experiment.build import Setting, build_policy
+from offlinerlkit_romi.experiment.input_checks import resolve_device
 from offlinerlkit_romi.experiment.kit_runs import (
     UNKNOWN,
     KitRun,
@@ -25,7 +27,6 @@ from offlinerlkit_romi.experiment.kit_runs import (
 )
 from offlinerlkit_romi.experiment.own_data import recorded_task
 from offlinerlkit_romi.experiment.resume import MANIFEST, Earlier, read_run
-from offlinerlkit_romi.experiment.run import SCALER_FOLDER, resolve_device
 from offlinerlkit_romi.experiment.summary import source_label
 from offlinerlkit_romi.policy_trainer.scoring import task_scorer
 from offlinerlkit_romi.utils.scaler import StandardScaler

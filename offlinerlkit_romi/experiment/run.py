@@ -2,71 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from importlib.util import find_spec
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import torch
 
 from offlinerlkit_romi.data import Dataset, load
-from offlinerlkit_romi.data.front import is_own
-from offlinerlkit_romi.data.own import MEMORY
-from offlinerlkit_romi.engine import (
-    Engine,
-    Generators,
-    choose_matmul_precision,
-    keep_freed_memory,
-    make_engine,
-)
-from offlinerlkit_romi.envs import Task, family_of, get_task, normalized_score
-from offlinerlkit_romi.errors import TrainingInterrupted, UserError
-from offlinerlkit_romi.experiment.buffers import (
-    Buffers,
-    make_sentinel,
-    memory_plan,
-    prepare,
-)
-from offlinerlkit_romi.experiment.build import (
-    Setting,
-    build_policy,
-    make_lr_scheduler,
-)
-from offlinerlkit_romi.experiment.config import (
-    ModelBasedConfig,
-    RunConfig,
-    as_dict,
-    validate,
-)
-from offlinerlkit_romi.experiment.dynamics_cache import Used, check_cache
-from offlinerlkit_romi.experiment.estimates import (
-    BEHAVIOUR,
-    FQE,
-    MODEL,
-    Estimator,
-    make_estimator,
-    read_estimates,
-)
-from offlinerlkit_romi.experiment.evaluation import evaluates_in_worker, make_evaluation
+from offlinerlkit_romi.engine import choose_matmul_precision, keep_freed_memory
+from offlinerlkit_romi.errors import TrainingInterrupted
+from offlinerlkit_romi.experiment.assemble import assemble
+from offlinerlkit_romi.experiment.closing import close
+from offlinerlkit_romi.experiment.config import RunConfig, as_dict, validate
 from offlinerlkit_romi.experiment.examination import examined
-from offlinerlkit_romi.experiment.manifest import (
-    describe_config,
-    device_name,
-    make_manifest,
-    write_json,
-)
-from offlinerlkit_romi.experiment.memory import free_bytes
-from offlinerlkit_romi.experiment.own_data import (
-    check_task,
-    load_own_data,
-    take_objects,
-    task_of,
-)
-from offlinerlkit_romi.experiment.pretrain import pretrain
+from offlinerlkit_romi.experiment.input_checks import check_input
+from offlinerlkit_romi.experiment.manifest import describe_config, make_manifest, write_json
+from offlinerlkit_romi.experiment.own_data import check_task, load_own_data, take_objects, task_of
 from offlinerlkit_romi.experiment.resolve import CALL, Resolved, check_seeds, settle
 from offlinerlkit_romi.experiment.resume import (
     Earlier,
@@ -77,17 +31,9 @@ from offlinerlkit_romi.experiment.resume import (
     starting_point,
 )
 from offlinerlkit_romi.experiment.session import Session
-from offlinerlkit_romi.experiment.summary import SUMMARY_FILE, Summary, source_label, summarize
-from offlinerlkit_romi.policy_trainer import (
-    Checkpoints,
-    Interrupts,
-    MBPolicyTrainer,
-    MFPolicyTrainer,
-    PolicyTrainer,
-    SnapshotScorer,
-)
+from offlinerlkit_romi.experiment.summary import Summary
+from offlinerlkit_romi.policy_trainer import Interrupts
 from offlinerlkit_romi.utils.logger import Logger, make_log_dirs
-from offlinerlkit_romi.utils.plotter import plot_learning_curve
 
 if TYPE_CHECKING:
     from offlinerlkit_romi.experiment.seeds import SeedsSummary
@@ -98,7 +44,6 @@ OUTPUTS = {
     "dynamics_training_progress": "csv",
     "tb": "tensorboard",
 }
-SCALER_FOLDER = "policy_scaler"
 
 
 @dataclass(frozen=True)
@@ -178,19 +123,6 @@ def run(
     return carry_out(resolved, earlier, Ground(dataset, device, words, start), Interrupts())
 
 
-def check_input(config: RunConfig, dataset: Dataset | None) -> torch.device:
-    """Find what is wrong before anything is read or made; returns the device.
-
-    Raises:
-        UserError: It is.
-    """
-    if dataset is None and not is_own(config.data, config.task) and config.data != MEMORY:
-        get_task(config.task)
-    device = resolve_device(config.device)
-    _check_paths(config)
-    return device
-
-
 def settle_arithmetic(config: RunConfig, earlier: Earlier | None, device: torch.device) -> None:
     """Set threads and kernels of this process, for a resumed run as they were."""
     if config.threads:
@@ -255,9 +187,9 @@ def carry_out(
                 ground.argv,
                 ground.start,
             )
-            trainer = _trainer(session)
+            trainer = assemble(session)
             trainer.train()
-            return _close(session, trainer)
+            return close(session, trainer)
     except TrainingInterrupted as stop:
         message = f"{stop}; go on with: train {resolved.algo} --resume '{logger.dir}'"
         logger.log(message)
@@ -276,34 +208,6 @@ def _write_papers(resolved: Resolved, ground: Ground, logger: Logger) -> None:
     logger.log_hyperparameters({"algo": resolved.algo, **as_dict(resolved.config)})
 
 
-def _record_fit(path: Path, used: Used | None) -> None:
-    """Note in the manifest which fit of the dynamics model the run starts from."""
-    manifest = json.loads(path.read_text("utf-8"))
-    write_json(path, manifest | {"dynamics_fit": None if used is None else asdict(used)})
-
-
-def resolve_device(name: str) -> torch.device:
-    """Turn auto, cpu, cuda or cuda:N into a device that is there.
-
-    Raises:
-        UserError: No such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"--device {name}: choose auto, cpu, cuda or cuda:N") from error
-    if device.type not in ("cpu", "cuda"):
-        raise UserError(f"--device {name}: choose auto, cpu, cuda or cuda:N")
-    count = torch.cuda.device_count()
-    if device.type == "cuda" and (device.index or 0) >= count:
-        raise UserError(
-            f"--device {name}: this machine offers {count} CUDA devices; use --device cpu"
-        )
-    return device
-
-
 def _open_logger(
     resolved: Resolved, dataset: Dataset, earlier: Earlier | None, label: str, row: int | None
 ) -> Logger:
@@ -320,207 +224,3 @@ def _open_logger(
         root=config.log_root,
     )
     return Logger(folder, OUTPUTS, **console)
-
-
-def _trainer(session: Session) -> PolicyTrainer:
-    """Build everything, then pre-train the policy and its model, or go on where a run stopped."""
-    config, logger = session.resolved.config, session.logger
-    generators, free = Generators(config.seed, session.device), free_bytes(session.device)
-    setting, buffers = prepare(config, session.dataset, session.device, generators)
-    checkpoints = session.checkpoints(generators)
-    resuming = bool(checkpoints.store.steps())
-    if not resuming:
-        logger.load_state_dict({})  # rows of a run that was killed before its first state
-        _announce(config, session.dataset, setting, logger)
-    if setting.obs_scaler is not None:
-        folder = Path(logger.model_dir) / SCALER_FOLDER
-        folder.mkdir(exist_ok=True)
-        setting.obs_scaler.save_scaler(str(folder))
-    policy = build_policy(config, setting)
-    logger.log(str(memory_plan(config, setting, buffers, policy, free)))
-    engine = make_engine(config.engine, session.device, logger.log)
-    for part in (policy, getattr(policy, "dynamics", policy)):
-        if hasattr(part, "engine"):
-            part.engine = engine
-    if isinstance(config, ModelBasedConfig) and not resuming:
-        used = pretrain(
-            policy, buffers.real, buffers.for_model.rows, config, logger, session.interrupts.check
-        )
-        _record_fit(Path(logger.record_dir) / "manifest.json", used)
-    scorer = make_evaluation(config, setting, session.task, logger.log)
-    estimator = make_estimator(
-        config,
-        setting,
-        session.dataset,
-        session.task,
-        policy,
-        Path(logger.model_dir),
-        logger.log,
-        fitted=not resuming,
-    )
-    trainer = _make_trainer(session, policy, scorer, buffers, checkpoints, estimator, engine)
-    session.begin(trainer, checkpoints)
-    return trainer
-
-
-def _make_trainer(
-    session: Session,
-    policy: Any,
-    scorer: SnapshotScorer,
-    buffers: Buffers,
-    checkpoints: Checkpoints,
-    estimator: Estimator,
-    engine: Engine,
-) -> PolicyTrainer:
-    config, logger = session.resolved.config, session.logger
-
-    def diagnose() -> dict[str, Any]:
-        """Once per epoch: the model's error, and estimates where they are due."""
-        found: dict[str, Any] = {}
-        if buffers.model is not None:
-            found |= buffers.model.prediction_error(policy.dynamics)
-        epoch = trainer.state_dict()["epochs"] + 1
-        return found | (estimator(policy, epoch) if estimator.due(epoch) else {})
-
-    trainer: PolicyTrainer
-    shared: dict[str, Any] = {
-        "epoch": config.epoch,
-        "step_per_epoch": config.step_per_epoch,
-        "batch_size": config.batch_size,
-        "eval_episodes": _episodes(config, session.task, logger),
-        "lr_scheduler": make_lr_scheduler(config, policy),
-        "eval_freq": config.eval_freq,
-        "data_source": session.dataset.info.source,
-        "close_logger": False,
-        "checkpoints": checkpoints,
-        "interrupts": session.interrupts,
-        "sentinel": make_sentinel(config, policy, buffers.real),
-        "on_divergence": config.on_divergence,
-        "diagnose": diagnose,
-        "engine": engine,
-    }
-    if not isinstance(config, ModelBasedConfig):
-        trainer = MFPolicyTrainer(policy, scorer, buffers.real, logger, **shared)
-        return trainer
-    model = buffers.for_model
-    trainer = MBPolicyTrainer(
-        policy,
-        scorer,
-        buffers.real,
-        model.fake,
-        logger,
-        (config.rollout_freq, config.rollout_batch_size, config.rollout_length),
-        real_ratio=config.real_ratio,
-        dynamics_update_freq=getattr(config, "dynamics_update_freq", 0),
-        model_buffer=model.rows,
-        updates_per_round=getattr(config, "adv_train_steps", 1),
-        **shared,
-    )
-    return trainer
-
-
-def _announce(config: RunConfig, dataset: Dataset, setting: Setting, logger: Logger) -> None:
-    info = dataset.info
-    source = source_label(info.source, config.task)
-    logger.log(f"{config.task}: {len(dataset):,} transitions, {source}")
-    for note in info.notes:
-        logger.log(f"note: {note}")
-    where = f"on {setting.device} ({device_name(setting.device)})"
-    if config.eval_episodes and evaluates_in_worker(config, task_of(dataset), setting.device):
-        where += "; evaluation in a worker process"
-    logger.log(where)
-    logger.log(f"run folder: {logger.dir}")
-
-
-def _episodes(config: RunConfig, task: Task, logger: Logger) -> int:
-    """Episodes per evaluation, 0 where there is nothing to evaluate on; says so once."""
-    family = family_of(task)
-    if config.eval_episodes and not task.env_id:
-        logger.log("training without evaluation: no simulator was named (env)")
-        return 0
-    missing = [name for name in family.packages if find_spec(name) is None]
-    if config.eval_episodes and missing:
-        logger.log(
-            f"training without evaluation: {' and '.join(missing)} not installed; {family.install}"
-        )
-        return 0
-    if not config.eval_episodes:
-        logger.log("training without evaluation, as asked")
-    return config.eval_episodes
-
-
-def _close(session: Session, trainer: PolicyTrainer) -> Summary:
-    """Write and show what came out."""
-    resolved, logger = session.resolved, session.logger
-    config, info, results = resolved.config, session.dataset.info, Path(logger.result_dir)
-    estimates = read_estimates(Path(logger.record_dir) / "policy_training_progress.csv")
-    summary = summarize(
-        trainer.history,
-        trainer.timer.totals(),
-        run_dir=logger.dir,
-        algo=resolved.algo,
-        task=config.task,
-        data_source=info.source,
-        seed=config.seed,
-        steps=config.epoch * config.step_per_epoch,
-        score_behaviour=float(normalized_score(info.behaviour_return, session.task)),
-        return_behaviour=info.behaviour_return,
-        estimates=estimates[-1][1] if estimates else {},
-        wall_seconds=session.clock.seconds(),
-    )
-    summary.write(Path(logger.dir) / SUMMARY_FILE)
-    if trainer.checkpoints is not None:  # a run without its summary is unfinished: not before it
-        trainer.checkpoints.finished(
-            summary.steps, trainer.state_parts() if trainer.sound else None
-        )
-    logger.log(summary.table())
-    if trainer.history:
-        steps, scores = zip(*trainer.history, strict=True)
-        plot_learning_curve(
-            results / "learning_curve.png",
-            steps,
-            [score.mean for score in scores],
-            [score.std for score in scores],
-            title=summary.title(),
-            reference=summary.returns.get("behaviour", summary.score_behaviour),
-            reference_label=f"the data's own {scores[-1].scale}",
-            **({} if scores[-1].scale == "score" else {"y_label": "return (undiscounted)"}),
-        )
-        logger.log(f"learning curve: {results / 'learning_curve.png'}")
-    elif len(estimates) > 1:
-        _plot_estimates(results / "estimates.png", estimates, summary)
-        logger.log(f"estimates: {results / 'estimates.png'}")
-    logger.log(f"summary: {results / 'summary.json'}")
-    return summary
-
-
-def _plot_estimates(
-    path: Path, estimates: list[tuple[int, dict[str, float]]], summary: Summary
-) -> None:
-    """Draw the estimate that was made at every point: FQE's, else the model's."""
-    name = FQE if all(FQE in values for _, values in estimates) else MODEL
-    points = [(step, values[name]) for step, values in estimates if name in values]
-    plot_learning_curve(
-        path,
-        [step for step, _ in points],
-        [value for _, value in points],
-        [0.0] * len(points),
-        title=summary.title(),
-        reference=summary.estimates.get(BEHAVIOUR),
-        reference_label="the data's own discounted return",
-        y_label=f"{name} estimate of the discounted return (not a score)",
-    )
-
-
-def _check_paths(config: RunConfig) -> None:
-    """Find a wrong path before a run folder exists."""
-    files = {"load_dynamics_path": "dynamics.pth", "load_bc_path": "rambo_pretrain.pth"}
-    for name, file in files.items():
-        folder = getattr(config, name, None)
-        if folder is not None and not (Path(folder) / file).is_file():
-            raise UserError(
-                f"--{name.replace('_', '-')} {folder}: no {file} there; "
-                "give the model folder of an earlier run"
-            )
-    if isinstance(config, ModelBasedConfig):
-        check_cache(config)

@@ -26,6 +26,7 @@ from offlinerlkit_romi.data import Dataset
 from offlinerlkit_romi.data.pool import usable_cores
 from offlinerlkit_romi.engine import make_adam
 from offlinerlkit_romi.errors import DivergedError, TrainingInterrupted, UserError
+from offlinerlkit_romi.experiment.input_checks import check_input
 from offlinerlkit_romi.experiment.resolve import COMMAND_LINE, Resolved
 from offlinerlkit_romi.experiment.resume import (
     AUTO,
@@ -37,7 +38,6 @@ from offlinerlkit_romi.experiment.resume import (
 from offlinerlkit_romi.experiment.run import (
     Ground,
     carry_out,
-    check_input,
     obtain_data,
     settle_arithmetic,
 )

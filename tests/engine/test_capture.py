@@ -9,6 +9,7 @@ from offlinerlkit_romi.engine import Counts, Engine, MetricMeans, StateStore, ma
 from offlinerlkit_romi.engine.capture import MOST_UNROLLED
 from offlinerlkit_romi.engine.optim import apply_gradients
 from offlinerlkit_romi.errors import TrainingInterrupted
+from offlinerlkit_romi.experiment import assemble as assemble_module
 from offlinerlkit_romi.experiment import buffers as buffers_module
 from offlinerlkit_romi.experiment import build as build_module
 from offlinerlkit_romi.experiment import build_model_free
@@ -54,7 +55,7 @@ def engines(monkeypatch):
     for module in (build_module, build_model_free):
         monkeypatch.setattr(module, "make_adam", adam_with_rate_as_tensor)  # as on CUDA
     monkeypatch.setattr(run_module, "load", lambda *_, **__: make_dataset())
-    monkeypatch.setattr(run_module, "make_engine", make)
+    monkeypatch.setattr(assemble_module, "make_engine", make)
     monkeypatch.setattr(buffers_module, "make_model_buffer", masked)
     return made
 

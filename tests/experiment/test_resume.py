@@ -13,6 +13,7 @@ import torch
 from offlinerlkit_romi import cli
 from offlinerlkit_romi.engine import StateStore
 from offlinerlkit_romi.errors import TrainingInterrupted, UserError
+from offlinerlkit_romi.experiment import assemble as assemble_module
 from offlinerlkit_romi.experiment import run as run_module
 from offlinerlkit_romi.experiment.resolve import ALGORITHMS
 from offlinerlkit_romi.experiment.run import train
@@ -99,7 +100,7 @@ def test_more_epochs_than_the_finished_run_had_equal_one_long_run(tiny_data, tmp
 
 
 def test_a_run_killed_in_the_models_fit_starts_again_from_nothing(tiny_data, tmp_path, monkeypatch):
-    fit, calls = run_module.pretrain, []
+    fit, calls = assemble_module.pretrain, []
 
     def killed_after_fit(*args):
         fit(*args)
@@ -107,7 +108,7 @@ def test_a_run_killed_in_the_models_fit_starts_again_from_nothing(tiny_data, tmp
             calls.append(1)
             raise Killed
 
-    monkeypatch.setattr(run_module, "pretrain", killed_after_fit)
+    monkeypatch.setattr(assemble_module, "pretrain", killed_after_fit)
     with pytest.raises(Killed):
         run_tiny(tmp_path / "parts")
     (folder,) = (tmp_path / "parts").glob("*/*/seed_*")

@@ -11,13 +11,15 @@ import torch
 import offlinerlkit_romi
 from offlinerlkit_romi.engine import Generators
 from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.experiment import assemble as assemble_module
 from offlinerlkit_romi.experiment import run as run_module
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.buffers import prepare
 from offlinerlkit_romi.experiment.config import ModelBasedConfig
+from offlinerlkit_romi.experiment.input_checks import resolve_device
 from offlinerlkit_romi.experiment.reload import evaluate, load_policy
 from offlinerlkit_romi.experiment.resolve import settle
-from offlinerlkit_romi.experiment.run import resolve_device, train
+from offlinerlkit_romi.experiment.run import train
 from tests.experiment.conftest import TASK, TINY_ROMI, TINY_SETTINGS, make_dataset
 
 SUMMARY_KEYS = {
@@ -211,7 +213,7 @@ def test_rows_that_must_not_teach_a_model_are_kept_from_it(tmp_path, monkeypatch
         seen.update(real=real_buffer.sample_all(), model=model_buffer.sample_all())
         raise Stop
 
-    monkeypatch.setattr(run_module, "pretrain", pretrain)
+    monkeypatch.setattr(assemble_module, "pretrain", pretrain)
     with pytest.raises(Stop):
         run_tiny(tmp_path, error_segments=0)
     assert len(seen["real"]["rewards"]) == 400
@@ -234,7 +236,7 @@ def test_the_pieces_that_measure_the_model_are_kept_from_it():
 def test_without_a_simulator_training_runs_and_says_so_once(
     tiny_data, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(run_module, "find_spec", lambda name: None)
+    monkeypatch.setattr(assemble_module, "find_spec", lambda name: None)
     summary = run_tiny(tmp_path, eval_episodes=3)
     assert math.isnan(summary.score_last)
     said = "training without evaluation: gymnasium and mujoco not installed"
@@ -245,7 +247,7 @@ def test_an_interrupted_run_says_where_it_lies(tiny_data, tmp_path, monkeypatch,
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run_module, "pretrain", interrupt)
+    monkeypatch.setattr(assemble_module, "pretrain", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run_tiny(tmp_path)
     assert "interrupted; what there is lies in" in capsys.readouterr().out

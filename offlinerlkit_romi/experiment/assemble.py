@@ -1,0 +1,168 @@
+"""Building a run: its trainer with all that belongs to it, and what to tell of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from offlinerlkit_romi.data import Dataset
+from offlinerlkit_romi.engine import Engine, Generators, make_engine
+from offlinerlkit_romi.envs import Task, family_of
+from offlinerlkit_romi.experiment.buffers import Buffers, make_sentinel, memory_plan, prepare
+from offlinerlkit_romi.experiment.build import Setting, build_policy, make_lr_scheduler
+from offlinerlkit_romi.experiment.config import ModelBasedConfig, RunConfig
+from offlinerlkit_romi.experiment.dynamics_cache import Used
+from offlinerlkit_romi.experiment.estimates import Estimator, make_estimator
+from offlinerlkit_romi.experiment.evaluation import evaluates_in_worker, make_evaluation
+from offlinerlkit_romi.experiment.manifest import device_name, write_json
+from offlinerlkit_romi.experiment.memory import free_bytes
+from offlinerlkit_romi.experiment.own_data import task_of
+from offlinerlkit_romi.experiment.pretrain import pretrain
+from offlinerlkit_romi.experiment.session import Session
+from offlinerlkit_romi.experiment.summary import source_label
+from offlinerlkit_romi.policy_trainer import (
+    Checkpoints,
+    MBPolicyTrainer,
+    MFPolicyTrainer,
+    PolicyTrainer,
+    SnapshotScorer,
+)
+from offlinerlkit_romi.utils.logger import Logger
+
+SCALER_FOLDER = "policy_scaler"
+
+
+def assemble(session: Session) -> PolicyTrainer:
+    """Build everything, then pre-train the policy and its model, or go on where a run stopped."""
+    config, logger = session.resolved.config, session.logger
+    generators, free = Generators(config.seed, session.device), free_bytes(session.device)
+    setting, buffers = prepare(config, session.dataset, session.device, generators)
+    checkpoints = session.checkpoints(generators)
+    resuming = bool(checkpoints.store.steps())
+    if not resuming:
+        logger.load_state_dict({})  # rows of a run that was killed before its first state
+        _announce(config, session.dataset, setting, logger)
+    if setting.obs_scaler is not None:
+        folder = Path(logger.model_dir) / SCALER_FOLDER
+        folder.mkdir(exist_ok=True)
+        setting.obs_scaler.save_scaler(str(folder))
+    policy = build_policy(config, setting)
+    logger.log(str(memory_plan(config, setting, buffers, policy, free)))
+    engine = make_engine(config.engine, session.device, logger.log)
+    for part in (policy, getattr(policy, "dynamics", policy)):
+        if hasattr(part, "engine"):
+            part.engine = engine
+    if isinstance(config, ModelBasedConfig) and not resuming:
+        used = pretrain(
+            policy, buffers.real, buffers.for_model.rows, config, logger, session.interrupts.check
+        )
+        _record_fit(Path(logger.record_dir) / "manifest.json", used)
+    scorer = make_evaluation(config, setting, session.task, logger.log)
+    estimator = make_estimator(
+        config,
+        setting,
+        session.dataset,
+        session.task,
+        policy,
+        Path(logger.model_dir),
+        logger.log,
+        fitted=not resuming,
+    )
+    trainer = _make_trainer(session, policy, scorer, buffers, checkpoints, estimator, engine)
+    session.begin(trainer, checkpoints)
+    return trainer
+
+
+def _make_trainer(
+    session: Session,
+    policy: Any,
+    scorer: SnapshotScorer,
+    buffers: Buffers,
+    checkpoints: Checkpoints,
+    estimator: Estimator,
+    engine: Engine,
+) -> PolicyTrainer:
+    config, logger = session.resolved.config, session.logger
+
+    def diagnose() -> dict[str, Any]:
+        """Once per epoch: the model's error, and estimates where they are due."""
+        found: dict[str, Any] = {}
+        if buffers.model is not None:
+            found |= buffers.model.prediction_error(policy.dynamics)
+        epoch = trainer.state_dict()["epochs"] + 1
+        return found | (estimator(policy, epoch) if estimator.due(epoch) else {})
+
+    trainer: PolicyTrainer
+    shared: dict[str, Any] = {
+        "epoch": config.epoch,
+        "step_per_epoch": config.step_per_epoch,
+        "batch_size": config.batch_size,
+        "eval_episodes": _episodes(config, session.task, logger),
+        "lr_scheduler": make_lr_scheduler(config, policy),
+        "eval_freq": config.eval_freq,
+        "data_source": session.dataset.info.source,
+        "close_logger": False,
+        "checkpoints": checkpoints,
+        "interrupts": session.interrupts,
+        "sentinel": make_sentinel(config, policy, buffers.real),
+        "on_divergence": config.on_divergence,
+        "diagnose": diagnose,
+        "engine": engine,
+    }
+    if not isinstance(config, ModelBasedConfig):
+        trainer = MFPolicyTrainer(policy, scorer, buffers.real, logger, **shared)
+        return trainer
+    model = buffers.for_model
+    trainer = MBPolicyTrainer(
+        policy,
+        scorer,
+        buffers.real,
+        model.fake,
+        logger,
+        (config.rollout_freq, config.rollout_batch_size, config.rollout_length),
+        real_ratio=config.real_ratio,
+        dynamics_update_freq=getattr(config, "dynamics_update_freq", 0),
+        model_buffer=model.rows,
+        updates_per_round=getattr(config, "adv_train_steps", 1),
+        **shared,
+    )
+    return trainer
+
+
+def _record_fit(path: Path, used: Used | None) -> None:
+    """Note in the manifest which fit of the dynamics model the run starts from."""
+    manifest = json.loads(path.read_text("utf-8"))
+    write_json(path, manifest | {"dynamics_fit": None if used is None else asdict(used)})
+
+
+def _announce(config: RunConfig, dataset: Dataset, setting: Setting, logger: Logger) -> None:
+    info = dataset.info
+    source = source_label(info.source, config.task)
+    logger.log(f"{config.task}: {len(dataset):,} transitions, {source}")
+    for note in info.notes:
+        logger.log(f"note: {note}")
+    where = f"on {setting.device} ({device_name(setting.device)})"
+    if config.eval_episodes and evaluates_in_worker(config, task_of(dataset), setting.device):
+        where += "; evaluation in a worker process"
+    logger.log(where)
+    logger.log(f"run folder: {logger.dir}")
+
+
+def _episodes(config: RunConfig, task: Task, logger: Logger) -> int:
+    """Episodes per evaluation, 0 where there is nothing to evaluate on; says so once."""
+    family = family_of(task)
+    if config.eval_episodes and not task.env_id:
+        logger.log("training without evaluation: no simulator was named (env)")
+        return 0
+    missing = [name for name in family.packages if find_spec(name) is None]
+    if config.eval_episodes and missing:
+        logger.log(
+            f"training without evaluation: {' and '.join(missing)} not installed; {family.install}"
+        )
+        return 0
+    if not config.eval_episodes:
+        logger.log("training without evaluation, as asked")
+    return config.eval_episodes

@@ -1,0 +1,64 @@
+"""What can be found wrong with a configuration before anything is read or made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from offlinerlkit_romi.data import Dataset
+from offlinerlkit_romi.data.front import is_own
+from offlinerlkit_romi.data.own import MEMORY
+from offlinerlkit_romi.envs import get_task
+from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.experiment.config import ModelBasedConfig, RunConfig
+from offlinerlkit_romi.experiment.dynamics_cache import check_cache
+
+
+def check_input(config: RunConfig, dataset: Dataset | None) -> torch.device:
+    """Find what is wrong before anything is read or made; returns the device.
+
+    Raises:
+        UserError: It is.
+    """
+    if dataset is None and not is_own(config.data, config.task) and config.data != MEMORY:
+        get_task(config.task)
+    device = resolve_device(config.device)
+    _check_paths(config)
+    return device
+
+
+def resolve_device(name: str) -> torch.device:
+    """Turn auto, cpu, cuda or cuda:N into a device that is there.
+
+    Raises:
+        UserError: No such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"--device {name}: choose auto, cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"--device {name}: choose auto, cpu, cuda or cuda:N")
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise UserError(
+            f"--device {name}: this machine offers {count} CUDA devices; use --device cpu"
+        )
+    return device
+
+
+def _check_paths(config: RunConfig) -> None:
+    """Find a wrong path before a run folder exists."""
+    files = {"load_dynamics_path": "dynamics.pth", "load_bc_path": "rambo_pretrain.pth"}
+    for name, file in files.items():
+        folder = getattr(config, name, None)
+        if folder is not None and not (Path(folder) / file).is_file():
+            raise UserError(
+                f"--{name.replace('_', '-')} {folder}: no {file} there; "
+                "give the model folder of an earlier run"
+            )
+    if isinstance(config, ModelBasedConfig):
+        check_cache(config)
