@@ -17,7 +17,7 @@ from torch import nn
 from offlinerlkit_romi.dynamics.weighted_dynamics import WeightedPasses
 from offlinerlkit_romi.engine import MetricMeans
 from offlinerlkit_romi.modules import WeightingNet
-from offlinerlkit_romi.policy.model_based.romi import ROMIUpdate
+from offlinerlkit_romi.policy.model_based.romi_update import ROMIUpdate
 from offlinerlkit_romi.policy.model_free.sac import Alpha
 
 try:
