@@ -77,6 +77,6 @@ def test_help_helps_and_ends_well(words, expected, capsys):
 @pytest.mark.parametrize("algo", ["romi", "rambo", "mopo"])
 def test_a_run_script_is_train_under_the_kits_name(algo):
     command = [sys.executable, str(RUN_EXAMPLE / f"run_{algo}.py"), "--preset", "none"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: unknown {algo} preset 'none'")

@@ -24,6 +24,8 @@ def test_a_failed_save_is_told_once_and_the_last_good_state_stays(
     save, calls = StateStore.save, []
 
     def full(self, state, step):
+        if self.path(step).parent.name != "checkpoint":  # the cache of fits has a store of its own
+            return save(self, state, step)
         calls.append(step)
         if step in (8, 12):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -66,9 +66,11 @@ def kit_checkout() -> Path:
         KitAbsent: none is named.
     """
     folder = os.environ.get("OFFLINERLKIT_PATH", "")
-    if not os.path.isdir(os.path.join(folder, "run_example")):
+    if not folder or not os.path.isdir(
+        os.path.join(folder, "offlinerlkit")
+    ):  # ours has scripts too
         raise KitAbsent("needs a checkout of OfflineRL-Kit: name it in OFFLINERLKIT_PATH")
-    return Path(folder)
+    return Path(folder).resolve()
 
 
 def load_ours() -> SimpleNamespace:
