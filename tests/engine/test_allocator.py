@@ -51,11 +51,10 @@ def test_model_updates_touch_far_fewer_new_pages() -> None:
 def test_the_collector_is_spared_what_exists_and_gets_it_back() -> None:
     assert gc.get_freeze_count() == 0
     with pytest.raises(ZeroDivisionError), spared_collector():
-        frozen = gc.get_freeze_count()
-        assert frozen > 1000
+        assert gc.get_freeze_count() > 1000
         with spared_collector():  # a fit within a run
             pass
-        assert gc.get_freeze_count() == frozen
+        assert gc.get_freeze_count() > 1000  # no equality: what is frozen may still die
         raise ZeroDivisionError
     assert gc.get_freeze_count() == 0
 
@@ -63,9 +62,8 @@ def test_the_collector_is_spared_what_exists_and_gets_it_back() -> None:
 def test_what_the_caller_froze_stays_frozen() -> None:
     gc.freeze()
     try:
-        before = gc.get_freeze_count()
         with spared_collector():
             pass
-        assert gc.get_freeze_count() == before
+        assert gc.get_freeze_count() > 1000
     finally:
         gc.unfreeze()
