@@ -1,4 +1,4 @@
-"""Small TD3, TD3+BC, cloning, MCQ and MOBILE policies for tests."""
+"""Small CQL, TD3, TD3+BC, cloning, MCQ and MOBILE policies for tests."""
 
 from typing import Any
 
@@ -8,11 +8,22 @@ from torch import nn
 from offlinerlkit_romi.engine import make_adam
 from offlinerlkit_romi.modules import Actor, ActorProb, Critic, TanhDiagGaussian
 from offlinerlkit_romi.nets import MLP, VAE
-from offlinerlkit_romi.policy import BCPolicy, MCQPolicy, MOBILEPolicy, TD3BCPolicy, TD3Policy
-from tests.factories import ACTION_DIM, FLOAT64, OBS_DIM, generator, make_dynamics
+from offlinerlkit_romi.policy import (
+    BCPolicy,
+    CQLPolicy,
+    MCQPolicy,
+    MOBILEPolicy,
+    TD3BCPolicy,
+    TD3Policy,
+)
+from tests.factories import ACTION_DIM, FLOAT64, OBS_DIM, generator, make_dynamics, make_policy
 
 HIDDEN = (6, 5)
 SLOW = ("actor_old", "critic1_old", "critic2_old", "critics_old")
+
+
+def make_cql(cls: type = CQLPolicy, **kwargs: Any) -> Any:
+    return unsettle(make_policy(cls, **kwargs))
 
 
 def make_td3(

@@ -7,22 +7,16 @@ import pytest
 import torch
 from torch import nn
 
-from offlinerlkit_romi.policy import COMBOPolicy, CQLPolicy
-from tests.factories import make_batch, make_edac, make_iql, make_policy
-from tests.policy.builders import unsettle
-from tests.policy.test_determinism import different, tensors
+from offlinerlkit_romi.policy import COMBOPolicy
+from tests.factories import make_batch, make_edac, make_iql
+from tests.policy.builders import make_cql
 from tests.policy.test_gradient_routing import changed, snapshot
-from tests.policy.test_routes_and_seeds import restore, train_a_little
 
 BATCH = make_batch(8, seed=1)
 PARTS = {"real": make_batch(4, seed=1), "fake": make_batch(4, seed=2)}
 CRITICS, SLOW = {"critic1", "critic2"}, {"critic1_old", "critic2_old"}
 ACTOR = {"actor", "alpha", "log_alpha"}
 IQL_CRITICS, IQL_SLOW = {"critic_q1", "critic_q2"}, {"critic_q1_old", "critic_q2_old"}
-
-
-def make_cql(cls: type = CQLPolicy, **kwargs: Any) -> Any:
-    return unsettle(make_policy(cls, **kwargs))
 
 
 def critics_alone(policy: Any) -> None:
@@ -110,47 +104,3 @@ def test_no_gradient_is_left_behind(route) -> None:
     run(policy)
     modules = [x for x in policy.training_state().values() if isinstance(x, nn.Module)]
     assert all(p.grad is None for module in modules for p in module.parameters())
-
-
-CASES: dict[str, Callable[[], Any]] = {
-    "CQL": lambda: make_cql(dtype=torch.float32),
-    "CQL kit": lambda: make_cql(dtype=torch.float32, compat="kit", max_q_backup=True),
-    "COMBO": lambda: make_cql(COMBOPolicy, dtype=torch.float32),
-    "IQL": lambda: make_iql(dtype=torch.float32),
-    "IQL dropout": lambda: make_iql(dtype=torch.float32, dropout=0.2),
-    "EDAC": lambda: make_edac(dtype=torch.float32, max_q_backup=True),
-}
-cases = pytest.mark.parametrize("make", CASES.values(), ids=CASES.keys())
-
-
-@cases
-def test_the_same_seed_gives_the_same_bits(make) -> None:
-    assert different(train_a_little(make()), train_a_little(make())) == []
-
-
-@cases
-def test_training_neither_reads_nor_moves_the_global_generator(make) -> None:
-    policy, other = make(), make()
-    torch.manual_seed(123)
-    before = torch.get_rng_state()
-    first = train_a_little(policy)
-    assert torch.equal(torch.get_rng_state(), before)
-    torch.manual_seed(456)
-    assert different(first, train_a_little(other)) == []
-
-
-@cases
-def test_a_run_split_by_a_checkpoint_ends_in_the_same_bits(make) -> None:
-    whole, first, fresh = make(), make(), make()
-    batches = [make_batch(8, seed=seed, dtype=torch.float32) for seed in range(4)]
-    feed = [{"real": b, "fake": b} for b in batches] if hasattr(whole, "rollout") else batches
-    for batch in feed:
-        whole.update(batch)
-    for batch in feed[:2]:
-        first.update(batch)
-    for batch in feed[2:]:
-        fresh.update(batch)  # so that nothing is right by accident
-    restore(fresh.training_state(), first.training_state())
-    for batch in feed[2:]:
-        fresh.update(batch)
-    assert different(tensors(whole), tensors(fresh)) == []

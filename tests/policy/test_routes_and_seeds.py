@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from offlinerlkit_romi.policy import TD3Policy
-from tests.factories import make_batch
-from tests.policy.builders import make_bc, make_mcq, make_mobile, make_td3
+from offlinerlkit_romi.policy import COMBOPolicy, TD3Policy
+from tests.factories import make_batch, make_edac, make_iql
+from tests.policy.builders import make_bc, make_cql, make_mcq, make_mobile, make_td3
 from tests.policy.test_determinism import different, tensors
 from tests.policy.test_gradient_routing import changed, snapshot
 
@@ -123,6 +123,12 @@ def test_no_gradient_is_left_behind_and_every_trained_parameter_moves(route) -> 
 
 
 CASES: dict[str, Callable[[], Any]] = {
+    "CQL": lambda: make_cql(dtype=torch.float32),
+    "CQL kit": lambda: make_cql(dtype=torch.float32, compat="kit", max_q_backup=True),
+    "COMBO": lambda: make_cql(COMBOPolicy, dtype=torch.float32),
+    "IQL": lambda: make_iql(dtype=torch.float32),
+    "IQL dropout": lambda: make_iql(dtype=torch.float32, dropout=0.2),
+    "EDAC": lambda: make_edac(dtype=torch.float32, max_q_backup=True),
     "TD3": lambda: make_td3(TD3Policy, dtype=torch.float32, dropout=0.2),
     "TD3+BC": lambda: make_td3(dtype=torch.float32),
     "BC": lambda: make_bc(dtype=torch.float32),
