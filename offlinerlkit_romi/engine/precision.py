@@ -10,6 +10,9 @@ import torch
 # float32 products of this size err by about 4e-7 of the largest entry; bf16 ones by about 3e-3
 FLOAT32_LIKE = 5e-6
 SETTINGS = ("highest", "high", "medium")
+# Where another setting has better kernels it is about twice as fast. A smaller lead may be chance,
+# and then two runs of one seed would round differently; small products are slower there as well.
+CLEAR_LEAD = 1.25
 
 
 class PrecisionProbe(NamedTuple):
@@ -50,20 +53,20 @@ def choose_matmul_precision(setting: str = "auto", device: str | torch.device = 
     there, and the others are for whoever asks for them.
 
     Args:
-        setting: `auto` takes the fastest setting whose error is float32-like on this CPU; otherwise
-            one of
-            torch's own names.
+        setting: `auto` takes the fastest setting whose error is float32-like on this CPU, if it
+            is clearly faster than `highest`; otherwise one of torch's own names.
         device: where the products will be.
 
     Source: on AVX-512 machines "medium" may select other oneDNN kernels of the same accuracy at
-        twice the
-    speed; on other CPUs it may mean bf16, hence the probe.
+        twice the speed; on other CPUs it may mean bf16, hence the probe.
     """
     if setting == "auto" and torch.device(device).type == "cuda":
         setting = "highest"
     elif setting == "auto":
-        exact = [p for p in probe_matmul_precision() if p.error < FLOAT32_LIKE]
-        setting = max(exact, key=lambda p: p.gflops).setting if exact else "highest"
+        full, *others = probe_matmul_precision()
+        exact = [p for p in others if p.error < FLOAT32_LIKE]
+        best = max(exact, key=lambda p: p.gflops, default=full)
+        setting = (best if best.gflops > CLEAR_LEAD * full.gflops else full).setting
     torch.set_float32_matmul_precision(setting)
     return setting
 

@@ -37,6 +37,10 @@ def test_probing_puts_the_setting_back_after_an_error(monkeypatch) -> None:
 PROBES = {
     "fast but coarse": ([("highest", 1, 1e-7), ("high", 9, 1e-4), ("medium", 50, 3e-3)], "highest"),
     "fast and exact": ([("highest", 1, 1e-7), ("high", 2, 4e-7), ("medium", 5, 4e-7)], "medium"),
+    "hardly faster": (
+        [("highest", 100, 1e-7), ("high", 110, 4e-7), ("medium", 120, 4e-7)],
+        "highest",
+    ),
     "all coarse": ([("highest", 1, 1e-3), ("high", 2, 1e-3), ("medium", 5, 1e-3)], "highest"),
     "not a number": (
         [("highest", 1, 1e-7), ("high", 2, float("nan")), ("medium", 5, 1)],
