@@ -63,7 +63,7 @@ class MLP(nn.Module):
         widths = [input_dim, *hidden_dims]
         layers: list[nn.Module] = []
         for fan_in, fan_out in pairwise(widths):
-            layers += [nn.Linear(fan_in, fan_out), activation()]
+            layers += [nn.Linear(fan_in, fan_out), make_activation(activation)]
             if dropout_rate is not None:
                 layers.append(Dropout(dropout_rate))
         if output_dim is not None:
@@ -74,6 +74,11 @@ class MLP(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(..., input_dim) -> (..., output_dim)."""
         return self.model(x)
+
+
+def make_activation(activation: type[nn.Module]) -> nn.Module:
+    """An activation after a linear layer; ReLU overwrites that layer's output, which none reads."""
+    return nn.ReLU(inplace=True) if activation is nn.ReLU else activation()
 
 
 class EnsembleLinear(nn.Module):

@@ -10,7 +10,7 @@ from torch import nn
 
 from offlinerlkit_romi.modules.common import ArrayLike, as_input
 from offlinerlkit_romi.modules.distributions import NormalWrapper
-from offlinerlkit_romi.nets import EnsembleLinear
+from offlinerlkit_romi.nets import EnsembleLinear, make_activation
 
 
 class ActorProb(nn.Module):
@@ -110,7 +110,7 @@ class EnsembleCritic(nn.Module):
         widths = [obs_dim + action_dim, *hidden_dims]
         layers: list[nn.Module] = []
         for fan_in, fan_out in pairwise(widths):
-            layers += [EnsembleLinear(fan_in, fan_out, num_ensemble), activation()]
+            layers += [EnsembleLinear(fan_in, fan_out, num_ensemble), make_activation(activation)]
         layers.append(EnsembleLinear(widths[-1], 1, num_ensemble))
         self.model = nn.Sequential(*layers)
         self._num_ensemble = num_ensemble
