@@ -102,7 +102,7 @@ TABLE = {
         "policy/test_td3.py",
         "test_critic_losses_equal_the_row_loop",
     ),
-    f"{MF}.td3.critic_loss": (
+    f"{MF}.td3.critic_losses": (
         "sac.critic_loss",
         "policy/test_td3.py",
         "test_critic_losses_equal_the_row_loop",

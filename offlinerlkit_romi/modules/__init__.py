@@ -9,6 +9,7 @@ from offlinerlkit_romi.modules.distributions import (
 )
 from offlinerlkit_romi.modules.dynamics_module import EnsembleDynamicsModel, Swish, soft_clamp
 from offlinerlkit_romi.modules.hash_coder import HashCoder
+from offlinerlkit_romi.modules.twins import Twins, lay_side_by_side, twin_values
 from offlinerlkit_romi.modules.weighting_net import WeightingNet
 
 __all__ = [
@@ -23,6 +24,9 @@ __all__ = [
     "Swish",
     "TanhDiagGaussian",
     "TanhNormalWrapper",
+    "Twins",
     "WeightingNet",
+    "lay_side_by_side",
     "soft_clamp",
+    "twin_values",
 ]

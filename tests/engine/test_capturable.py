@@ -8,6 +8,7 @@ import torch
 from offlinerlkit_romi.engine import MetricMeans
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.config import AdversarialConfig
+from offlinerlkit_romi.modules import twins
 from offlinerlkit_romi.policy_trainer import Sentinel
 from tests.engine.building import Run, build, policy_updates
 from tests.engine.recording import HostSync, guarded, pointers
@@ -31,6 +32,11 @@ SWITCHES: list[tuple[str, dict[str, Any]]] = [
     ("mopo", {"auto_alpha": False, "real_ratio": 1.0}),
     ("td3bc", {"normalize_obs": True}),
 ]
+
+
+@pytest.fixture(autouse=True)
+def critics_as_on_cuda(monkeypatch) -> None:
+    monkeypatch.setattr(twins, "WORTH_IT_ON", ["cpu"])
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from offlinerlkit_romi.experiment import run as run_module
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.run import train
 from offlinerlkit_romi.model_buffer import MaskedReplayBuffer
+from offlinerlkit_romi.modules import twins
 from offlinerlkit_romi.policy import SACPolicy
 from offlinerlkit_romi.policy_trainer import Checkpoints, MFPolicyTrainer
 from offlinerlkit_romi.utils.logger import Logger
@@ -54,6 +55,7 @@ def engines(monkeypatch):
 
     for module in (build_module, build_model_free):
         monkeypatch.setattr(module, "make_adam", adam_with_rate_as_tensor)  # as on CUDA
+    monkeypatch.setattr(twins, "WORTH_IT_ON", ["cpu"])  # as on CUDA
     monkeypatch.setattr(run_module, "load", lambda *_, **__: make_dataset())
     monkeypatch.setattr(assemble_module, "make_engine", make)
     monkeypatch.setattr(buffers_module, "make_model_buffer", masked)

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from offlinerlkit_romi.engine import descend, descend_apart, frozen_copy, polyak_update
+from offlinerlkit_romi.modules import Twins, lay_side_by_side, twin_values
 from offlinerlkit_romi.nets import own_dropout
 from offlinerlkit_romi.policy.base_policy import BasePolicy, Batch, Compat, Metrics, check_compat
 from offlinerlkit_romi.policy.model_free.sac import min_q
@@ -33,11 +34,11 @@ def value_loss(v: torch.Tensor, q: torch.Tensor, expectile: float) -> torch.Tens
 
 
 def critic_losses(
-    critics: tuple[nn.Module, nn.Module], batch: Batch, next_v: torch.Tensor, gamma: float
+    critics: Twins, batch: Batch, next_v: torch.Tensor, gamma: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """mean_B (Q_c(s, a) - r - gamma (1 - done) V(s'))^2 of both critics, and Q_1 (B, 1) (Eq. 6)."""
     target = batch["rewards"] + gamma * (1 - batch["terminals"]) * next_v
-    q1, q2 = (critic(batch["observations"], batch["actions"]) for critic in critics)
+    q1, q2 = twin_values(critics, batch["observations"], batch["actions"])
     assert q1.shape == q2.shape == target.shape, (q1.shape, q2.shape, target.shape)
     return (q1 - target).square().mean(), (q2 - target).square().mean(), q1
 
@@ -100,6 +101,8 @@ class IQLPolicy(BasePolicy):
         self.actor = actor
         self.critic_q1, self.critic_q1_old = critic_q1, frozen_copy(critic_q1)
         self.critic_q2, self.critic_q2_old = critic_q2, frozen_copy(critic_q2)
+        lay_side_by_side((self.critic_q1, self.critic_q2))
+        lay_side_by_side((self.critic_q1_old, self.critic_q2_old))
         self.critic_v = critic_v
         self.actor_optim, self.critic_v_optim = actor_optim, critic_v_optim
         self.critic_q1_optim, self.critic_q2_optim = critic_q1_optim, critic_q2_optim

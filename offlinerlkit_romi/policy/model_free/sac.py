@@ -12,23 +12,22 @@ import torch
 from torch import nn
 
 from offlinerlkit_romi.engine import descend_apart, frozen_copy, polyak_update
+from offlinerlkit_romi.modules import Twins, lay_side_by_side, twin_values
 from offlinerlkit_romi.policy.base_policy import Batch, Compat, Metrics, check_compat
 from offlinerlkit_romi.policy.soft_policy import Alpha, SoftPolicy, act, alpha_loss
 
 __all__ = ["Alpha", "SACPolicy", "act", "actor_loss", "alpha_loss", "critic_target", "min_q"]
 
 
-def min_q(
-    critics: tuple[nn.Module, nn.Module], obs: torch.Tensor, action: torch.Tensor
-) -> torch.Tensor:
+def min_q(critics: Twins, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
     """min_c Q_c(s, a), (B, S), (B, A) -> (B, 1)."""
-    return torch.minimum(critics[0](obs, action), critics[1](obs, action))
+    return torch.minimum(*twin_values(critics, obs, action))
 
 
 @torch.no_grad()
 def critic_target(
     actor: nn.Module,
-    targets: tuple[nn.Module, nn.Module],
+    targets: Twins,
     batch: Batch,
     noise: torch.Tensor,
     alpha: float | torch.Tensor,
@@ -47,7 +46,7 @@ def critic_target(
 
 def actor_loss(
     actor: nn.Module,
-    critics: tuple[nn.Module, nn.Module],
+    critics: Twins,
     obs: torch.Tensor,
     noise: torch.Tensor,
     alpha: float | torch.Tensor,
@@ -99,15 +98,17 @@ class SACPolicy(SoftPolicy):
         self.critic1, self.critic1_old = critic1, frozen_copy(critic1)
         self.critic2, self.critic2_old = critic2, frozen_copy(critic2)
         self.critic1_optim, self.critic2_optim = critic1_optim, critic2_optim
+        lay_side_by_side(self.critics)
+        lay_side_by_side(self.target_critics)
         self._tau, self._gamma = tau, gamma
 
     @property
-    def critics(self) -> tuple[nn.Module, nn.Module]:
+    def critics(self) -> Twins:
         """The online critics."""
         return self.critic1, self.critic2
 
     @property
-    def target_critics(self) -> tuple[nn.Module, nn.Module]:
+    def target_critics(self) -> Twins:
         """Their slow copies."""
         return self.critic1_old, self.critic2_old
 
@@ -139,7 +140,7 @@ class SACPolicy(SoftPolicy):
             self.actor, self.target_critics, batch, noise, self._alpha, self._gamma
         )
         obs, action = batch["observations"], batch["actions"]
-        q1, q2 = self.critic1(obs, action), self.critic2(obs, action)
+        q1, q2 = twin_values(self.critics, obs, action)
         assert q1.shape == q2.shape == target.shape, (q1.shape, q2.shape, target.shape)
         losses = (q1 - target).square().mean(), (q2 - target).square().mean()
         parts = (self.critic1, self.critic1_optim), (self.critic2, self.critic2_optim)

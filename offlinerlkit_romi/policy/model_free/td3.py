@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from offlinerlkit_romi.engine import Counts, descend, descend_apart, frozen_copy, polyak_update
+from offlinerlkit_romi.modules import Twins, lay_side_by_side, twin_values
 from offlinerlkit_romi.nets import own_dropout
 from offlinerlkit_romi.policy.base_policy import BasePolicy, Batch, Compat, Metrics, check_compat
 from offlinerlkit_romi.policy.model_free.sac import min_q
@@ -25,7 +26,7 @@ from offlinerlkit_romi.utils.noise import GaussianNoise
 @torch.no_grad()
 def critic_target(
     actor_old: nn.Module,
-    targets: tuple[nn.Module, nn.Module],
+    targets: Twins,
     batch: Batch,
     noise: torch.Tensor,
     gamma: float,
@@ -44,11 +45,13 @@ def critic_target(
     return target
 
 
-def critic_loss(critic: nn.Module, batch: Batch, target: torch.Tensor) -> torch.Tensor:
-    """mean_B of (Q(s, a) - y)^2."""
-    q = critic(batch["observations"], batch["actions"])
-    assert q.shape == target.shape, (q.shape, target.shape)
-    return (q - target).square().mean()
+def critic_losses(
+    critics: Twins, batch: Batch, target: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """mean_B of (Q_c(s, a) - y)^2 of both critics."""
+    q1, q2 = twin_values(critics, batch["observations"], batch["actions"])
+    assert q1.shape == q2.shape == target.shape, (q1.shape, q2.shape, target.shape)
+    return (q1 - target).square().mean(), (q2 - target).square().mean()
 
 
 def actor_loss(actor: nn.Module, critic: nn.Module, obs: torch.Tensor) -> torch.Tensor:
@@ -107,6 +110,8 @@ class TD3Policy(BasePolicy):
         self.actor, self.actor_old = actor, frozen_copy(actor).eval()
         self.critic1, self.critic1_old = critic1, frozen_copy(critic1).eval()
         self.critic2, self.critic2_old = critic2, frozen_copy(critic2).eval()
+        lay_side_by_side((self.critic1, self.critic2))
+        lay_side_by_side(self.target_critics)
         self.actor_optim = actor_optim
         self.critic1_optim, self.critic2_optim = critic1_optim, critic2_optim
         self._tau, self._gamma, self._max_action = tau, gamma, max_action
@@ -124,7 +129,7 @@ class TD3Policy(BasePolicy):
         own_dropout(self, generator)
 
     @property
-    def target_critics(self) -> tuple[nn.Module, nn.Module]:
+    def target_critics(self) -> Twins:
         """The critics' slow copies."""
         return self.critic1_old, self.critic2_old
 
@@ -179,8 +184,7 @@ class TD3Policy(BasePolicy):
         target = critic_target(
             self.actor_old, self.target_critics, batch, noise, self._gamma, self._max_action
         )
-        loss1 = critic_loss(self.critic1, batch, target)
-        loss2 = critic_loss(self.critic2, batch, target)
+        loss1, loss2 = critic_losses((self.critic1, self.critic2), batch, target)
         parts = (self.critic1, self.critic1_optim), (self.critic2, self.critic2_optim)
         descend_apart(loss1 + loss2, parts)
         return {"loss/critic1": loss1.detach(), "loss/critic2": loss2.detach()}
