@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
 
 from offlinerlkit_romi.dynamics.losses import supervised_loss
-from offlinerlkit_romi.engine import Engine, MetricMeans, apply_gradients
+from offlinerlkit_romi.engine import Engine, MetricMeans, Steps, apply_gradients
 from offlinerlkit_romi.modules import EnsembleDynamicsModel
 
 
@@ -83,7 +84,6 @@ class EnsembleFit:
             Each member's best hold-out error, (E,).
         """
         epoch, since_update = 0, 0
-        self._batches = self.engine.steps("the dynamics fit", self._step_batches, self.state)
         while (max_epochs is None or epoch < max_epochs) and since_update < max_epochs_since_update:
             epoch += 1
             train_loss = self._epoch()
@@ -105,6 +105,16 @@ class EnsembleFit:
         apply_gradients(self.optim, self.params, torch.autograd.grad(loss, self.params))
         return loss.detach()
 
+    def step_batches(self, count: int) -> None:
+        """Steps on the first `count` whole batches of the present order, by the engine."""
+        self._start.zero_()
+        for portion in self.engine.portions(count):
+            self._steps(portion)
+
+    @cached_property
+    def _steps(self) -> Steps:
+        return self.engine.steps("the dynamics fit", self._step_next, self.state)
+
     def state(self) -> dict[str, Any]:
         """What a step changes."""
         parts = {"model": self.model, "optim": self.optim, "losses": self._losses}
@@ -124,15 +134,13 @@ class EnsembleFit:
     def _epoch(self) -> float:
         self._shuffle()
         whole, rest = divmod(self.rows.shape[1], self.batch_size)
-        self._start.zero_()
-        for count in self.engine.portions(whole):
-            self._batches(count)
+        self.step_batches(whole)
         if rest:  # of a size of its own, once per epoch: not worth a graph
             self._losses.add({"loss": self.step(self.rows[:, -rest:])})
         return self._losses.result()["loss"]
 
-    def _step_batches(self, count: int) -> None:
-        """Steps on the next whole batches of the epoch's order."""
+    def _step_next(self, count: int) -> None:
+        """Steps on the next whole batches of the present order."""
         offsets = torch.arange(self.batch_size, device=self.rows.device)
         for _ in range(count):
             rows = self.rows.index_select(1, self._start + offsets)
