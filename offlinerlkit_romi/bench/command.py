@@ -6,22 +6,26 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.errors import TrainingInterrupted, UserError
+
+Keep = Callable[[dict[str, Any]], None]
+INTERRUPTED = 130
 
 EPILOG = """\
 Every way of doing a piece is warmed up and then timed in turn (A B A B ...), so that what else the
 machine does meets them all; the figures are medians. With one thread on a CPU the headline is
-processor time, which other processes disturb least; otherwise it is the clock. Both are in --out.
+processor time, which other processes disturb least; otherwise it is the clock. Both are in --out,
+which is written after every piece: a run that is stopped keeps what it has timed.
 
 examples:
   offlinerlkit-romi bench --quick
   offlinerlkit-romi bench --against ~/OfflineRL-Kit --against ~/ROMI --out bench.json
   offlinerlkit-romi bench --pieces "policy step" --algos iql td3bc --task halfcheetah-medium-v2
+  offlinerlkit-romi bench --device cuda --pieces "policy step" "model update" epoch --algos romi
   offlinerlkit-romi bench --table bench.json
 """
 
@@ -53,6 +57,12 @@ def parser() -> argparse.ArgumentParser:
         help="of this package's float32 products; auto: the fastest that is as exact",
     )
     top.add_argument(
+        "--engine",
+        default="auto",
+        choices=("auto", "eager", "graph", "compile"),
+        help="timed beside eager steps: captured graphs (graph; auto where CUDA is), or compile",
+    )
+    top.add_argument(
         "--against",
         action="append",
         default=[],
@@ -64,12 +74,20 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--repeats", type=int, help="samples per piece (default: 15)")
     top.add_argument("--steps", type=int, help="updates per sample (default: 10)")
     top.add_argument(
+        "--epoch-share",
+        type=float,
+        metavar="SHARE",
+        help="of an epoch that is run to time one (default: 0.02; 1 on CUDA)",
+    )
+    top.add_argument(
         "--both-precisions",
         action="store_true",
         help="time this package's pieces at full matmul precision as well, where auto is another",
     )
     top.add_argument("--quick", action="store_true", help="few and small: to see that it runs")
-    top.add_argument("--out", type=Path, metavar="FILE", help="write the results there as JSON")
+    top.add_argument(
+        "--out", type=Path, metavar="FILE", help="write the results there as JSON, piece by piece"
+    )
     top.add_argument("--table", type=Path, metavar="FILE", help="only show an earlier --out")
     return top
 
@@ -87,78 +105,65 @@ def main(argv: Sequence[str]) -> int:
     if chosen.table is not None:
         print(tables(_read(chosen.table)))
         return 0
-    result = run(chosen, _public(argv))
+    kept = _Kept(chosen.out)
+    try:
+        result = run(chosen, _public(argv), kept)
+    except (KeyboardInterrupt, TrainingInterrupted):
+        print(f"interrupted: {kept}", file=sys.stderr)
+        return INTERRUPTED
     print("\n" + tables(result))
     if chosen.out is not None:
-        from offlinerlkit_romi.engine import write_json
-
-        write_json(chosen.out, result)
         print(f"\nwritten: {chosen.out}")
     return 0
 
 
-def run(chosen: argparse.Namespace, argv: Sequence[str], **sizes: Any) -> dict[str, Any]:
+def run(
+    chosen: argparse.Namespace, argv: Sequence[str], keep: Keep = lambda _: None, **sizes: Any
+) -> dict[str, Any]:
     """Time what was asked for.
 
     Args:
         chosen: the command's arguments.
         argv: recorded.
+        keep: hears the result so far after every piece.
         **sizes: fields of `Workload` that tests make smaller.
-    """
-    import torch
 
-    from offlinerlkit_romi.bench.checkout import Checkout
-    from offlinerlkit_romi.bench.measure import peak_gflops
-    from offlinerlkit_romi.bench.pieces import FULL_PRECISION, PIECES, Piece, time_pieces
-    from offlinerlkit_romi.bench.report import load_average, rows_of
-    from offlinerlkit_romi.bench.workload import Workload
-    from offlinerlkit_romi.engine import choose_matmul_precision, keep_freed_memory
-    from offlinerlkit_romi.envs import get_task
+    Raises:
+        UserError: bad input; nothing has been timed then.
+    """
+    from offlinerlkit_romi.bench.pieces import PIECES
+    from offlinerlkit_romi.bench.timing import time_all
     from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
-    from offlinerlkit_romi.experiment.input_checks import resolve_device
-    from offlinerlkit_romi.experiment.manifest import machine, versions
 
     names = _chosen("piece", chosen.pieces, PIECES)
     algos = _chosen("algorithm", chosen.algos, list(ALGORITHMS))
-    device, task = resolve_device(chosen.device), get_task(chosen.task)
-    checkouts = [Checkout(path) for path in chosen.against]
     _check_numbers(chosen)
     _check_out(chosen.out)
-    torch.set_num_threads(chosen.threads)
-    keep_freed_memory()
-    precision = choose_matmul_precision(chosen.matmul_precision)
-    workload = Workload(task, device, precision)
-    workload = workload.quick() if chosen.quick else workload
-    workload = replace(workload, **sizes)
-    asked = {"repeats": chosen.repeats, "steps": chosen.steps}
-    asked = {name: value for name, value in asked.items() if value is not None}
-    workload = replace(workload, both_precisions=chosen.both_precisions, **asked)
-    before = load_average()
+    return time_all(chosen, names, algos, argv, keep, **sizes)
 
-    def tell(piece: Piece) -> None:
-        times = ", ".join(f"{t.work.label} {t.cpu_ms:.4g} ms" for t in piece.timings)
-        print(f"{piece.name} {piece.algo}".strip() + f": {times}", file=sys.stderr)
 
-    pieces = time_pieces(workload, checkouts, names, algos, tell)
-    settings = dict.fromkeys((precision, FULL_PRECISION if checkouts else precision))
-    return {
-        "command": ["offlinerlkit-romi", "bench", *argv],
-        "task": task.name,
-        "threads": chosen.threads,
-        "quick": chosen.quick,
-        "headline": "cpu" if device.type == "cpu" and chosen.threads == 1 else "wall",
-        "machine": machine(device),
-        "versions": versions(),
-        "load_average": {"before": before, "after": load_average()},
-        "against": {x.label: {"commit": x.commit()} for x in checkouts},
-        "peak_gflops": {name: round(peak_gflops(name, device), 1) for name in settings},
-        "sizes": {
-            name: getattr(workload, name)
-            for name in workload.__dataclass_fields__
-            if name not in ("task", "device", "precision", "overrides")
-        },
-        "rows": rows_of(pieces),
-    }
+class _Kept:
+    """What a stopped run leaves behind: the file, written anew after every piece."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.result: dict[str, Any] | None = None
+
+    def __call__(self, result: dict[str, Any]) -> None:
+        from offlinerlkit_romi.engine import write_json
+
+        self.result = result
+        if self.path is not None:
+            write_json(self.path, result)
+
+    def __str__(self) -> str:
+        if self.result is None:
+            return "no piece was timed, nothing is written"
+        left = len(self.result["not_timed"])
+        missing = f"{left} piece{' is' if left == 1 else 's are'} missing"
+        if self.path is None:
+            return f"{missing}; --out FILE keeps those that were timed"
+        return f"{self.path} holds what was timed, {missing}"
 
 
 def _chosen(what: str, asked: Sequence[str] | None, known: Sequence[str]) -> list[str]:
@@ -175,6 +180,9 @@ def _check_numbers(chosen: argparse.Namespace) -> None:
         value = getattr(chosen, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} is {value}: it must be 1 or more")
+    share = chosen.epoch_share
+    if share is not None and not 0 < share <= 1:
+        raise UserError(f"--epoch-share is {share}: it must be above 0 and at most 1")
 
 
 def _check_out(path: Path | None) -> None:

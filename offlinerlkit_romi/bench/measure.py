@@ -27,8 +27,11 @@ class Work:
         units: Pieces per call.
         engine: `eager`, or what else runs the update.
         precision: torch's float32 matmul precision while it runs.
-        slow: Takes so long that a third of the repeats must do, without a warm-up.
+        slow: Takes so long that a third of the repeats must do.
         variant: A piece of its own in the tables, timed in the same turns.
+        algo: Whose row it is, where a piece has several in the same turns.
+        warm_ups: Calls before the first that is timed.
+        told: Lines that the engine told while it ran: why steps ran eagerly after all.
     """
 
     label: str
@@ -38,6 +41,9 @@ class Work:
     precision: str = "highest"
     slow: bool = False
     variant: str = ""
+    algo: str = ""
+    warm_ups: int = 1
+    told: Sequence[str] = ()
 
 
 class Sample(NamedTuple):
@@ -88,7 +94,7 @@ def measure(
     timings = [Timing(work) for work in works]
     try:
         for timing in timings:
-            if not timing.work.slow:
+            if timing.work.warm_ups:
                 _warm_up(timing, device, count_products)
         for repeat in range(repeats):
             for timing in timings:
@@ -108,7 +114,7 @@ def peak_gflops(precision: str, device: torch.device, size: int = 1024) -> float
 
 
 def _warm_up(timing: Timing, device: torch.device, count_products: bool) -> None:
-    """A call that is not timed, watched instead."""
+    """Calls that are not timed; the first is watched instead."""
     work = timing.work
     reset_peak(device)
     torch.set_float32_matmul_precision(work.precision)
@@ -117,6 +123,8 @@ def _warm_up(timing: Timing, device: torch.device, count_products: bool) -> None
             work.run()
         timing.gflop = counter.flops / work.units / 1e9 or None
     else:
+        work.run()
+    for _ in range(work.warm_ups - 1):
         work.run()
     timing.peak_mb = peak_megabytes(device)
 

@@ -2,58 +2,102 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from offlinerlkit_romi.bench.engines import WARM_UPS, label_of
 from offlinerlkit_romi.bench.measure import Work
 from offlinerlkit_romi.bench.workload import Workload
 from offlinerlkit_romi.data import load
 from offlinerlkit_romi.dynamics.ensemble_dynamics import EnsembleDynamics
-from offlinerlkit_romi.engine import Generators, MetricMeans, spared_collector
+from offlinerlkit_romi.engine import (
+    Engine,
+    Generators,
+    MetricMeans,
+    Steps,
+    make_engine,
+    spared_collector,
+)
 from offlinerlkit_romi.envs import Evaluator
 from offlinerlkit_romi.envs.make import make_env
 from offlinerlkit_romi.experiment.buffers import Buffers, prepare
 from offlinerlkit_romi.experiment.build import Setting, build_policy, soft_actor
 from offlinerlkit_romi.experiment.config import ModelBasedConfig
+from offlinerlkit_romi.model_buffer import MaskedReplayBuffer
+from offlinerlkit_romi.policy.model_based.rollout import masked_rollout, rollout_metrics
 from offlinerlkit_romi.policy.soft_policy import SoftPolicy
 
-NAME = "ours"
 QUIET_LOGVAR = -6.0  # bound of an untrained model's log-variance: its states stay healthy
 
 
 class OurPieces:
-    """Every piece as a `Work`; policies and buffers are made when a piece asks for them."""
+    """Every piece as a `Work`; policies and buffers are made when a piece asks for them.
 
-    def __init__(self, workload: Workload, label: str = NAME, precision: str | None = None) -> None:
-        self.workload = workload
-        self.label = label
+    Args:
+        workload: The sizes.
+        label: A column of the table; by default what the engine is called there.
+        precision: Of float32 products; by default the workload's.
+        mode: The engine, as in `--engine`, that carries out what training lets it carry out.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        label: str = "",
+        precision: str | None = None,
+        mode: str = "eager",
+    ) -> None:
+        self.workload, self.mode = workload, mode
+        self.label = label or label_of(mode)
         self.precision = workload.precision if precision is None else precision
         self._made: dict[str, tuple[Any, Buffers, Any]] = {}
 
     def policy_step(self, algo: str) -> Work:
         """Draw a batch, update the policy, add up its metrics."""
         policy, buffers, config = self.made(algo)
-        real, n = buffers.real, config.batch_size
+        real, n, means = buffers.real, config.batch_size, MetricMeans()
         draw: Callable[[], Any] = partial(real.sample, n)
+        periods = [config.step_per_epoch]
         if isinstance(config, ModelBasedConfig):
             fake, share = buffers.for_model.fake, int(n * config.real_ratio)
             fake.add_batch(*real.tensors().values())
+            periods += [config.rollout_freq, getattr(config, "dynamics_update_freq", 0)]
 
             def draw() -> Any:
                 return {"real": real.sample(share), "fake": fake.sample(n - share)}
 
-        return self._repeated(lambda: policy.update(draw()))
+        def update(count: int, phase: int) -> None:
+            for _ in range(count):
+                means.add(policy.update(draw()))
+
+        engine, told = self._engine()
+        steps = engine.steps("the policy step", update, self._state(policy, buffers, means))
+        return self._replayed(
+            steps, engine.unrolled(math.gcd(*periods)), lambda: (policy.phase,), told
+        )
 
     def model_update(self, algo: str) -> Work:
-        """One of RAMBO's or ROMI's model updates."""
-        policy, buffers, _ = self.made(algo)
-        updates = policy.model_updates(buffers.for_model.rows)
-        return self._repeated(lambda: next(updates))
+        """One of RAMBO's or ROMI's model updates; a round's first is no different here."""
+        policy, buffers, config = self.made(algo)
+        rows, means = buffers.for_model.rows, MetricMeans()
+
+        def update(count: int) -> None:
+            for metrics in islice(policy.model_updates(rows, first=False), count):
+                means.add(metrics)
+
+        engine, told = self._engine()
+        steps = engine.steps("the model update", update, self._state(policy, buffers, means))
+        length = config.rollout_length
+        # eagerly a round is one portion: then as long as a rollout in the model
+        round_ = config.adv_train_steps if engine.captures else length
+        return self._replayed(steps, engine.portions(round_, length)[0], tuple, told)
 
     def fit_step(self) -> Work:
         """One step of the dynamics model's pre-training."""
@@ -62,20 +106,34 @@ class OurPieces:
         inputs, targets = dynamics.format_samples_for_training(buffers.real.tensors())
         rows = (dynamics.scaler.transform_tensor(inputs), targets)
         fit = dynamics._make_fit(rows, rows, config.dynamics_batch_size, config.logvar_loss_coef)
-        batches = fit.rows.split(config.dynamics_batch_size, dim=1)[: self.workload.steps]
-        means = MetricMeans()
+        fit.engine, told = self._engine()
+        whole = fit.rows.shape[1] // config.dynamics_batch_size
+        replay = fit.engine.portions(whole)[0] if fit.engine.captures else 1
+        count = min(whole, self._whole(replay))
+        return self._captured(self._work(lambda: fit.step_batches(count), count), told)
 
-        def run() -> None:
-            for batch in batches:
-                means.add({"loss": fit.step(batch)})
+    def rollout(self) -> Work | None:
+        """RAMBO's policy in its model, without penalty; None where training never captures it.
 
-        return self._work(run, len(batches))
-
-    def rollout(self) -> Work:
-        """RAMBO's policy in its model, without penalty."""
+        Rollouts into a buffer that keeps no fixed shape are the policy's own, eager ones.
+        """
         policy, buffers, config = self.made("rambo")
-        starts = buffers.real.sample(config.rollout_batch_size)["observations"]
-        return self._work(lambda: policy.rollout(starts, config.rollout_length), 1)
+        real, fake, means = buffers.real, buffers.for_model.fake, MetricMeans()
+        size, length = config.rollout_batch_size, config.rollout_length
+        engine, told = self._engine()
+        if not isinstance(fake, MaskedReplayBuffer):
+            starts = real.sample(size)["observations"]
+            eager = self._work(lambda: policy.rollout(starts, length), 1)
+            return None if engine.captures else eager
+
+        def roll_out() -> None:
+            starts = real.sample(size)["observations"]
+            made, mask = masked_rollout(policy.dynamics, policy.act_in_model, starts, length)
+            fake.add_batch(**made, mask=mask)
+            means.add(rollout_metrics(made, mask))
+
+        state = self._state(policy, buffers, means, cursor=fake.cursor)
+        return self._captured(self._work(engine.steps("the rollout", roll_out, state), 1), told)
 
     def evaluation(self) -> Work:
         """All episodes side by side."""
@@ -112,14 +170,37 @@ class OurPieces:
         evaluator = make(task)
         return replace(self._work(lambda: evaluator(policy.eval()), 1), variant=variant)
 
-    def _repeated(self, update: Callable[[], Any]) -> Work:
-        means = MetricMeans()
+    def _engine(self) -> tuple[Engine, list[str]]:
+        """An engine, and what it tells."""
+        told: list[str] = []
+        return make_engine(self.mode, self.workload.device, told.append), told
+
+    def _state(
+        self, policy: Any, buffers: Buffers, means: MetricMeans, **others: Any
+    ) -> Callable[[], Mapping[str, Any]]:
+        """What an update changes."""
+        draws = {"draws": buffers.real.generator, "means": means}
+        return lambda: policy.training_state() | draws | others
+
+    def _replayed(
+        self, steps: Steps, replay: int, key: Callable[[], tuple[Hashable, ...]], told: list[str]
+    ) -> Work:
+        """Calls of a step that does `replay` updates each, as many as `--steps` at least."""
+        count = self._whole(replay)
 
         def run() -> None:
-            for _ in range(self.workload.steps):
-                means.add(update())
+            for _ in range(count // replay):
+                steps(replay, *key())
 
-        return self._work(run, self.workload.steps)
+        return self._captured(self._work(run, count), told)
+
+    def _whole(self, replay: int) -> int:
+        """Updates per sample: whole replays."""
+        return -(-self.workload.steps // replay) * replay
+
+    def _captured(self, work: Work, told: list[str]) -> Work:
+        """What the engine carries out, and tells."""
+        return replace(work, engine=self.mode, warm_ups=WARM_UPS[self.mode], told=told)
 
     def _work(self, run: Callable[[], Any], units: int) -> Work:
         def spared() -> None:  # as the trainer and the fit do

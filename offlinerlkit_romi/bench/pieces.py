@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from offlinerlkit_romi.bench.checkout import Checkout
+from offlinerlkit_romi.bench.engines import NAME
 from offlinerlkit_romi.bench.epoch import epoch
 from offlinerlkit_romi.bench.measure import Timing, Work, measure
-from offlinerlkit_romi.bench.ours import NAME, OurPieces
+from offlinerlkit_romi.bench.ours import OurPieces
 from offlinerlkit_romi.bench.theirs import TheirPieces
 from offlinerlkit_romi.bench.workload import Workload, write_file
 
-POLICY_STEP, MODEL_UPDATE, EPOCH = "policy step", "model update", "epoch, per step"
+POLICY_STEP, MODEL_UPDATE, EPOCH = "policy step", "model update", "epoch"
 FIT_STEP, ROLLOUT = "pre-training step", "rollout"
 EVALUATION, LOADING = "evaluation", "loading"
 PIECES = (POLICY_STEP, MODEL_UPDATE, FIT_STEP, ROLLOUT, EVALUATION, LOADING, EPOCH)
@@ -30,56 +30,98 @@ class Piece(NamedTuple):
     timings: list[Timing]
 
 
-def time_pieces(
+class Planned(NamedTuple):
+    """A piece that is to be timed; its works are made when its turn comes."""
+
+    name: str
+    algo: str
+    works: Callable[[], list[Work]]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.algo}".strip()
+
+
+def plan(
     workload: Workload,
     checkouts: Sequence[Checkout],
     names: Sequence[str],
     algos: Sequence[str],
-    tell: Callable[[Piece], None],
-) -> list[Piece]:
-    """Time every chosen piece; `tell` hears each as soon as it is done."""
-    pieces = []
-    with tempfile.TemporaryDirectory() as folder:
-        for name, algo, works in _works(workload, checkouts, names, algos, Path(folder)):
-            by_hand = name in (EVALUATION, LOADING, EPOCH)  # their products are no part of it
-            timings = measure(works, workload.repeats, workload.device, not by_hand)
-            pieces.append(Piece(name, algo, timings))
-            tell(pieces[-1])
-    return pieces
-
-
-def _works(
-    workload: Workload,
-    checkouts: Sequence[Checkout],
-    names: Sequence[str],
-    algos: Sequence[str],
+    engines: Sequence[str],
     folder: Path,
-) -> Iterator[tuple[str, str, list[Work]]]:
-    ours = [OurPieces(workload)]
+) -> list[Planned]:
+    """All that is to be timed, in its order.
+
+    Args:
+        workload: The sizes.
+        checkouts: Timed beside this package.
+        names: Of pieces.
+        algos: Of algorithms.
+        engines: Timed beside eager steps.
+        folder: Where files may lie.
+    """
+    planned = list(_training(workload, checkouts, names, algos, engines))
+    ours, theirs = OurPieces(workload), [TheirPieces(workload, x) for x in checkouts]
+    if EPOCH in names:
+
+        def epochs() -> list[Work]:
+            # one row per algorithm, but timed in turn: their ratio is asked for
+            chosen = [algo for algo in ADVERSARIAL if algo in algos]
+            modes = ("eager", *engines)
+            return [epoch(workload, algo, folder, mode) for mode in modes for algo in chosen]
+
+        planned.append(Planned(EPOCH, "", epochs))
+    if EVALUATION in names:
+
+        def evaluations() -> list[Work]:
+            own = [ours.evaluation(), ours.evaluation_one_by_one()]
+            return own + _present(x.evaluation() for x in theirs)
+
+        planned.append(Planned(EVALUATION, "", evaluations))
+    if LOADING in names:
+
+        def loadings() -> list[Work]:
+            path = folder / "rows.hdf5"
+            write_file(path, workload.task, workload.load_rows)
+            return [ours.loading(path), *_present(x.loading(path) for x in theirs)]
+
+        planned.append(Planned(LOADING, "", loadings))
+    return planned
+
+
+def time_piece(workload: Workload, planned: Planned) -> Piece:
+    """Time a piece's ways in turn."""
+    by_hand = planned.name in (EVALUATION, LOADING, EPOCH)  # their products are no part of it
+    timings = measure(planned.works(), workload.repeats, workload.device, not by_hand)
+    return Piece(planned.name, planned.algo, timings)
+
+
+def _training(
+    workload: Workload,
+    checkouts: Sequence[Checkout],
+    names: Sequence[str],
+    algos: Sequence[str],
+    engines: Sequence[str],
+) -> Iterator[Planned]:
+    """What the trainer carries out step by step."""
+    everyone: list[OurPieces | TheirPieces] = [OurPieces(workload)]
+    everyone += [OurPieces(workload, mode=mode) for mode in engines]
     if workload.both_precisions and workload.precision != FULL_PRECISION:
         # what of a difference is the setting of the product, and what is not
-        ours.append(OurPieces(workload, f"{NAME}, {FULL_PRECISION}", FULL_PRECISION))
-    theirs = [TheirPieces(workload, checkout) for checkout in checkouts]
-    everyone: list[OurPieces | TheirPieces] = [*ours, *theirs]
+        everyone.append(OurPieces(workload, f"{NAME}, {FULL_PRECISION}", FULL_PRECISION))
+    everyone += [TheirPieces(workload, checkout) for checkout in checkouts]
+
+    def planned(name: str, algo: str, ask: Callable[..., Work | None]) -> Planned:
+        return Planned(name, algo, lambda: _present(ask(x) for x in everyone))
+
     for algo in algos if POLICY_STEP in names else ():
-        yield POLICY_STEP, algo, _present(x.policy_step(algo) for x in everyone)
+        yield planned(POLICY_STEP, algo, lambda x, algo=algo: x.policy_step(algo))
     for algo in ADVERSARIAL if MODEL_UPDATE in names else ():
         if algo in algos:
-            yield MODEL_UPDATE, algo, _present(x.model_update(algo) for x in everyone)
+            yield planned(MODEL_UPDATE, algo, lambda x, algo=algo: x.model_update(algo))
     if FIT_STEP in names:
-        yield FIT_STEP, "", _present(x.fit_step() for x in everyone)
+        yield planned(FIT_STEP, "", lambda x: x.fit_step())
     if ROLLOUT in names:
-        yield ROLLOUT, "", _present(x.rollout() for x in everyone)
-    if EPOCH in names:
-        # one row per algorithm, but timed in turn: their ratio is asked for
-        yield EPOCH, "", [epoch(workload, algo, algo) for algo in ADVERSARIAL if algo in algos]
-    if EVALUATION in names:
-        own = [ours[0].evaluation(), ours[0].evaluation_one_by_one()]
-        yield EVALUATION, "", own + _present(x.evaluation() for x in theirs)
-    if LOADING in names:
-        path = folder / "rows.hdf5"
-        write_file(path, workload.task, workload.load_rows)
-        yield LOADING, "", [ours[0].loading(path), *_present(x.loading(path) for x in theirs)]
+        yield planned(ROLLOUT, "", lambda x: x.rollout())
 
 
 def _present(works: Iterator[Work | None]) -> list[Work]:

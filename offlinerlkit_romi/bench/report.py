@@ -7,12 +7,13 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from offlinerlkit_romi.bench.epoch import estimate
+from offlinerlkit_romi.bench.engines import LABELS, NAME
+from offlinerlkit_romi.bench.epoch import ROLLOUT_ROWS, ROLLOUTS, STEPS, estimate, steps_of
 from offlinerlkit_romi.bench.measure import Timing
-from offlinerlkit_romi.bench.ours import NAME
 from offlinerlkit_romi.bench.pieces import (
     ADVERSARIAL,
     EPOCH,
+    FIT_STEP,
     MODEL_UPDATE,
     POLICY_STEP,
     ROLLOUT,
@@ -21,6 +22,7 @@ from offlinerlkit_romi.bench.pieces import (
 
 Row = dict[str, Any]
 Result = Mapping[str, Any]
+CAPTURED = (POLICY_STEP, MODEL_UPDATE, FIT_STEP, ROLLOUT, EPOCH)
 HEADLINES = {"cpu": "milliseconds of the processor", "wall": "milliseconds by the clock"}
 
 
@@ -29,9 +31,15 @@ def load_average() -> list[float] | None:
     return [round(x, 2) for x in os.getloadavg()] if hasattr(os, "getloadavg") else None
 
 
-def rows_of(pieces: Iterable[Piece]) -> list[Row]:
+def rows_of(pieces: Iterable[Piece], headline: str) -> list[Row]:
     """One row per piece, algorithm and way of doing it."""
-    return [_row(piece, timing) for piece in pieces for timing in piece.timings]
+    rows = [_row(piece, timing) for piece in pieces for timing in piece.timings]
+    key = f"{headline}_ms"
+    eager = {(row["piece"], row["algo"]): row[key] for row in rows if row["column"] == NAME}
+    for row in rows:
+        if row["engine"] != "eager":
+            row["eager_over_this"] = _rounded(eager[row["piece"], row["algo"]] / row[key])
+    return rows
 
 
 def _row(piece: Piece, timing: Timing) -> Row:
@@ -40,9 +48,9 @@ def _row(piece: Piece, timing: Timing) -> Row:
     quartiles = statistics.quantiles(walls, n=4) if len(walls) > 1 else [walls[0]] * 3
     return {
         "piece": piece.name + (f", {work.variant}" if work.variant else ""),
-        "algo": piece.algo,
+        "algo": work.algo or piece.algo,
         "column": work.label,
-        "engine": work.engine,
+        "engine": "eager" if work.told else work.engine,
         "matmul_precision": work.precision,
         "cpu_ms": _rounded(timing.cpu_ms),
         "wall_ms": _rounded(timing.wall_ms),
@@ -51,7 +59,7 @@ def _row(piece: Piece, timing: Timing) -> Row:
         "units_per_sample": work.units,
         "gflop": _rounded(timing.gflop),
         "peak_mb": _rounded(timing.peak_mb),
-    }
+    } | ({"told": list(work.told)} if work.told else {})
 
 
 def _rounded(value: float | None) -> float | None:
@@ -59,16 +67,20 @@ def _rounded(value: float | None) -> float | None:
 
 
 def find(result: Result, piece: str, algo: str, column: str) -> float | None:
-    """A row's headline milliseconds."""
-    for row in result["rows"]:
-        if (row["piece"], row["algo"], row["column"]) == (piece, algo, column):
-            return float(row[f"{result['headline']}_ms"])
-    return None
+    """A row's headline milliseconds; None where there is no such row."""
+    cell = _cells(result, piece, algo).get(column)
+    return None if cell is None else float(cell[f"{result['headline']}_ms"])
+
+
+def _cells(result: Result, piece: str, algo: str) -> dict[str, Row]:
+    """Rows of a piece by column; not those whose steps fell back on another engine."""
+    rows = [r for r in result["rows"] if (r["piece"], r["algo"]) == (piece, algo)]
+    return {row["column"]: row for row in rows if not row.get("told")}
 
 
 def tables(result: Result) -> str:
     """All tables, in Markdown."""
-    parts = [_pieces_table(result), _epoch_table(result), _circumstances(result)]
+    parts = [_pieces_table(result), _epoch_table(result), _remarks(result), _circumstances(result)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -76,23 +88,24 @@ def _pieces_table(result: Result) -> str:
     key = f"{result['headline']}_ms"
     rows = [row for row in result["rows"] if row["piece"] != EPOCH]
     columns = list(dict.fromkeys(row["column"] for row in rows))
-    others = [name for name in columns if name != NAME]
+    engines = [name for name in columns if name in LABELS.values() and name != NAME]
+    others = [name for name in columns if name not in (NAME, *engines)]
+    ratios = [(NAME, name) for name in engines] + [(name, NAME) for name in others]
     body = []
     for piece, algo in dict.fromkeys((row["piece"], row["algo"]) for row in rows):
-        cells = {r["column"]: r for r in rows if (r["piece"], r["algo"]) == (piece, algo)}
+        cells = _cells(result, piece, algo)
         own = cells.get(NAME)
-        line = [f"{piece} {algo}".strip(), *(_ms(cells, name, key) for name in columns)]
-        for name in others:
-            both = own is not None and name in cells
-            line.append(f"{cells[name][key] / own[key]:.2f}" if both and own else "")
-        line += [_gflop(own), _above_floor(own, result, key)]
-        body.append(line)
-    head = ["piece", *columns, *(f"{name} / {NAME}" for name in others), "GFLOP", "x floor"]
+        ms = {name: cell[key] for name, cell in cells.items()}
+        line = [f"{piece} {algo}".strip()]
+        line += [f"{ms[name]:.4g}" if name in ms else "" for name in columns]
+        line += [_ratio(ms.get(over), ms.get(under), 2) for over, under in ratios]
+        body.append([*line, _gflop(own), _above_floor(own, result, key)])
+    head = ["piece", *columns, *(_ratio_name(*pair) for pair in ratios), "GFLOP", "x floor"]
     return f"In {HEADLINES[result['headline']]}.\n\n" + markdown(head, body) if body else ""
 
 
-def _ms(cells: Mapping[str, Row], name: str, key: str) -> str:
-    return f"{cells[name][key]:.4g}" if name in cells else ""
+def _ratio_name(over: str, under: str) -> str:
+    return f"{'eager' if over == NAME else over} / {under}"
 
 
 def _gflop(row: Row | None) -> str:
@@ -108,21 +121,43 @@ def _above_floor(row: Row | None, result: Result, key: str) -> str:
 
 
 def _epoch_table(result: Result) -> str:
-    key, body = f"{result['headline']}_ms", []
-    measured = {r["column"]: r[key] for r in result["rows"] if r["piece"] == EPOCH}
-    for algo in ADVERSARIAL:
-        guess = estimated_epoch(result, algo, NAME)
-        line = [algo]
-        for ms in (measured.get(algo), guess):
-            line += [f"{ms:.4g}", f"{1e3 / ms:.4g}"] if ms else ["", ""]
-        body.append(line)
-    if not any(cell for line in body for cell in line[1:]):
+    columns = [name for name in LABELS.values() if any(r["column"] == name for r in result["rows"])]
+    body = []
+    for column in columns:
+        lines = [_epoch_times(result, algo, column) for algo in ADVERSARIAL]
+        if any(any(line) for line in lines):
+            body += _epoch_rows(lines, "" if column == NAME else f", {column}")
+    if not body:
         return ""
-    ratios = [_ratio(measured.get("romi"), measured.get("rambo"))]
-    ratios += [_ratio(*(estimated_epoch(result, algo, NAME) for algo in ADVERSARIAL))]
-    body.append(["romi / rambo", ratios[0], "", ratios[1], ""])
     head = ["epoch", "measured, ms per step", "steps/s", "from its pieces, ms per step", "steps/s"]
-    return markdown(head, body)
+    return markdown(head, body) + _measured_part(result)
+
+
+def _epoch_times(result: Result, algo: str, column: str) -> tuple[float | None, float | None]:
+    """Milliseconds per step, measured and estimated."""
+    return find(result, EPOCH, algo, column), estimated_epoch(result, algo, column)
+
+
+def _epoch_rows(lines: Sequence[tuple[float | None, float | None]], suffix: str) -> list[list[str]]:
+    body = []
+    for algo, times in zip(ADVERSARIAL, lines, strict=True):
+        cells = [[f"{ms:.4g}", f"{1e3 / ms:.4g}"] if ms else ["", ""] for ms in times]
+        body.append([algo + suffix, *cells[0], *cells[1]])
+    ratios = [_ratio(romi, rambo, 3) for romi, rambo in zip(*lines, strict=True)]
+    return [*body, [f"{' / '.join(ADVERSARIAL)}{suffix}", ratios[0], "", ratios[1], ""]]
+
+
+def _measured_part(result: Result) -> str:
+    """Which part of an epoch was run; nothing where none was."""
+    if not any(row["piece"] == EPOCH for row in result["rows"]):
+        return ""
+    steps = steps_of(result["sizes"]["epoch_share"])
+    rows, length = round(ROLLOUT_ROWS * steps / STEPS), result["sizes"]["rollout_length"]
+    return (
+        f"\n\nMeasured: {steps} of {STEPS} steps ({100 * steps / STEPS:.3g} %) by the real "
+        f"trainer, with as many model updates and {ROLLOUTS} rollouts of {rows:,} x {length}; a "
+        "third of the samples; evaluation left out, metrics read and weights saved once."
+    )
 
 
 def estimated_epoch(result: Result, algo: str, column: str) -> float | None:
@@ -135,8 +170,25 @@ def estimated_epoch(result: Result, algo: str, column: str) -> float | None:
     return estimate(step, update, rollout, result["sizes"]["rollout_rows"])
 
 
-def _ratio(left: float | None, right: float | None) -> str:
-    return f"{left / right:.3f}" if left and right else ""
+def _ratio(left: float | None, right: float | None, digits: int) -> str:
+    return f"{left / right:.{digits}f}" if left and right else ""
+
+
+def _remarks(result: Result) -> str:
+    """What the tables lack, and why."""
+    lines = [
+        f"{row['piece']} {row['algo']}".strip() + f", {row['column']}: {line}."
+        for row in result["rows"]
+        for line in row.get("told", ())
+    ]
+    on_cuda = str(result["machine"]["device"]).startswith("cuda")
+    if not on_cuda and any(row["piece"] in CAPTURED for row in result["rows"]):
+        lines.append("Captured steps need a CUDA device: none was timed here.")
+    if not result.get("complete", True):
+        missing = result["not_timed"]
+        count = f"{len(missing)} piece{' was' if len(missing) == 1 else 's were'}"
+        lines.append(f"Incomplete: {count} not timed: {', '.join(missing)}.")
+    return "\n".join(lines)
 
 
 def _circumstances(result: Result) -> str:

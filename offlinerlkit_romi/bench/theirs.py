@@ -156,4 +156,6 @@ class TheirPieces:
         return self._work(run, self.workload.steps)
 
     def _work(self, run: Callable[[], Any], units: int, slow: bool = False) -> Work:
-        return Work(self.label, run, units, "eager", FULL_PRECISION, slow)
+        return Work(
+            self.label, run, units, "eager", FULL_PRECISION, slow, warm_ups=0 if slow else 1
+        )

@@ -14,6 +14,7 @@ TINY_NETS = {
     "adv_batch_size": 8,
     "dynamics_batch_size": 8,
     "num_critics": 2,
+    "adv_train_steps": 8,
 }
 TINY = {
     "repeats": 1,

@@ -21,7 +21,8 @@ def test_every_algorithm_and_every_piece_has_its_row(tiny_bench):
     assert names == {*PIECES, "evaluation, one by one"}
     assert all(row["cpu_ms"] > 0 and row["wall_ms"] > 0 and row["samples"] == 1 for row in rows)
     assert all(row["gflop"] for row in rows if row["piece"] == "policy step")
-    assert {row["column"] for row in rows if row["piece"] == "epoch, per step"} == {"romi", "rambo"}
+    assert {row["algo"] for row in rows if row["piece"] == "epoch"} == {"romi", "rambo"}
+    assert {row["engine"] for row in rows} == {"eager"} and result["complete"]
 
 
 def test_a_result_goes_through_a_file_into_the_same_tables(tiny_bench, tmp_path, capsys):
@@ -58,6 +59,7 @@ def test_a_checkout_is_timed_beside_ours(tiny_bench, tmp_path):
     # the stand-in has no ROMI, no counting model and no trainer
     lacking = {("policy step", "romi"), ("model update", "romi"), ("policy step", "count_morl")}
     lacking |= {("evaluation", ""), ("evaluation, one by one", "")}
+    lacking |= {("epoch", "romi"), ("epoch", "rambo")}
     assert ours - kit == lacking | {("policy step", "romi")}
     ratio = find(result, "rollout", "", "OfflineRL-Kit") / find(result, "rollout", "", "ours")
     assert f" {ratio:.2f} |" in tables(result)

@@ -1,0 +1,168 @@
+"""Steps timed as captured graphs beside eager ones; on a CPU a recorder stands in for graphs."""
+
+from pathlib import Path
+from runpy import run_path
+
+import pytest
+import torch
+
+from offlinerlkit_romi.bench import epoch as epoch_module
+from offlinerlkit_romi.bench import ours as ours_module
+from offlinerlkit_romi.bench import timing
+from offlinerlkit_romi.bench.engines import engines_beside_eager
+from offlinerlkit_romi.bench.ours import OurPieces
+from offlinerlkit_romi.bench.report import find, tables
+from offlinerlkit_romi.bench.workload import Workload
+from offlinerlkit_romi.engine import Engine
+from offlinerlkit_romi.envs import get_task
+from offlinerlkit_romi.experiment import buffers
+from offlinerlkit_romi.model_buffer import MaskedReplayBuffer
+from tests.bench.conftest import TINY
+from tests.engine.recording import RecordedGraphs
+
+CPU = torch.device("cpu")
+TABLES = Path(__file__).parents[2] / "benchmarks" / "tables.py"
+TRAINED = ("policy step", "model update", "pre-training step", "rollout", "epoch")
+
+
+@pytest.fixture
+def recorders(monkeypatch):
+    """Graphs on the CPU, for whoever asks for an engine that captures; returns the recorders."""
+    made: list[RecordedGraphs] = []
+
+    def make(mode, device, tell=print):
+        if mode == "eager":
+            return Engine(None, tell)
+        made.append(RecordedGraphs())
+        return Engine(made[-1], tell)
+
+    def masked(config, setting, free):  # as on CUDA
+        return buffers.make_buffer(buffers.fake_buffer_rows(config), setting, MaskedReplayBuffer)
+
+    for module in (ours_module, epoch_module):
+        monkeypatch.setattr(module, "make_engine", make)
+    monkeypatch.setattr(timing, "engines_beside_eager", lambda asked, device: ("graph",))
+    monkeypatch.setattr(buffers, "make_model_buffer", masked)
+    return made
+
+
+def test_every_piece_that_training_captures_has_a_captured_figure(recorders, tiny_bench):
+    result = tiny_bench("--pieces", *TRAINED, "--algos", "romi", "td3bc")
+    rows = {(r["piece"], r["algo"]): r for r in result["rows"] if r["column"] == "captured"}
+    eager = {(r["piece"], r["algo"]) for r in result["rows"] if r["column"] == "ours"}
+    assert rows.keys() == eager and {piece for piece, _ in rows} == {*TRAINED}
+    for row in rows.values():
+        ratio = find(result, row["piece"], row["algo"], "ours") / row["cpu_ms"]
+        assert row["engine"] == "graph" and "told" not in row
+        assert row["eager_over_this"] == pytest.approx(ratio, rel=1e-3)
+    assert rows["policy step", "romi"]["units_per_sample"] == 25  # divides a rollout's period
+    assert rows["model update", "romi"]["units_per_sample"] == 8  # all of a round
+    assert all(0 < graphs.captures < graphs.replays for graphs in recorders)
+    shown = tables(result)
+    assert "eager / captured" in shown
+    assert "| romi, captured " in shown and "| romi / rambo, captured " in shown
+
+
+@pytest.mark.parametrize(("ask", "steps"), [("policy_step", 25), ("model_update", 8)])
+def test_a_captured_sample_does_what_an_eager_one_does(ask, steps, recorders):
+    workload = Workload(get_task("walker2d-medium-v2"), CPU, **TINY | {"steps": steps})
+    ends = []
+    for mode in ("eager", "graph"):
+        pieces = OurPieces(workload, mode=mode)
+        work = getattr(pieces, ask)("romi")
+        assert work.units == steps
+        before = [p.clone() for p in pieces.made("romi")[0].parameters()]
+        work.run()
+        ends.append(list(pieces.made("romi")[0].parameters()))
+        assert not all(map(torch.equal, before, ends[-1]))
+    assert all(map(torch.equal, *ends)) and recorders[0].replays == 1
+
+
+def test_both_kinds_of_update_are_captured_before_the_first_sample(recorders):
+    """TD3+BC steps its actor at every other update: two graphs."""
+    workload = Workload(get_task("walker2d-medium-v2"), CPU, **TINY)
+    work = OurPieces(workload, mode="graph").policy_step("td3bc")
+    captures = []
+    for _ in range(work.warm_ups + 3):
+        work.run()
+        captures.append(recorders[0].captures)
+    assert captures[work.warm_ups - 1 :] == [2] * 4
+
+
+def test_a_step_that_is_not_captured_after_all_has_no_captured_figure(
+    recorders, tiny_bench, monkeypatch, capsys
+):
+    graphs = RecordedGraphs(refused_after=0)
+    make = ours_module.make_engine
+    monkeypatch.setattr(
+        ours_module,
+        "make_engine",
+        lambda mode, device, tell: (
+            Engine(graphs, tell) if mode == "graph" else make(mode, device, tell)
+        ),
+    )
+    result = tiny_bench("--pieces", "policy step", "--algos", "bc")
+    _, captured = result["rows"]
+    line = "the policy step runs eagerly: capturing it failed: operation not permitted"
+    assert captured["engine"] == "eager" and captured["told"] == [line]
+    assert "eager_over_this" not in captured
+    assert find(result, "policy step", "bc", "captured") is None
+    assert f"policy step bc, captured: {line}." in tables(result)
+    assert line in capsys.readouterr().err
+
+
+def test_on_a_cpu_a_line_says_what_captured_steps_need(tiny_bench):
+    result = tiny_bench("--pieces", "policy step", "--algos", "bc", "--engine", "graph")
+    assert {row["column"] for row in result["rows"]} == {"ours"}
+    shown = tables(result)
+    assert "eager / captured" not in shown
+    assert shown.count("Captured steps need a CUDA device") == 1
+
+
+def test_compiled_steps_are_timed_beside_eager_ones_on_a_cpu(tiny_bench, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda body, **_: compiled.append(body) or body)
+    result = tiny_bench("--pieces", *TRAINED, "--algos", "rambo", "--engine", "compile")
+    pieces = {row["piece"] for row in result["rows"] if row["column"] == "compiled"}
+    # on a CPU a rollout drops rows that have ended: training does not hand it to the engine
+    assert pieces == {*TRAINED} - {"rollout"}
+    assert compiled and "eager / compiled" in tables(result)
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "engines"),
+    [
+        ("auto", "cpu", ()),
+        ("auto", "cuda", ("graph",)),
+        ("eager", "cuda", ()),
+        ("graph", "cuda", ("graph",)),
+        ("graph", "cpu", ()),
+        ("compile", "cpu", ("compile",)),
+        ("compile", "cuda", ("compile",)),
+    ],
+)
+def test_engines_by_name_and_device(asked, device, engines):
+    assert engines_beside_eager(asked, torch.device(device)) == engines
+
+
+def test_the_target_for_captured_steps_waits_for_a_measurement():
+    target = run_path(str(TABLES))["captured_target"]
+    nothing = target({"seeds": {"rows": []}})
+    assert nothing[3:] == ["", "", "not measured"]
+    rows = [
+        {"piece": piece, "algo": "romi", "column": column, "wall_ms": ms}
+        for piece, column, ms in [
+            ("policy step", "ours", 3.0),
+            ("model update", "ours", 6.0),
+            ("policy step", "captured", 0.25),
+            ("model update", "captured", 0.5),
+        ]
+    ]
+    result = {"rows": rows, "headline": "wall", "peak_gflops": {}}
+    assert target({"a": result})[3:] == [
+        "0.75 ms, 12.00 times",
+        "",
+        "yes",
+    ]
+    rows[3]["wall_ms"] = 0.9
+    assert target({"a": result})[-1] == "no"
