@@ -31,8 +31,11 @@ def write_json(path: str | Path, content: Any) -> None:
     """Write a file that is whole or absent; NaN becomes null, which JSON can hold."""
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n", "utf-8")
-    os.replace(partial, path)
+    try:
+        partial.write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n", "utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _finite(content: Any) -> Any:
