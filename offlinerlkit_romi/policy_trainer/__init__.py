@@ -2,8 +2,9 @@
 
 from offlinerlkit_romi.policy_trainer.async_scoring import SnapshotScorer
 from offlinerlkit_romi.policy_trainer.checkpoints import Checkpoints
+from offlinerlkit_romi.policy_trainer.events import Event
 from offlinerlkit_romi.policy_trainer.interrupts import Follower, Interrupts
-from offlinerlkit_romi.policy_trainer.loop import Event, PolicyTrainer
+from offlinerlkit_romi.policy_trainer.loop import PolicyTrainer
 from offlinerlkit_romi.policy_trainer.mb_policy_trainer import MBPolicyTrainer
 from offlinerlkit_romi.policy_trainer.mf_policy_trainer import MFPolicyTrainer
 from offlinerlkit_romi.policy_trainer.scoring import Scorer, Scores

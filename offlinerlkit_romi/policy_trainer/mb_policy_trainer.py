@@ -13,8 +13,9 @@ from offlinerlkit_romi.model_buffer import HostReplayBuffer, MaskedReplayBuffer
 from offlinerlkit_romi.policy.model_based.rollout import masked_rollout, rollout_metrics
 from offlinerlkit_romi.policy_trainer.checkpoints import Checkpoints
 from offlinerlkit_romi.policy_trainer.diagnosis import DATA, MODEL_DATA
+from offlinerlkit_romi.policy_trainer.events import Event, Metrics
 from offlinerlkit_romi.policy_trainer.interrupts import Interrupts
-from offlinerlkit_romi.policy_trainer.loop import Event, Metrics, PolicyTrainer
+from offlinerlkit_romi.policy_trainer.loop import PolicyTrainer
 from offlinerlkit_romi.policy_trainer.scoring import make_scorer
 from offlinerlkit_romi.policy_trainer.sentinel import Sentinel
 from offlinerlkit_romi.policy_trainer.timing import MODEL_UPDATE, ROLLOUT
@@ -133,7 +134,7 @@ class MBPolicyTrainer(PolicyTrainer):
         return metrics | self.sentinel.outside(transitions["next_obss"])
 
     def _roll_out_on_device(self) -> Metrics:
-        self._clock.fill_(self._steps_done + 1)
+        self._updates.clock.fill_(self._steps_done + 1)
         self._rollouts()
         return {}
 
@@ -147,12 +148,12 @@ class MBPolicyTrainer(PolicyTrainer):
         info = rollout_metrics(transitions, mask)
         metrics = {f"rollout_info/{name}": value for name, value in info.items()}
         metrics |= self.sentinel.outside(transitions["next_obss"], mask)
-        self._means.add(metrics)
-        self.sentinel.watch(metrics, self._clock)
+        self._updates.means.add(metrics)
+        self.sentinel.watch(metrics, self._updates.clock)
 
     def _rolled(self) -> dict[str, Any]:
         # not the rows: a warm-up writes those that the rollout itself will write, or spare ones
-        return self._stepped() | {"cursor": self.fake_buffer.cursor}
+        return self._updates.changed() | {"cursor": self.fake_buffer.cursor}
 
     def _capture_obstacle(self) -> str:
         in_host = isinstance(self.fake_buffer, HostReplayBuffer)

@@ -8,8 +8,9 @@ from typing import Any
 from offlinerlkit_romi.engine import Engine
 from offlinerlkit_romi.policy_trainer.checkpoints import Checkpoints
 from offlinerlkit_romi.policy_trainer.diagnosis import DATA
+from offlinerlkit_romi.policy_trainer.events import Metrics
 from offlinerlkit_romi.policy_trainer.interrupts import Interrupts
-from offlinerlkit_romi.policy_trainer.loop import Metrics, PolicyTrainer
+from offlinerlkit_romi.policy_trainer.loop import PolicyTrainer
 from offlinerlkit_romi.policy_trainer.scoring import make_scorer
 from offlinerlkit_romi.policy_trainer.sentinel import Sentinel
 from offlinerlkit_romi.utils.logger import Logger

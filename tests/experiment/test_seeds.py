@@ -153,14 +153,14 @@ def test_initialisation_in_threads_is_that_of_one_thread():
 
 def poison(monkeypatch, seed):
     """The run of that seed meets NaN in its second epoch."""
-    note = PolicyTrainer._note
+    fire = PolicyTrainer._fire
 
-    def noted(self, metrics, step):
+    def fired(self, step, *, before_update):
         if f"seed_{seed}&" in self.logger.dir and step == 5:
-            metrics = {"loss/actor": torch.tensor(math.nan)}
-        note(self, metrics, step)
+            self._updates.note({"loss/actor": torch.tensor(math.nan)}, step)
+        fire(self, step, before_update=before_update)
 
-    monkeypatch.setattr(PolicyTrainer, "_note", noted)
+    monkeypatch.setattr(PolicyTrainer, "_fire", fired)
 
 
 def test_one_that_diverges_does_not_stop_the_others(tiny_data, tmp_path, monkeypatch, capsys):

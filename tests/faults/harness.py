@@ -29,6 +29,7 @@ from offlinerlkit_romi.engine import StateStore
 from offlinerlkit_romi.envs import Evaluator
 from offlinerlkit_romi.experiment.resolve import ALGORITHMS
 from offlinerlkit_romi.policy_trainer import MBPolicyTrainer, PolicyTrainer, SnapshotScorer
+from offlinerlkit_romi.policy_trainer.curve import Curve
 from offlinerlkit_romi.utils.log_handlers import CSVOutputHandler
 from tests.faults.comparing import differences, outcome
 
@@ -73,7 +74,7 @@ PHASES: dict[str, tuple[Any, str, float]] = {
     "weights": (PolicyTrainer, "_save_weights", 0.005),
     "evaluation": (Evaluator, "__call__", 0.5),
     "evaluation start": (SnapshotScorer, "start", 0.5),
-    "row": (PolicyTrainer, "_write", 0.002),
+    "row": (Curve, "_write", 0.002),
     "logging": (CSVOutputHandler, "writekvs", 0.001),
     "closing": (run_module, "close", 0.3),
 }
