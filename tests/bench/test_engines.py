@@ -63,6 +63,17 @@ def test_every_piece_that_training_captures_has_a_captured_figure(recorders, tin
     assert "| romi, captured " in shown and "| romi / rambo, captured " in shown
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_captured_steps_are_timed_beside_eager_ones(tiny_bench):
+    result = tiny_bench("--device", "cuda", "--pieces", *TRAINED, "--algos", "romi", "td3bc")
+    captured = [row for row in result["rows"] if row["column"] == "captured"]
+    assert {row["piece"] for row in captured} == {*TRAINED}
+    assert {row["engine"] for row in captured} == {"graph"} and result["headline"] == "wall"
+    assert len(captured) == len(result["rows"]) / 2
+    assert "Captured steps need" not in tables(result)
+
+
 @pytest.mark.parametrize(("ask", "steps"), [("policy_step", 25), ("model_update", 8)])
 def test_a_captured_sample_does_what_an_eager_one_does(ask, steps, recorders):
     workload = Workload(get_task("walker2d-medium-v2"), CPU, **TINY | {"steps": steps})
