@@ -148,7 +148,8 @@ def hypergradient_surrogate(
         inner_lr: beta_1.
     """
     assert weights.shape == (len(alignment), 1), (weights.shape, alignment.shape)
-    return -inner_lr * (weights.squeeze(-1) * alignment.detach()).mean()
+    rate = inner_lr.to(weights.dtype) if isinstance(inner_lr, torch.Tensor) else inner_lr
+    return -rate * (weights.squeeze(-1) * alignment.detach()).mean()
 
 
 def _adam_group(optim: torch.optim.Optimizer) -> dict:

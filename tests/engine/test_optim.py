@@ -1,6 +1,7 @@
 """Optimiser steps and target averaging."""
 
 from copy import deepcopy
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from offlinerlkit_romi.engine import (
     make_adam,
     polyak_update,
 )
-from offlinerlkit_romi.engine.optim import load_optimizer
+from offlinerlkit_romi.engine.optim import FusedAdam, adam_step, load_optimizer
 
 
 def make_net(seed: int = 0) -> nn.Module:
@@ -42,6 +43,75 @@ def test_applied_gradients_are_not_changed() -> None:
     grads = [torch.ones_like(p) for p in params]
     apply_gradients(make_adam(params, 0.01), params, grads)
     assert all(bool((g == 1).all()) for g in grads)
+
+
+GROUPS = {"plain": {}, "weight decay": {"weight_decay": 0.1}, "AMSGrad": {"amsgrad": True}}
+
+
+@pytest.mark.parametrize("settings", GROUPS.values(), ids=GROUPS.keys())
+def test_a_lean_step_is_torchs_own_to_the_bit(settings: dict[str, Any]) -> None:
+    net = make_net().float()
+    twin = deepcopy(net)
+    lean = FusedAdam(net.parameters(), 0.01, fused=True, **settings)
+    full = torch.optim.Adam(twin.parameters(), 0.01, fused=True, **settings)
+    for k in range(5):
+        for optim, parts in ((lean, net), (full, twin)):
+            for p in parts.parameters():
+                p.grad = (p.detach() * (k - 1.5)).sin()
+            optim.step()
+    assert equal_states(lean.state_dict(), full.state_dict())
+    full.load_state_dict(lean.state_dict())
+    assert all(map(torch.equal, net.parameters(), twin.parameters()))
+
+
+@pytest.mark.parametrize("settings", GROUPS.values(), ids=GROUPS.keys())
+def test_a_hook_is_called_once_a_step(settings: dict[str, Any]) -> None:
+    net, calls = make_net(), []
+    torch.optim.Adam(net.parameters())  # from now on torch wraps the parent's step as well
+    optim = FusedAdam(net.parameters(), 0.01, fused=True, **settings)
+    optim.register_step_pre_hook(lambda *_: calls.append(1))
+    for steps in range(1, 4):
+        for p in net.parameters():
+            p.grad = torch.ones_like(p)
+        optim.step()
+        assert len(calls) == steps
+
+
+def test_a_lean_step_leaves_out_what_has_no_gradient_as_torch_does() -> None:
+    net = make_net()
+    optim = FusedAdam(net.parameters(), 0.01, fused=True)
+    first, *others = net.parameters()
+    before = [p.detach().clone() for p in others]
+    for _ in range(3):
+        first.grad = torch.ones_like(first)
+        optim.step()
+    assert all(map(torch.equal, before, others)) and optim.state[first]["step"] == 3
+
+
+def test_the_step_in_plain_operations_is_the_kernels() -> None:
+    net = make_net()
+    twin = deepcopy(net)
+    optim = FusedAdam(net.parameters(), 0.01, fused=True, weight_decay=0.1)
+    group = optim.param_groups[0]
+    moments = [[torch.zeros_like(p) for p in twin.parameters()] for _ in range(2)]
+    for k in range(1, 6):
+        for p in net.parameters():
+            p.grad = (p.detach() * k).cos()
+        grads = [p.grad for p in net.parameters()]
+        optim.step()
+        with torch.no_grad():
+            for arrays in zip(twin.parameters(), grads, *moments, strict=True):
+                adam_step(*arrays, torch.tensor(float(k)), group)
+    for left, right in zip(net.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-12, atol=1e-14)
+
+
+def equal_states(one: Any, other: Any) -> bool:
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(equal_states(one[k], other[k]) for k in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(equal_states, one, other))
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
 
 
 @pytest.mark.parametrize("tau", [0.0, 0.005, 1.0])
