@@ -6,9 +6,8 @@ import torch
 
 NAME = "ours"
 LABELS = {"eager": NAME, "graph": "captured", "compile": "compiled"}
-# a delayed actor makes two kinds of update, each captured when it first comes; torch.compile
-# compiles anew whenever the host's counts have grown, and gives up on that after eight times
-WARM_UPS = {"eager": 1, "graph": 2, "compile": 10}
+# a delayed actor makes two kinds of update, each captured when it first comes
+WARM_UPS = {"eager": 1, "graph": 2, "compile": 2}
 
 
 def engines_beside_eager(asked: str, device: torch.device) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from copy import deepcopy
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
@@ -30,8 +30,8 @@ _CAPTURING = threading.Lock()
 class Graphs(Protocol):
     """What turns a step into something that is replayed."""
 
-    # whether a replay runs the host's part of the step too
-    runs_host: bool
+    # whether several steps in one replay are worth their capture
+    unrolls: bool
 
     def capture(self, body: Body, generators: list[torch.Generator], rewind: Body) -> Body:
         """Warm up with `body`, undone by `rewind`, then capture it; returns the replay."""
@@ -43,7 +43,7 @@ class CudaGraphs:
     All share a memory pool: none leaves anything in it, so it does not matter which runs when.
     """
 
-    runs_host = False
+    unrolls = True
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -87,14 +87,21 @@ class CudaGraphs:
 class Compiler:
     """`torch.compile` in the place of a graph; its kernels may round otherwise than eager ones."""
 
-    runs_host = True
+    unrolls = False
 
     def capture(self, body: Body, generators: list[torch.Generator], rewind: Body) -> Body:
         """See `Graphs`."""
-        compiled: Body = torch.compile(body, dynamic=False)
-        compiled()
+        body()  # what is made at the first call alone is not to be compiled for
         rewind()
-        return compiled
+        compiled: Body = torch.compile(body, dynamic=False)
+
+        def run() -> None:
+            # else every gradient would be a break between compiled pieces
+            with torch._dynamo.config.patch(trace_autograd_ops=True):
+                compiled()
+
+        run()
+        return run
 
 
 class Engine:
@@ -132,7 +139,7 @@ class Engine:
 
     def _most(self) -> int:
         # a compiler would take its time for every copy of a step
-        return 1 if self.graphs is None or self.graphs.runs_host else MOST_UNROLLED
+        return 1 if self.graphs is None or not self.graphs.unrolls else MOST_UNROLLED
 
     def steps(
         self,
@@ -203,12 +210,15 @@ class Steps:
             self.captured = False
             self._explain(f"capturing it failed: {error}")
             return body
-        counted = [] if graphs.runs_host else _gained(parts, before)
+        counted = _gained(parts, before)
         rewind()
         return partial(_replay, replay, counted)
 
     def _explain(self, reason: str) -> None:
-        self._engine.tell(f"{self._name} runs eagerly: {reason.splitlines()[0]}")
+        first, *rest = [line.strip() for line in reason.splitlines() if line.strip()]
+        if first.endswith(":") and rest:  # a heading alone
+            first = f"{first} {rest[0]}"
+        self._engine.tell(f"{self._name} runs eagerly: {first}")
 
 
 def make_engine(
@@ -230,22 +240,34 @@ def make_engine(
     return Engine(None, tell)
 
 
-def _replay(replay: Body, counted: list[tuple[Counts, Mapping[str, int]]]) -> None:
+class _Counted(NamedTuple):
+    """What one part counts in a step."""
+
+    counts: Counts
+    start: Mapping[str, int]  # when the step was captured
+    gained: Mapping[str, int]
+
+
+def _replay(replay: Body, counted: list[_Counted]) -> None:
+    now = [dict(part.counts) for part in counted]
+    # compiled code holds for the numbers it was compiled with: it is to meet no others
+    for part in counted:
+        part.counts.load_state_dict(part.start)
     replay()
-    for counts, gained in counted:
-        counts.update(gained)
+    for part, numbers in zip(counted, now, strict=True):
+        part.counts.load_state_dict(numbers)
+        part.counts.update(part.gained)
 
 
-def _gained(
-    parts: Mapping[str, Any], before: Mapping[str, Any]
-) -> list[tuple[Counts, Mapping[str, int]]]:
+def _gained(parts: Mapping[str, Any], before: Mapping[str, Any]) -> list[_Counted]:
     """What the host has counted since `before`, for each part that counts."""
-    found: list[tuple[Counts, Mapping[str, int]]] = []
+    found: list[_Counted] = []
     for name, part in parts.items():
         counts = part if isinstance(part, Counts) else getattr(part, "counts", None)
         if isinstance(counts, Counts):
             old = before[name] if counts is part else before[name]["counts"]
-            found.append((counts, {k: n - old.get(k, 0) for k, n in counts.items()}))
+            gained = {k: n - old.get(k, 0) for k, n in counts.items()}
+            found.append(_Counted(counts, old, gained))
     return found
 
 

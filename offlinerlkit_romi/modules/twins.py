@@ -78,8 +78,8 @@ class _SideBySide(torch.autograd.Function):
 def _shared_layers(twins: Twins) -> list[tuple[torch.Tensor, torch.Tensor]] | None:
     """Weight (2, in, out) and bias (2, 1, out) of each layer; none unless all lie side by side."""
     one, other = twins
-    if not (isinstance(one, Critic) and isinstance(other, Critic)):
-        return None
+    if not (isinstance(one, Critic) and isinstance(other, Critic)) or torch.compiler.is_compiling():
+        return None  # a compiler cannot follow where tensors lie
     if not _adjacent(one.last.weight, other.last.weight):  # soon told
         return None
     first, second = _linears(one), _linears(other)

@@ -5,7 +5,15 @@ from typing import Any
 import pytest
 import torch
 
-from offlinerlkit_romi.engine import Counts, Engine, MetricMeans, StateStore, make_engine
+from offlinerlkit_romi.engine import (
+    Counts,
+    Engine,
+    MetricMeans,
+    StateStore,
+    descend,
+    make_adam,
+    make_engine,
+)
 from offlinerlkit_romi.engine.capture import MOST_UNROLLED
 from offlinerlkit_romi.engine.optim import apply_gradients
 from offlinerlkit_romi.errors import TrainingInterrupted
@@ -239,6 +247,14 @@ def test_a_step_that_waits_for_the_device_falls_back_too() -> None:
     assert "_local_scalar_dense" in tiny.told[0] and seen[-1] == 3.0
 
 
+def test_a_reason_that_begins_with_a_heading_is_told_with_its_first_line() -> None:
+    tiny = Tiny()
+    Engine(RecordedGraphs(), tiny.told.append).steps(
+        "a step", tiny.step, tiny.parts, "the compiler raised:\n\n  no such kernel\nand more"
+    )
+    assert tiny.told == ["a step runs eagerly: the compiler raised: no such kernel"]
+
+
 def test_an_obstacle_is_told_and_nothing_is_captured() -> None:
     tiny, graphs = Tiny(), RecordedGraphs()
     steps = Engine(graphs, tiny.told.append).steps("a step", tiny.step, tiny.parts, "it is Sunday")
@@ -266,3 +282,45 @@ def test_a_compiled_step_does_what_the_step_does(monkeypatch) -> None:
     one, two = Tiny(), Tiny()
     assert one.run(Engine()) == two.run(make_engine("compile", torch.device("cpu")))
     assert two.told == []
+
+
+class Counting:
+    """A step beside which the host counts, with a rate that a schedule moves."""
+
+    def __init__(self) -> None:
+        self.net = torch.nn.Linear(3, 1)
+        self.optim = make_adam(self.net.parameters(), 0.1)
+        self.means, self.counts = MetricMeans(), Counts(steps=0)
+
+    def step(self) -> None:
+        loss = self.net(torch.ones(2, 3)).square().mean()
+        descend(loss, self.net, self.optim)
+        self.means.add({"loss": loss.detach()})
+        self.counts["steps"] += 1
+
+    def run(self, engine: Engine) -> list[float]:
+        steps = engine.steps("the counting step", self.step, lambda: vars(self))
+        schedule = torch.optim.lr_scheduler.ExponentialLR(self.optim, 0.9)
+        for _ in range(12):
+            steps()
+            schedule.step()
+        assert self.counts["steps"] == 12
+        return [self.means.result()["loss"], *self.net.weight[0].tolist()]
+
+
+@pytest.mark.slow
+def test_a_step_is_compiled_in_one_piece_and_once_whatever_the_host_counts(monkeypatch) -> None:
+    """torch gives up on a function that it has had to compile eight times."""
+    compile_step, pieces = torch.compile, []
+
+    def backend(graph: Any, _: Any) -> Any:
+        pieces.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", lambda f, **o: compile_step(f, **o, backend=backend))
+    eager, compiled = Counting(), Counting()
+    compiled.net.load_state_dict(eager.net.state_dict())
+    expected = eager.run(Engine())
+    found = compiled.run(make_engine("compile", torch.device("cpu"), pytest.fail))
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert len(pieces) == 1
