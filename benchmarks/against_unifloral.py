@@ -4,9 +4,11 @@
 
 CHECKOUT is github.com/EmptyJackson/unifloral; JAX_VENV has jax[cpu], flax, optax and distrax. Its
 train step runs from its own files in a process of its own, `--updates` at a time inside one
-compiled scan; this package's eager updates run here. Both take turns: A B A B ... Batch 256, two
-layers of 256, HalfCheetah's shapes, random data. unifloral's TD3+BC step is two critic updates and
-one of the actor, which here are two updates: its time is halved.
+compiled scan; here run this package's eager updates, with `--compiled` those of `--engine compile`
+as well, and the matrix products of an eager update alone, with nothing between them. All take
+turns: A B C D A B ... Batch 256, two layers of 256, HalfCheetah's shapes, random data. unifloral's
+TD3+BC step is two critic updates and one of the actor, which here are two updates: its time is
+halved.
 """
 
 import argparse
@@ -28,6 +30,7 @@ def main() -> None:
     parser.add_argument("--python", help="interpreter with jax")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--updates", type=int, default=40)
+    parser.add_argument("--compiled", action="store_true", help="needs a C++ compiler")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--worker", choices=ALGOS, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
@@ -44,7 +47,8 @@ def main() -> None:
     rows = {algo: compare(algo, chosen) for algo in ALGOS}
     commit = ["git", "-C", str(chosen.unifloral), "rev-parse", "HEAD"]
     result = {
-        "command": "python benchmarks/against_unifloral.py --unifloral CHECKOUT --python PYTHON",
+        "command": "python benchmarks/against_unifloral.py --unifloral CHECKOUT --python PYTHON"
+        + " --compiled" * chosen.compiled,
         "algorithms": rows,
         "repeats": chosen.repeats,
         "updates_per_sample": chosen.updates,
@@ -61,11 +65,15 @@ def main() -> None:
 
 
 def compare(algo: str, chosen: argparse.Namespace) -> dict:
-    ours = our_update(algo.replace("_", ""), chosen.updates)
+    name = algo.replace("_", "")
+    ours = {"ours": our_update(name, chosen.updates)}
+    if chosen.compiled:
+        ours["compiled"] = our_update(name, chosen.updates, "compile")
+    ours["products"] = products_of(our_update(name, 2), chosen.updates // 2)
     command = [chosen.python, __file__, "--worker", algo]
     command += ["--unifloral", str(chosen.unifloral), "--updates", str(chosen.updates)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    samples: dict[str, list[tuple[float, float]]] = {"ours": [], "unifloral": []}
+    samples: dict[str, list[tuple[float, float]]] = {way: [] for way in (*ours, "unifloral")}
     with subprocess.Popen(command, **pipes) as worker:
 
         def ask() -> dict:
@@ -74,9 +82,11 @@ def compare(algo: str, chosen: argparse.Namespace) -> dict:
             return json.loads(worker.stdout.readline())
 
         about = ask()  # compiled by now
-        ours()
+        for run in ours.values():
+            run()
         for _ in range(chosen.repeats):
-            samples["ours"].append(timed(ours, chosen.updates))
+            for way, run in ours.items():
+                samples[way].append(timed(run, chosen.updates))
             answer = ask()
             samples["unifloral"].append((answer["wall"], answer["cpu"]))
         worker.stdin.close()
@@ -85,11 +95,10 @@ def compare(algo: str, chosen: argparse.Namespace) -> dict:
         for name, values in samples.items()
         for i, clock in enumerate(("wall", "cpu"))
     }
-    ratio = medians["unifloral_cpu_ms"] / medians["ours_cpu_ms"]
-    return medians | {"unifloral_over_ours_cpu": round(ratio, 3), "versions": about["versions"]}
+    return medians | {"versions": about["versions"]}
 
 
-def our_update(algo: str, updates: int):
+def our_update(algo: str, updates: int, engine: str = "eager"):
     from dataclasses import replace
 
     import torch
@@ -103,7 +112,30 @@ def our_update(algo: str, updates: int):
     precision = choose_matmul_precision()
     task = get_task("halfcheetah-medium-v2")
     sizes = Workload(task, torch.device("cpu"), precision)
-    return OurPieces(replace(sizes, rows=ROWS, steps=updates)).policy_step(algo).run
+    return OurPieces(replace(sizes, rows=ROWS, steps=updates), mode=engine).policy_step(algo).run
+
+
+def products_of(run, times: int):
+    """What does the matrix products of `run`, on tensors laid out like theirs, and nothing else."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Products(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func.overloadpacket.__name__ in ("mm", "addmm", "bmm", "baddbmm"):
+                calls.append((func, [x.clone() for x in args]))
+            return func(*args, **(kwargs or {}))
+
+    calls: list = []
+    run()
+    with Products():
+        run()
+
+    def again() -> None:
+        for _ in range(times):
+            for func, args in calls:
+                func(*args)
+
+    return again
 
 
 def timed(run, updates: int) -> tuple[float, float]:
