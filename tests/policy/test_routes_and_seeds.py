@@ -29,7 +29,12 @@ def second(policy: Any) -> Any:
 
 # name: maker, its options, what is run, what it changes
 ROUTES: dict[str, tuple[Callable[..., Any], dict[str, Any], Callable[[Any], Any], set[str]]] = {
-    "TD3 critic losses": (make_td3, {}, lambda p: p._update_critics(BATCH), CRITICS),
+    "TD3 critic losses": (
+        make_td3,
+        {},
+        lambda p: p._update_critics(BATCH, torch.zeros_like(BATCH["actions"])),
+        CRITICS,
+    ),
     "TD3 actor loss": (
         make_td3,
         {"cls": TD3Policy},

@@ -157,7 +157,7 @@ class TD3Policy(BasePolicy):
 
     def update(self, batch: Batch) -> Metrics:
         """Critics; at every `update_actor_freq`-th call, the first included, actor and targets."""
-        metrics = self._update_critics(batch)
+        metrics = self._update_critics(batch, self._noise(batch["actions"]))
         if self.steps_actor_next:
             self._update_actor(batch)
             self._sync_weight()
@@ -178,9 +178,8 @@ class TD3Policy(BasePolicy):
         """What the actor descends."""
         return actor_loss(self.actor, self.critic1, batch["observations"])
 
-    def _update_critics(self, batch: Batch) -> Metrics:
-        noise = self._noise(batch["actions"]) * self._noise_scale
-        noise = noise.clamp(-self._noise_clip, self._noise_clip)
+    def _update_critics(self, batch: Batch, noise: torch.Tensor) -> Metrics:
+        noise = (noise * self._noise_scale).clamp(-self._noise_clip, self._noise_clip)
         target = critic_target(
             self.actor_old, self.target_critics, batch, noise, self._gamma, self._max_action
         )
