@@ -23,7 +23,7 @@ class WeightedPass(NamedTuple):
 
     loss: torch.Tensor  # scalar
     grads: tuple[torch.Tensor, ...]  # one per parameter
-    calls: list[LayerCall]  # (layer, input, output) per linear layer
+    calls: list[LayerCall]  # (layer, input, output) per linear layer, without graph
     deltas: tuple[torch.Tensor, ...]  # gradient at every layer's output, (E, B, out)
     logvar_delta: torch.Tensor  # gradient at the clamped log-variance, (E, B, D)
     bounds: tuple[torch.Tensor, torch.Tensor]  # log-variance bounds before any step, (D,) each
@@ -81,6 +81,7 @@ class WeightedPasses:
             self.model.min_logvar.detach().clone(),
             self.model.max_logvar.detach().clone(),
         )
+        calls = [(layer, given.detach(), made.detach()) for layer, given, made in calls]
         return WeightedPass(
             loss.detach(), grads[:n], calls, grads[n:-1], grads[-1], bounds, weights.detach()
         )
@@ -94,10 +95,8 @@ class WeightedPasses:
         blocks = dict(zip(self.parameters, direction, strict=True))
         total = torch.zeros_like(record.weights[:, 0])
         for (layer, inputs, _), delta in zip(record.calls, record.deltas, strict=True):
-            total += linear_alignment(
-                inputs.detach(), delta, blocks[layer.weight], blocks[layer.bias]
-            )
-        raw_logvar = record.calls[-1][2].detach().chunk(2, dim=-1)[1]
+            total += linear_alignment(inputs, delta, blocks[layer.weight], blocks[layer.bias])
+        raw_logvar = record.calls[-1][2].chunk(2, dim=-1)[1]
         tangent = clamp_bounds_tangent(
             raw_logvar,
             record.bounds,
