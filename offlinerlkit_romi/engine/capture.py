@@ -21,6 +21,7 @@ from offlinerlkit_romi.engine.state import Counts, capture, restore
 ENGINES = ("auto", "eager", "graph", "compile")
 # updates per replay: beyond this a launch of the graph costs nothing against its contents
 MOST_UNROLLED = 32
+MOST_COMPILED = 256  # versions of one function; torch's own limit is 8
 WARM_UPS = 3  # lazy state, kernels chosen at first use, workspaces
 Body = Callable[[], None]
 # captures of several threads would be mixed up
@@ -95,9 +96,14 @@ class Compiler:
         rewind()
         compiled: Body = torch.compile(body, dynamic=False)
 
+        config = torch._dynamo.config
+        # else every gradient would part the compiled code; a process may hold many runs, each of
+        # which compiles the same functions for itself
+        wanted = {"trace_autograd_ops": True, "recompile_limit": MOST_COMPILED}
+        known = {name: value for name, value in wanted.items() if hasattr(config, name)}
+
         def run() -> None:
-            # else every gradient would be a break between compiled pieces
-            with torch._dynamo.config.patch(trace_autograd_ops=True):
+            with config.patch(known):
                 compiled()
 
         run()
