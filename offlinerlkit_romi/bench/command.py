@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
         "--matmul-precision",
         default="auto",
         choices=("auto", "highest", "high", "medium"),
-        help="of this package's float32 products; auto: the fastest that is as exact",
+        help="of this package's float32 products; auto: highest, or as exact and clearly faster",
     )
     top.add_argument(
         "--engine",

@@ -55,8 +55,8 @@ class RunConfig:
     threads: int = 0
     """CPU threads torch may use; 0 leaves torch's own choice."""
     matmul_precision: Literal["auto", "highest", "high", "medium"] = "auto"
-    """torch's float32 matrix products; auto takes the fastest that is as exact on this machine. On
-    CUDA that is highest; high and medium use TF32 there."""
+    """torch's float32 matrix products; auto is highest, or a setting that is as exact on this CPU
+    and clearly faster. On CUDA it is highest; high and medium use TF32 there."""
     engine: Literal["auto", "eager", "graph", "compile"] = "auto"
     """How updates run: graph captures them as CUDA graphs, eager does not, compile hands them to
     torch.compile; auto is graph on CUDA and eager elsewhere."""
