@@ -10,7 +10,6 @@ scores of the two differ in one bit.
 import argparse
 import json
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -20,19 +19,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from offlinerlkit_romi.data.pool import usable_cores
+from short_runs import SMALL, TRANSITIONS, making
+
 from offlinerlkit_romi.experiment.run import train
 from offlinerlkit_romi.policy_trainer import PolicyTrainer
-
-SMALL = {
-    "romi": {
-        "rollout_batch_size": 2000,
-        "adv_train_steps": 20,
-        "dynamics_update_freq": 500,
-        "dynamics_max_epochs": 2,
-    },
-    "iql": {},
-}
 
 
 def main() -> int:
@@ -53,14 +43,9 @@ def main() -> int:
         "epochs": chosen.epoch,
         "step_per_epoch": chosen.step_per_epoch,
         "runs": table,
-        "command": " ".join(["python", "benchmarks/async_evaluation.py", *sys.argv[1:]]),
         "settings": {algo: SMALL[algo] for algo in chosen.algos},
-        "device": chosen.device,
-        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
-        "load_before_and_after": [round(load, 1), round(os.getloadavg()[0], 1)],
-        "torch": torch.__version__,
-        "platform": platform.platform(),
+        **making(chosen.device, load),
     }
     print(json.dumps(report, indent=2))
     if chosen.out is not None:
@@ -109,7 +94,7 @@ def timed_run(
             algo,
             task=chosen.task,
             data="generated",
-            transitions=20_000,
+            transitions=TRANSITIONS,
             epoch=chosen.epoch,
             step_per_epoch=chosen.step_per_epoch,
             device=chosen.device,

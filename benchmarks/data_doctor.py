@@ -12,11 +12,11 @@ import json
 import os
 import platform
 import statistics
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
+from short_runs import command
 
 from offlinerlkit_romi.data.doctor import diagnose
 from offlinerlkit_romi.data.doctor.records import Records, of_raw
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     chosen = parser.parse_args()
     results = {
-        "command": "python " + " ".join(["benchmarks/data_doctor.py", *sys.argv[1:]]),
+        "command": command(),
         "machine": {
             "processor": platform.machine(),
             "cores": os.cpu_count(),

@@ -14,7 +14,6 @@ import json
 import os
 import platform
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from short_runs import command
 
 from offlinerlkit_romi.data.generate import generate
 from offlinerlkit_romi.data.pool import usable_cores
@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2_000_000)
     arguments = parser.parse_args()
     result: dict[str, object] = {
-        "command": " ".join(["python", "benchmarks/data_generation.py", *sys.argv[1:]]),
+        "command": command(),
         "machine": machine(),
         "transitions": arguments.transitions,
     }

@@ -10,7 +10,6 @@ its run alone with one thread.
 import argparse
 import json
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -20,19 +19,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from offlinerlkit_romi.data.pool import usable_cores
+from short_runs import SMALL, TRANSITIONS, making
+
 from offlinerlkit_romi.experiment.run import train
 
-SMALL = {
-    "romi": {
-        "rollout_batch_size": 2000,
-        "adv_train_steps": 20,
-        "dynamics_update_freq": 500,
-        "dynamics_max_epochs": 1,
-        "dynamics_cache": "off",
-    },
-    "iql": {},
-}
+OWN = {"romi": {"dynamics_max_epochs": 1, "dynamics_cache": "off"}}
 
 
 def main() -> int:
@@ -50,7 +41,7 @@ def main() -> int:
         settings = {
             "task": chosen.task,
             "data": "generated",
-            "transitions": 20_000,
+            "transitions": TRANSITIONS,
             "epoch": chosen.epoch,
             "step_per_epoch": chosen.step_per_epoch,
             "eval_episodes": 1,
@@ -59,6 +50,7 @@ def main() -> int:
             "device": chosen.device,
             "log_root": folder,
             **SMALL[chosen.algo],
+            **OWN.get(chosen.algo, {}),
         }
         train(chosen.algo, **settings | {"epoch": 1, "step_per_epoch": 1})  # data, imports
         seconds, alone = {}, {}
@@ -82,13 +74,8 @@ def main() -> int:
             seconds["side_by_side"] / seconds["one_by_one_one_thread"] * len(chosen.seeds), 2
         ),
         "same_scores_as_alone_with_one_thread": together == alone,
-        "command": " ".join(["python", "benchmarks/seeds.py", *sys.argv[1:]]),
-        "device": chosen.device,
-        "cores": usable_cores(),
         "own_threads": own,
-        "load_before_and_after": [round(load, 1), round(os.getloadavg()[0], 1)],
-        "torch": torch.__version__,
-        "platform": platform.platform(),
+        **making(chosen.device, load),
     }
     print(json.dumps(report, indent=2))
     if chosen.out is not None:
