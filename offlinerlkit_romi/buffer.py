@@ -31,6 +31,9 @@ class ReplayBuffer:
     rows in order instead of overwriting itself.
     """
 
+    _ptr: int
+    _size: int
+
     def __init__(
         self,
         buffer_size: int,
@@ -44,8 +47,7 @@ class ReplayBuffer:
         self.device = torch.device(device)
         self.generator = generator
         self._max_size = int(buffer_size)
-        self._ptr = 0
-        self._size = 0
+        self._begin()
         widths = {"observations": obs_shape, "next_observations": obs_shape}
         widths.update(actions=(action_dim,), rewards=(1,), terminals=(1,))
         self._widths = {name: tuple(widths[name]) for name in FIELDS}
@@ -193,6 +195,10 @@ class ReplayBuffer:
     def _allocate(self, width: Sequence[int]) -> torch.Tensor:
         """Room for one field, (capacity, *width)."""
         return torch.zeros((self._max_size, *width), device=self.device)
+
+    def _begin(self) -> None:
+        """Stand at the first row, with none there."""
+        self._set_position(0, 0)
 
     def _position(self) -> tuple[int, int]:
         """The next row to write, and how many there are."""

@@ -26,20 +26,7 @@ class MaskedReplayBuffer(ReplayBuffer):
         cursor: the next row to write and the number of rows, (2,) int64.
     """
 
-    def __init__(
-        self,
-        buffer_size: int,
-        obs_shape: Sequence[int],
-        obs_dtype: Any = np.float32,
-        action_dim: int = 1,
-        action_dtype: Any = np.float32,
-        device: str | torch.device = "cpu",
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__(
-            buffer_size, obs_shape, obs_dtype, action_dim, action_dtype, device, generator
-        )
-        self.cursor = torch.zeros(2, dtype=torch.int64, device=self.device)
+    cursor: torch.Tensor
 
     def __len__(self) -> int:
         return self._position()[1]
@@ -97,6 +84,9 @@ class MaskedReplayBuffer(ReplayBuffer):
     def _allocate(self, width: Sequence[int]) -> torch.Tensor:
         """One row more than the capacity: rows outside a mask have to go somewhere."""
         return torch.zeros((self._max_size + 1, *width), device=self.device)
+
+    def _begin(self) -> None:
+        self.cursor = torch.zeros(2, dtype=torch.int64, device=self.device)
 
     def _position(self) -> tuple[int, int]:
         ptr, size = self.cursor.tolist()
