@@ -15,7 +15,7 @@ from offlinerlkit_romi.nets import MLP
 from offlinerlkit_romi.policy import CQLPolicy, MOPOPolicy, RAMBOPolicy, ROMIPolicy, SACPolicy
 from offlinerlkit_romi.policy.model_free import iql, sac, td3
 from tests.factories import make_batch, make_iql, make_policy
-from tests.policy.builders import make_td3
+from tests.policy.builders import make_mcq, make_td3
 
 S, A, B = 3, 2, 8
 
@@ -151,6 +151,8 @@ PARTS = {"real": make_batch(4, seed=1), "fake": make_batch(4, seed=2)}
 POLICIES = {
     "SAC": (lambda: make_policy(SACPolicy), make_batch(8, seed=1)),
     "CQL": (lambda: make_policy(CQLPolicy), make_batch(8, seed=1)),
+    "CQL, max Q": (lambda: make_policy(CQLPolicy, max_q_backup=True), make_batch(8, seed=1)),
+    "MCQ": (make_mcq, make_batch(8, seed=1)),
     "IQL": (make_iql, make_batch(8, seed=1)),
     "TD3+BC": (make_td3, make_batch(8, seed=1)),
     "MOPO": (lambda: make_policy(MOPOPolicy), PARTS),

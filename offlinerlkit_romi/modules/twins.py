@@ -1,8 +1,8 @@
 """Twin critics as one batched product per layer.
 
 Names, shapes and checkpoints of the two networks stay; only their memory is shared. Every small
-kernel then serves both, which on a GPU halves their number. On a CPU, where a launch costs little
-and one network fits its cache better than two, updates would take some percent longer.
+kernel then serves both, which on a GPU halves their number. On a CPU there is nothing to gain: a
+launch costs little, and one network fits its cache better than two.
 """
 
 from __future__ import annotations

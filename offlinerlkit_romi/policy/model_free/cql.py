@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from offlinerlkit_romi.engine import apply_gradients, make_adam
+from offlinerlkit_romi.engine import apply_gradients, descend_apart, make_adam
+from offlinerlkit_romi.modules import twin_values
 from offlinerlkit_romi.policy.base_policy import Batch, Compat, Metrics
 from offlinerlkit_romi.policy.model_free.sac import SACPolicy, critic_target
 from offlinerlkit_romi.policy.soft_policy import Alpha, act
@@ -90,7 +91,8 @@ def max_q_target(
     actions = act(actor, next_obs, noise)[0].flatten(0, 1)
     # (B, S) -> (R*B, S), values (R*B, 1) -> (R, B, 1)
     tiled = next_obs.expand(len(noise), -1, -1).flatten(0, 1)
-    best = [q(tiled, actions).unflatten(0, noise.shape[:2]).amax(0) for q in targets]
+    values = twin_values(targets, tiled, actions)
+    best = [q.unflatten(0, noise.shape[:2]).amax(0) for q in values]
     target = batch["rewards"] + gamma * (1 - batch["terminals"]) * torch.minimum(*best)
     assert target.shape == batch["rewards"].shape, (target.shape, batch["rewards"].shape)
     return target
@@ -195,7 +197,7 @@ class CQLPolicy(SACPolicy):
         """Both critics' Q(obs_to_pred, a) - log pi(a|obs_pi), a ~ pi(.|obs_pi); (B, 1) each."""
         action, log_prob = self.actforward(obs_pi)
         log_prob = log_prob.detach()
-        q1, q2 = (critic(obs_to_pred, action) for critic in self.critics)
+        q1, q2 = twin_values(self.critics, obs_to_pred, action)
         return q1 - log_prob, q2 - log_prob
 
     def calc_random_values(
@@ -203,7 +205,7 @@ class CQLPolicy(SACPolicy):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Both critics' Q at uniform actions less their log-density; (B, 1) each."""
         log_prob = self._uniform_log_prob(random_act.shape[-1])
-        q1, q2 = (critic(obs, random_act) for critic in self.critics)
+        q1, q2 = twin_values(self.critics, obs, random_act)
         return q1 - log_prob, q2 - log_prob
 
     def _conservative_update(
@@ -285,9 +287,6 @@ class CQLPolicy(SACPolicy):
         return weight * excess1, weight * excess2, metrics
 
     def _descend_critics(self, loss1: torch.Tensor, loss2: torch.Tensor) -> Metrics:
-        # one backward pass: the critics share no parameter
-        params = [list(critic.parameters()) for critic in self.critics]
-        grads = torch.autograd.grad(loss1 + loss2, params[0] + params[1])
-        apply_gradients(self.critic1_optim, params[0], grads[: len(params[0])])
-        apply_gradients(self.critic2_optim, params[1], grads[len(params[0]) :])
+        parts = (self.critic1, self.critic1_optim), (self.critic2, self.critic2_optim)
+        descend_apart(loss1 + loss2, parts)
         return {"loss/critic1": loss1.detach(), "loss/critic2": loss2.detach()}

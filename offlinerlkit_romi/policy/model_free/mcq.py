@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from offlinerlkit_romi.engine import descend
+from offlinerlkit_romi.modules import twin_values
 from offlinerlkit_romi.nets import VAE, own_dropout
 from offlinerlkit_romi.policy.base_policy import Batch, Compat, Metrics
 from offlinerlkit_romi.policy.model_free.sac import Alpha, SACPolicy, critic_target
@@ -57,7 +58,8 @@ def mild_value(
     repeated = obs.repeat_interleave(samples, 0)
     action = vae.decode(repeated, noise.flatten(0, 1).clamp(-CODE_BOUND, CODE_BOUND))
     # (B*M, 1) -> (B, M) -> (B, 1)
-    best = [q(repeated, action).view(rows, samples).amax(1, keepdim=True) for q in targets]
+    values = twin_values(targets, repeated, action)
+    best = [q.view(rows, samples).amax(1, keepdim=True) for q in values]
     return torch.minimum(best[0], best[1])
 
 
