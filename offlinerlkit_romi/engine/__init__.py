@@ -1,7 +1,7 @@
 """How an update runs: generators, optimisers, metrics, kernels; weights and states on disk."""
 
 from offlinerlkit_romi.engine.allocator import keep_freed_memory, spared_collector
-from offlinerlkit_romi.engine.capture import ENGINES, Engine, Steps, make_engine
+from offlinerlkit_romi.engine.capture import Engine, Steps, make_engine
 from offlinerlkit_romi.engine.files import read_state, read_weights, save_atomically, write_json
 from offlinerlkit_romi.engine.metrics import MetricMeans
 from offlinerlkit_romi.engine.optim import (
@@ -18,7 +18,6 @@ from offlinerlkit_romi.engine.state import Counts, capture, count_bytes, restore
 from offlinerlkit_romi.engine.state_store import StateStore
 
 __all__ = [
-    "ENGINES",
     "Counts",
     "Engine",
     "Generators",

@@ -18,7 +18,6 @@ import torch
 
 from offlinerlkit_romi.engine.state import Counts, capture, restore
 
-ENGINES = ("auto", "eager", "graph", "compile")
 # updates per replay: beyond this a launch of the graph costs nothing against its contents
 MOST_UNROLLED = 32
 MOST_COMPILED = 256  # versions of one function; torch's own limit is 8

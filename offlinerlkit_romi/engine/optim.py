@@ -16,8 +16,8 @@ Module = TypeVar("Module", bound=nn.Module)
 class FusedAdam(torch.optim.Adam):
     """torch's fused Adam, whose step is little more than its kernel.
 
-    Settings, state and numbers are `torch.optim.Adam`'s. Without the parent's grouping and checks a
-    step of a small network takes half the time, and `torch.compile` can follow it.
+    Settings, state and numbers are `torch.optim.Adam`'s. What is left out is the parent's grouping
+    and checking at every step, which small networks feel and `torch.compile` cannot follow.
     """
 
     @torch.no_grad()

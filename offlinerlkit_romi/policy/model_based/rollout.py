@@ -58,11 +58,7 @@ def masked_rollout(
 
     A row that has ended stays where it ended, so that it cannot overflow; its draws are wasted.
 
-    Args:
-        dynamics: the learned simulator.
-        choose_action: (n, S) -> (n, A).
-        obs: start states (n, S).
-        length: H.
+    Takes what `rollout` takes.
 
     Returns:
         Transitions `obss, next_obss, actions, rewards, terminals`, n*H rows each, and which of
