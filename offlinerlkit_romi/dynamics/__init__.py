@@ -4,6 +4,7 @@ from offlinerlkit_romi.dynamics.base_dynamics import BaseDynamics
 from offlinerlkit_romi.dynamics.count_dynamics import CountEnsembleDynamics
 from offlinerlkit_romi.dynamics.ensemble_dynamics import EnsembleDynamics
 from offlinerlkit_romi.dynamics.fit import FitProgress
+from offlinerlkit_romi.dynamics.oracle_dynamics import MujocoOracleDynamics
 from offlinerlkit_romi.dynamics.weighted_dynamics import WeightedEnsembleDynamics
 
 __all__ = [
@@ -11,5 +12,6 @@ __all__ = [
     "CountEnsembleDynamics",
     "EnsembleDynamics",
     "FitProgress",
+    "MujocoOracleDynamics",
     "WeightedEnsembleDynamics",
 ]

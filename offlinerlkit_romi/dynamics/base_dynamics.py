@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 TerminalFn = Callable[[Any, Any, Any], Any]
+StepResult = tuple[torch.Tensor, torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]
 
 
 class BaseDynamics:
@@ -18,7 +19,12 @@ class BaseDynamics:
     Args:
         model: predicts transitions.
         optim: trains the model.
+
+    Attributes:
+        learns: Whether there is anything to fit, to checkpoint and to look at.
     """
+
+    learns = True
 
     def __init__(self, model: nn.Module, optim: torch.optim.Optimizer) -> None:
         self.model = model
@@ -29,6 +35,22 @@ class BaseDynamics:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
         """One model step: next observations, rewards, terminals, information."""
         raise NotImplementedError
+
+    def sample_step(self, obs: torch.Tensor, action: torch.Tensor) -> StepResult:
+        """`step` on tensors, (n, S), (n, A): (n, S), (n, 1), (n, 1) bool, information."""
+        raise NotImplementedError
+
+    def expected_next(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        """The next observation without noise, (n, S), (n, A) -> (n, S)."""
+        raise NotImplementedError
+
+    def training_state(self) -> dict[str, Any]:
+        """Everything that training mutates, by name; nothing where nothing is learned."""
+        return {}
+
+    def fitted(self) -> dict[str, Any]:
+        """What a fit changes besides the model and its optimiser, by name, for a checkpoint."""
+        return {}
 
     def save(self, save_path: str) -> None:
         """Write the model into a folder."""

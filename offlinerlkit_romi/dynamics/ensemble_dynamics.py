@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from offlinerlkit_romi.dynamics.base_dynamics import BaseDynamics, TerminalFn
+from offlinerlkit_romi.dynamics.base_dynamics import BaseDynamics, StepResult, TerminalFn
 from offlinerlkit_romi.dynamics.fit import EnsembleFit, OnEpoch, holdout_split, log_fit
 from offlinerlkit_romi.engine import Engine, read_weights, save_atomically, spared_collector
 from offlinerlkit_romi.errors import UserError
@@ -19,7 +19,6 @@ from offlinerlkit_romi.utils.scaler import StandardScaler
 
 # scaled inputs (n, S+A) and targets (n, D)
 Rows = tuple[torch.Tensor, torch.Tensor]
-StepResult = tuple[torch.Tensor, torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]
 RewardFn = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 UNCERTAINTY_MODES = ("aleatoric", "pairwise-diff", "ensemble_std")
 
@@ -157,6 +156,19 @@ class EnsembleDynamics(BaseDynamics):
             generator=self.generator,
         )
         return obs + (mean + std * noise)[..., :-1]
+
+    def expected_next(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        """Mean of the elites' predictions, (n, S), (n, A) -> (n, S)."""
+        mean, _ = self.model(self.inputs(obs, action))
+        # (E, n, D) -> (n, S)
+        return obs + mean[self.model.elites].mean(0)[:, :-1]
+
+    def training_state(self) -> dict[str, Any]:
+        """The model, its optimiser and its generator."""
+        state: dict[str, Any] = {"dynamics": self.model, "dynamics_optim": self.optim}
+        if self.generator is not None:
+            state["dynamics_generator"] = self.generator
+        return state
 
     def format_samples_for_training(
         self, data: Mapping[str, ArrayLike]

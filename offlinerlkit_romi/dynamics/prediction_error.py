@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from offlinerlkit_romi.dynamics.ensemble_dynamics import EnsembleDynamics
+from offlinerlkit_romi.dynamics.base_dynamics import BaseDynamics
 
 
 class Segments(NamedTuple):
@@ -65,17 +65,15 @@ def cut_segments(
 
 
 @torch.no_grad()
-def prediction_error(dynamics: EnsembleDynamics, segments: Segments) -> torch.Tensor:
+def prediction_error(dynamics: BaseDynamics, segments: Segments) -> torch.Tensor:
     """Root mean squared error of the elites' mean at open-loop steps 1..H, (H,).
 
     The model starts at each segment's first observation and follows the data's actions; the error
     is in
     the units the model is trained in (standardised observations for RAMBO and ROMI).
     """
-    model, obs, errors = dynamics.model, segments.observations[:, 0], []
+    obs, errors = segments.observations[:, 0], []
     for step in range(segments.actions.shape[1]):
-        mean, _ = model(dynamics.inputs(obs, segments.actions[:, step]))
-        # (E, n, D) -> (n, S)
-        obs = obs + mean[model.elites].mean(0)[:, :-1]
+        obs = dynamics.expected_next(obs, segments.actions[:, step])
         errors.append((obs - segments.observations[:, step + 1]).square().mean().sqrt())
     return torch.stack(errors)

@@ -7,10 +7,17 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from offlinerlkit_romi.dynamics import EnsembleDynamics, WeightedEnsembleDynamics
+from offlinerlkit_romi.dynamics import (
+    BaseDynamics,
+    EnsembleDynamics,
+    MujocoOracleDynamics,
+    WeightedEnsembleDynamics,
+)
 from offlinerlkit_romi.dynamics.count_dynamics import CountEnsembleDynamics
 from offlinerlkit_romi.engine import make_adam
 from offlinerlkit_romi.envs.custom import CustomTask
+from offlinerlkit_romi.envs.make import make_bare_env
+from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.algorithms import (
     COMBOConfig,
     CountMORLConfig,
@@ -44,13 +51,17 @@ from offlinerlkit_romi.utils.termination_fns import Rule, get_termination_fn, ob
 
 
 def _build_mopo(config: MOPOConfig, setting: Setting) -> MOPOPolicy:
-    dynamics = _dynamics(
-        EnsembleDynamics,
-        config,
-        setting,
-        penalty_coef=config.penalty_coef,
-        uncertainty_mode=config.uncertainty_mode,
-    )
+    dynamics: BaseDynamics
+    if config.dynamics == "oracle":
+        dynamics = _oracle(config, setting)
+    else:
+        dynamics = _dynamics(
+            EnsembleDynamics,
+            config,
+            setting,
+            penalty_coef=config.penalty_coef,
+            uncertainty_mode=config.uncertainty_mode,
+        )
     return MOPOPolicy(dynamics, **sac_arguments(config, setting), compat=config.compat)
 
 
@@ -191,6 +202,17 @@ def _dynamics(
         reward_fn = setting.task.reward_function()
         dynamics.reward_fn = None if reward_fn is None else _on_policy_states(reward_fn, setting)
     return dynamics
+
+
+def _oracle(config: ModelBasedConfig, setting: Setting) -> MujocoOracleDynamics:
+    if setting.device.type != "cpu":
+        raise UserError("--dynamics oracle steps MuJoCo on the CPU: give --device cpu")
+    return MujocoOracleDynamics(
+        make_bare_env(setting.task or config.task),
+        _termination(config, setting),
+        setting.obs_scaler,
+        threads=torch.get_num_threads(),
+    )
 
 
 def _termination(config: ModelBasedConfig, setting: Setting) -> Rule:

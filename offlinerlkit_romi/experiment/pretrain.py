@@ -42,10 +42,13 @@ def pretrain(
         check: Called after every epoch of the fit; may raise to leave.
 
     Returns:
-        Which fit of the model it was; None where it was read from a folder.
+        Which fit of the model it was; None where it was read from a folder, or there is none.
     """
     if isinstance(config, AdversarialConfig):
         _clone(policy, real_buffer, config, logger)
+    if not policy.dynamics.learns:
+        logger.log("the true simulator stands in the model's place: a diagnostic, not offline RL")
+        return None
     if config.load_dynamics_path is not None:
         policy.dynamics.load(config.load_dynamics_path)
         logger.log(f"dynamics model read from {config.load_dynamics_path}")

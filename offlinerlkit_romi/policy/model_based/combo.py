@@ -112,11 +112,7 @@ class COMBOPolicy(CQLPolicy):
 
     def training_state(self) -> dict[str, Any]:
         """Everything that training mutates, by name."""
-        state = super().training_state()
-        state.update(dynamics=self.dynamics.model, dynamics_optim=self.dynamics.optim)
-        if self.dynamics.generator is not None:
-            state["dynamics_generator"] = self.dynamics.generator
-        return state
+        return super().training_state() | self.dynamics.training_state()
 
     def rollout(self, init_obss: ArrayLike, rollout_length: int) -> Rollout:
         """Roll the policy, or uniform actions, in the model.

@@ -167,16 +167,12 @@ class MOBILEPolicy(SoftPolicy):
 
     def training_state(self) -> dict[str, Any]:
         """Everything that training mutates, by name."""
-        state = super().training_state() | {
+        own = {
             "critics": self.critics,
             "critics_old": self.critics_old,
             "critics_optim": self.critics_optim,
-            "dynamics": self.dynamics.model,
-            "dynamics_optim": self.dynamics.optim,
         }
-        if self.dynamics.generator is not None:
-            state["dynamics_generator"] = self.dynamics.generator
-        return state
+        return super().training_state() | own | self.dynamics.training_state()
 
     def rollout(self, init_obss: ArrayLike, rollout_length: int) -> Rollout:
         """Roll the stochastic policy in the model; see `MOPOPolicy.rollout`."""

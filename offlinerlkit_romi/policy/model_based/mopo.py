@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from offlinerlkit_romi.dynamics import EnsembleDynamics
+from offlinerlkit_romi.dynamics import BaseDynamics
 from offlinerlkit_romi.modules.common import ArrayLike, as_input
 from offlinerlkit_romi.policy.base_policy import Batch, Compat, Metrics
 from offlinerlkit_romi.policy.model_based.rollout import Rollout, mix, rollout, value_metrics
@@ -39,7 +39,7 @@ class MOPOPolicy(SACPolicy):
 
     def __init__(
         self,
-        dynamics: EnsembleDynamics,
+        dynamics: BaseDynamics,
         actor: nn.Module,
         critic1: nn.Module,
         critic2: nn.Module,
@@ -70,11 +70,7 @@ class MOPOPolicy(SACPolicy):
 
     def training_state(self) -> dict[str, Any]:
         """Everything that training mutates, by name."""
-        state = super().training_state()
-        state.update(dynamics=self.dynamics.model, dynamics_optim=self.dynamics.optim)
-        if self.dynamics.generator is not None:
-            state["dynamics_generator"] = self.dynamics.generator
-        return state
+        return super().training_state() | self.dynamics.training_state()
 
     def rollout(self, init_obss: ArrayLike, rollout_length: int) -> Rollout:
         """Roll the stochastic policy in the model; a row stops at its predicted terminal.

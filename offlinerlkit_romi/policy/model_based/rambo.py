@@ -108,6 +108,8 @@ class RAMBOPolicy(MOPOPolicy):
         ValueError: unknown `adv_reduction` or `compat`.
     """
 
+    dynamics: EnsembleDynamics
+
     def __init__(
         self,
         dynamics: EnsembleDynamics,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from offlinerlkit_romi.dynamics import EnsembleDynamics
+from offlinerlkit_romi.dynamics import BaseDynamics
 from offlinerlkit_romi.policy.base_policy import Batch, Metrics
 
 Rollout = tuple[dict[str, torch.Tensor], dict[str, float]]
@@ -15,7 +15,7 @@ TRANSITION = ("obss", "next_obss", "actions", "rewards", "terminals")
 
 @torch.no_grad()
 def rollout(
-    dynamics: EnsembleDynamics,
+    dynamics: BaseDynamics,
     choose_action: Callable[[torch.Tensor], torch.Tensor],
     obs: torch.Tensor,
     length: int,
@@ -49,7 +49,7 @@ def rollout(
 
 @torch.no_grad()
 def masked_rollout(
-    dynamics: EnsembleDynamics,
+    dynamics: BaseDynamics,
     choose_action: Callable[[torch.Tensor], torch.Tensor],
     obs: torch.Tensor,
     length: int,
