@@ -1,7 +1,8 @@
 """From algorithm, task and preset to one value per field, and the source of each.
 
-Later wins: the dataclass, the YAML defaults, the task's row, the preset, the preset's row for the
-task, what the caller asks for.
+Later wins: the dataclass, the YAML defaults, what the preset says of every task, the task's row,
+the preset's row for the task, what the caller asks for. So what speaks of one task beats what
+speaks of all, and a preset that means to change a task's row has a row of its own, with its reason.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from offlinerlkit_romi.experiment.config import RunConfig, validate
 from offlinerlkit_romi.experiment.own_data import named_task
 
 NO_PRESET = "default"
-CODE_SOURCE = "ours"
+CODE_SOURCE = "default"  # nothing speaks of it; a choice of the package's own reads "ours: ..."
 COMMAND_LINE = "command line"
 CALL = "call"
 
@@ -47,7 +48,7 @@ class Resolved:
         Raises:
             UserError: An unknown field, or a value of the wrong type.
         """
-        hints = get_type_hints(type(self.config))
+        hints = _hints(self.algo)
         changes = {}
         for name, value in values.items():
             if name not in hints:
@@ -160,25 +161,30 @@ def _coerce_tuple(name: str, args: tuple[Any, ...], value: Any) -> tuple[Any, ..
 
 def _layers(algo: str, task: str, preset: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     book = _book(algo)
-    yield from _blocks(book, task)
-    if preset == NO_PRESET:
-        return
-    presets = book.get("presets", {})
+    presets = {NO_PRESET: {}, **book.get("presets", {})}
     if preset not in presets:
-        raise UserError(unknown_name(f"{algo} preset", preset, presets))
-    for source, values in _blocks(presets[preset], task, key="values"):
-        yield f"preset {preset}: {source}", values
+        raise UserError(unknown_name(f"{algo} preset", preset, book.get("presets", {})))
+    chosen, by_preset = presets[preset], f"preset {preset}: "
+    yield from _general(book.get("defaults", ()))
+    yield from _general(chosen.get("values", ()), by_preset)
+    yield from _rows(book, task)
+    yield from _rows(chosen, task, by_preset)
 
 
-def _blocks(
-    book: Mapping[str, Any], task: str, key: str = "defaults"
+def _general(
+    blocks: Iterable[Mapping[str, Any]], prefix: str = ""
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for block in book.get(key, ()):
-        yield block["source"], block["values"]
+    for block in blocks:
+        yield f"{prefix}{block['source']}", block["values"]
+
+
+def _rows(
+    book: Mapping[str, Any], task: str, prefix: str = ""
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for block in book.get("tasks", ()):
         row = _row(block["rows"], task)
         if row is not None:
-            yield f"{block['source']}, row {row}", block["rows"][row]
+            yield f"{prefix}{block['source']}, row {row}", block["rows"][row]
 
 
 def _row(rows: Mapping[str, Any], task: str) -> str | None:
@@ -236,6 +242,11 @@ def _check_book(algo: str, book: Any) -> None:
     for name, entry in presets.items():
         check_blocks(entry, "values", f"preset {name}")
         check(isinstance(name, str) and isinstance(entry.get("about"), str), f"preset {name}")
+
+
+@cache
+def _hints(algo: str) -> dict[str, Any]:
+    return get_type_hints(_config_type(algo))
 
 
 def _config_type(algo: str) -> type[RunConfig]:

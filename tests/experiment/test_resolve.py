@@ -4,9 +4,11 @@ from importlib.resources import files
 import pytest
 import yaml
 
+from offlinerlkit_romi.envs.tasks import TASKS, canonical
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
-from offlinerlkit_romi.experiment.resolve import preset_names, resolve, settle
+from offlinerlkit_romi.experiment.manifest import describe_config
+from offlinerlkit_romi.experiment.resolve import CODE_SOURCE, preset_names, resolve, settle
 
 TABLE_4 = {  # task: (xi, H); N is 10 everywhere
     "halfcheetah-random-v2": (0.01, 5),
@@ -37,15 +39,16 @@ TABLE_4 = {  # task: (xi, H); N is 10 everywhere
     "Hopper-H": (0.1, 2),
     "Walker2d-H": (0.01, 5),
 }
-TABLE_3 = {
+TABLE_3 = {  # as printed
     "n_ensemble": 7,
     "dynamics_hidden_dims": (200, 200, 200, 200),
     "real_ratio": 0.5,
-    "adv_batch_size": 256,
-    "dynamics_lr": 3e-4,
+    "dynamics_batch_size": 256,  # one "model batch size", in the pre-training and beside the policy
+    "adv_batch_size": 256,  # also the weighting network's
+    "dynamics_lr": 3e-4,  # one "model learning rate", likewise
     "dynamics_adv_lr": 3e-4,
     "dynamics_max_epochs": 50,
-    "dynamics_early_stop": False,
+    "weight_hidden_dims": (256, 256, 256),
     "weight_range": (0.5, 2.0),
     "weight_lr": 1e-4,
     "bc_epoch": 0,
@@ -54,10 +57,40 @@ TABLE_3 = {
     "inner_optimizer": "adam",
     "gamma": 0.99,
     "tau": 0.005,
+    "auto_alpha": True,
     "target_entropy": None,
     "batch_size": 256,
     "epoch": 1000,
     "step_per_epoch": 1000,
+}
+NOT_AS_PRINTED = {  # the paper's text and the sizes in its Table 5 have one hidden layer less
+    "weight_hidden_dims": (256, 256)
+}
+PRESET_ROWS_OVER_TASK_ROWS = {  # (algorithm, preset, setting): why, as the preset's row says itself
+    ("romi", "quick", "rollout_length"): "ours: Table 4's 2 lets Q run away",
+    ("rambo", "official", "adv_weight"): "RAMBO authors' configs",
+    ("rambo", "official", "rollout_length"): "RAMBO authors' configs",
+    ("mopo", "official", "rollout_length"): "MOPO authors' configs (data sets v0)",
+    ("mopo", "official", "penalty_coef"): "MOPO authors' configs (data sets v0)",
+    ("mobile", "official", "penalty_coef"): "MOBILE authors' configs, Gym",
+    ("count_morl", "paper", "count_mode"): "ROMI paper, App. C-D: UC on every task",
+    ("cql", "corl", "reward_scale"): "CORL configs/offline/cql/antmaze (over the kit's row)",
+    ("cql", "corl", "reward_bias"): "CORL configs/offline/cql/antmaze (over the kit's row)",
+    ("iql", "kit", "expectile"): "OfflineRL-Kit run_iql.py: r - 1 on AntMaze, nothing else changes",
+    ("iql", "kit", "temperature"): "OfflineRL-Kit run_iql.py: r - 1 on AntMaze, nothing else",
+    ("edac", "quick", "num_critics"): "ours: sized for two CPU cores, where its row has 50",
+    ("mcq", "class_default", "lmbda"): "OfflineRL-Kit MCQPolicy; MCQ authors' configuration",
+}
+TASK_ROWS_OVER_PRESETS = {  # what a preset says in general and a task's row says otherwise
+    ("rambo", "kit"): {"adv_weight", "rollout_length", "bc_epoch"},
+    ("rambo", "quick"): {"bc_epoch"},
+    ("mopo", "kit"): {"rollout_length", "penalty_coef", "uncertainty_mode"},
+    ("mobile", "kit"): {
+        *("rollout_length", "penalty_coef", "alpha", "deterministic_backup", "real_ratio")
+    },
+    ("mobile", "official"): {"alpha", "deterministic_backup", "real_ratio"},
+    ("cql", "kit"): {"cql_weight", "with_lagrange", "lagrange_threshold"},
+    ("cql", "corl"): {"cql_weight", "with_lagrange", "lagrange_threshold"},
 }
 RAMBO_KIT = {
     "halfcheetah-medium-v2": (5, 3e-4),
@@ -77,10 +110,50 @@ def book(algo):
     return yaml.safe_load(text)
 
 
+def rows_of(entry, task):
+    """What the rows of a file, or of one of its presets, say of a task."""
+    likes = (TASKS[task].like, task)  # the task's own last: it wins
+    named = [
+        values
+        for block in entry.get("tasks", ())
+        for like in likes
+        for row, values in block["rows"].items()
+        if canonical(row) == like
+    ]
+    return {name: value for values in named for name, value in values.items()}
+
+
+def cases():
+    """(algorithm, preset, the preset, task, what the task's row says) for all that have one."""
+    for algo in ALGORITHMS:
+        file = book(algo)
+        for preset, entry in file["presets"].items():
+            for task in TASKS:
+                row = rows_of(file, task)
+                if row:
+                    yield algo, preset, entry, task, row
+
+
 @pytest.mark.parametrize("preset", ["default", "paper"])
 def test_romis_defaults_are_table_3(preset):
     config = resolve("romi", preset=preset).config
-    assert {name: getattr(config, name) for name in TABLE_3} == TABLE_3
+    expected = TABLE_3 | NOT_AS_PRINTED
+    assert {name: getattr(config, name) for name in expected} == expected
+    assert not config.dynamics_early_stop  # D.2: "50 epochs" are not stopped on held-out loss
+
+
+@pytest.mark.parametrize("task", TABLE_4)
+def test_the_paper_preset_pins_every_value_of_tables_3_and_4(task):
+    sources = resolve("romi", task, "paper").sources
+    tables = {*TABLE_3, "xi", "num_perturbations", "rollout_length"}
+    assert {n for n in tables if not sources[n].startswith("preset paper: ROMI paper, ")} == set()
+
+
+def test_the_paper_preset_takes_the_papers_word_and_says_where_its_tables_disagree():
+    config, about = resolve("romi", preset="paper").config, preset_names("romi")["paper"]
+    assert "two hidden layers, where Table 3 prints three" in about
+    assert config.n_elites == config.n_ensemble and "rollouts draw from all seven members" in about
+    assert "rewards are known in the paper" in about
 
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
@@ -112,11 +185,27 @@ def test_a_task_has_one_name_however_it_is_spelled():
 
 @pytest.mark.parametrize(
     ("algo", "scale", "bias"),
-    [("rambo", 1, -1), ("romi", 1, -1), ("mcq", 1, -1), ("cql", 4, -2), ("mopo", 1, 0)],
+    [("rambo", 1, -1), ("romi", 1, -1), ("mcq", 1, -1), ("td3bc", 1, -1), ("cql", 4, -2)],
 )
-def test_rewards_of_antmaze_are_shifted_as_published(algo, scale, bias):
-    config = resolve(algo, "antmaze-large-play-v2").config
-    assert (config.reward_scale, config.reward_bias) == (scale, bias)
+def test_rewards_of_antmaze_are_shifted_as_published_under_every_preset(algo, scale, bias):
+    for preset in {"default", *preset_names(algo)} - {"corl"}:
+        for task in ("antmaze-umaze-v0", "antmaze-large-play-v2"):
+            config = resolve(algo, task, preset).config
+            assert (config.reward_scale, config.reward_bias) == (scale, bias), preset
+
+
+def test_iqls_rewards_of_antmaze_are_less_one_under_every_preset():
+    for preset in {"default", *preset_names("iql")}:
+        for task in (name for name in TASKS if name.startswith("antmaze")):
+            assert resolve("iql", task, preset).config.reward == "minus_one", (task, preset)
+
+
+@pytest.mark.parametrize("task", [name for name in TASKS if "-v3-" in name])
+def test_official_mobile_on_neorl_is_its_authors(task):
+    config = resolve("mobile", task, "official").config
+    assert (config.alpha, config.deterministic_backup) == (0.1, False)
+    assert config.real_ratio == (0.5 if task.startswith("Walker2d-v3-high") else 0.05)
+    assert (config.dynamics_max_epochs, config.compat) == (None, "kit")
 
 
 def test_release_is_the_published_codes_setting():
@@ -158,6 +247,48 @@ def test_a_presets_row_for_a_task_wins_over_the_tasks_own():
     assert resolved.config.rollout_length == 5
     assert resolved.sources["rollout_length"].startswith("preset quick: ours")
     assert resolve("romi", "hopper-medium-v2", "paper").config.rollout_length == 2
+
+
+def test_a_presets_values_for_every_task_never_beat_a_tasks_own_row():
+    beaten = {}
+    for algo, preset, entry, task, row in cases():
+        resolved, own = resolve(algo, task, preset), rows_of(entry, task)
+        expected = resolved.override(row, "row").config
+        for name in row:
+            if getattr(resolved.config, name) != getattr(expected, name):
+                source = resolved.sources[name] if name in own else f"general block, {task}"
+                beaten.setdefault((algo, preset, name), set()).add(source)
+    assert beaten.keys() == PRESET_ROWS_OVER_TASK_ROWS.keys()
+    for (algo, preset, name), sources in beaten.items():
+        reason = f"preset {preset}: {PRESET_ROWS_OVER_TASK_ROWS[algo, preset, name]}"
+        assert all(source.startswith(reason) for source in sources), sources
+
+
+def test_no_row_takes_a_presets_value_away_unseen():
+    lost = {}
+    for algo, preset, entry, task, row in cases():
+        general = {n: v for block in entry.get("values", ()) for n, v in block["values"].items()}
+        for name in row.keys() & general.keys() - rows_of(entry, task).keys():
+            if row[name] != general[name]:
+                lost.setdefault((algo, preset), set()).add(name)
+    assert lost == TASK_ROWS_OVER_PRESETS
+
+
+def test_a_value_nobody_chose_is_told_from_one_of_our_own():
+    written = describe_config(resolve("romi", "hopper-medium-v2", "quick"))  # config.json
+    sources = {name: entry["source"] for name, entry in written.items()}
+    assert sources["error_segments"] == sources["seed"] == CODE_SOURCE == "default"
+    assert sources["variant"].startswith("ours: ")
+    assert sources["epoch"].startswith("preset quick: ours: ")
+    said = [
+        block["source"]
+        for algo in ALGORITHMS
+        for entry in (book(algo), *book(algo)["presets"].values())
+        for key in ("defaults", "values", "tasks")
+        for block in entry.get(key, ())
+    ]
+    assert len(said) > 50 and not any(s.split(":")[0] == "default" for s in said)
+    assert not any(source == "ours" or source == "ours: " for source in said)
 
 
 @pytest.mark.parametrize("algo", ALGORITHMS)
