@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -62,12 +63,7 @@ class CustomTask(Task):
         if not _is_tensor(actions):
             actions = np.asarray(actions)
             return (low + (actions + 1) * (0.5 * (high - low))).astype(actions.dtype)
-        import torch
-
-        base, half = (
-            torch.as_tensor(x, dtype=actions.dtype).to(actions.device)
-            for x in (low, 0.5 * (high - low))
-        )
+        base, half = _scale_on(self.action_low, self.action_high, actions.device, actions.dtype)
         return base + (actions + 1) * half
 
     def to_policy(self, actions: Floats) -> Floats:
@@ -107,6 +103,20 @@ class CustomTask(Task):
             return _column(result, obs, f"{field} {text}", boolean)
 
         return call
+
+
+@cache
+def _scale_on(low: tuple[float, ...], high: tuple[float, ...], device: Any, dtype: Any) -> Any:
+    """Lowest action and half the range, (A,) tensors, copied to a device once.
+
+    No capture survives a copy from the host, and a captured graph goes on reading these.
+    """
+    import torch
+
+    with torch.inference_mode(False):  # made there they could never serve a gradient
+        base = torch.tensor(low, dtype=torch.float64)
+        half = 0.5 * (torch.tensor(high, dtype=torch.float64) - base)
+        return base.to(device, dtype), half.to(device, dtype)
 
 
 def _is_tensor(value: Any) -> bool:

@@ -30,6 +30,7 @@ from offlinerlkit_romi.policy import SACPolicy
 from offlinerlkit_romi.policy_trainer import Checkpoints, MFPolicyTrainer
 from offlinerlkit_romi.utils.logger import Logger
 from tests.engine.recording import RecordedGraphs, pointers
+from tests.experiment import own_functions
 from tests.experiment.conftest import TINY_SETTINGS, make_dataset
 from tests.experiment.test_resume import strike, terminate
 from tests.factories import make_buffer, make_policy
@@ -102,6 +103,24 @@ def test_romis_other_updates_replay_as_they_run(variant, engines, tmp_path) -> N
         for mode in ("eager", "graph")
     ]
     assert unlike(*(run.run_dir for run in runs)) == []
+
+
+def test_own_data_with_bounds_and_functions_of_the_users_is_captured(
+    engines, tmp_path, capsys
+) -> None:
+    functions = {"termination": own_functions.full, "reward_fn": own_functions.reward_of}
+    settings = settings_of("romi", **functions, task="tank", estimates="none", epoch=1)
+    runs = [
+        train(
+            "romi",
+            **settings | {"engine": mode, "log_root": str(tmp_path / mode)},
+            data=own_functions.episodes(),
+            action_bounds=(own_functions.LOW, own_functions.HIGH),
+        )
+        for mode in ("eager", "graph")
+    ]
+    assert "runs eagerly" not in capsys.readouterr().out
+    assert unlike(*(run.run_dir for run in runs)) == [] and engines[0].replays > 2
 
 
 def test_a_replayed_run_that_is_stopped_and_resumed_is_the_same_run(
