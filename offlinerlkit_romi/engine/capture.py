@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -25,6 +26,8 @@ WARM_UPS = 3  # lazy state, kernels chosen at first use, workspaces
 Body = Callable[[], None]
 # captures of several threads would be mixed up
 _CAPTURING = threading.Lock()
+# torch's allocator of pinned memory goes on asking them whether a stream is theirs
+_BROKEN: list[torch.cuda.CUDAGraph] = []
 
 
 class Graphs(Protocol):
@@ -41,6 +44,8 @@ class CudaGraphs:
     """CUDA graphs of one device.
 
     All share a memory pool: none leaves anything in it, so it does not matter which runs when.
+    After a capture that failed the later ones share a new one. What torch keeps of such a capture,
+    and that its generators need no repair, is known of torch 2.13, which the package requires.
     """
 
     unrolls = True
@@ -65,8 +70,6 @@ class CudaGraphs:
 
     def _capture(self, body: Body, generators: list[torch.Generator]) -> Body:
         current, graph = torch.cuda.current_stream(), torch.cuda.CUDAGraph()
-        default = torch.cuda.default_generators[torch.cuda.current_device()]
-        before = [(g, g.clone_state()) for g in (*generators, default)]
         for generator in generators:
             graph.register_generator_state(generator)
         try:
@@ -76,12 +79,20 @@ class CudaGraphs:
             ):
                 body()
         except BaseException:
-            # a broken capture leaves its stream current, and its generators waiting for its end
-            torch.cuda.set_stream(current)
-            for generator, state in before:
-                generator.graphsafe_set_state(state)
+            torch.cuda.set_stream(current)  # a broken capture leaves its own
+            self._give_up(graph)
             raise
         return graph.replay
+
+    def _give_up(self, graph: torch.cuda.CUDAGraph) -> None:
+        """Leave nothing of a broken capture to the next one, nor to graphs there are."""
+        graph.reset()
+        _BROKEN.append(graph)
+        device = torch.cuda.current_device()
+        with suppress(RuntimeError):  # where the capture itself ended, so did this
+            torch._C._cuda_endAllocateToPool(device, self._pool)
+            torch._C._cuda_releasePool(device, self._pool)
+        self._pool = torch.cuda.graph_pool_handle()
 
 
 class Compiler:
@@ -96,13 +107,11 @@ class Compiler:
         compiled: Body = torch.compile(body, dynamic=False)
 
         config = torch._dynamo.config
-        # else every gradient would part the compiled code; a process may hold many runs, each of
-        # which compiles the same functions for itself
-        wanted = {"trace_autograd_ops": True, "recompile_limit": MOST_COMPILED}
-        known = {name: value for name, value in wanted.items() if hasattr(config, name)}
 
         def run() -> None:
-            with config.patch(known):
+            # else every gradient would part the compiled code; a process may hold many runs, each
+            # of which compiles the same functions for itself
+            with config.patch(trace_autograd_ops=True, recompile_limit=MOST_COMPILED):
                 compiled()
 
         run()
