@@ -109,8 +109,8 @@ class OurPieces:
         fit.engine, told = self._engine()
         whole = fit.rows.shape[1] // config.dynamics_batch_size
         replay = fit.engine.portions(whole)[0] if fit.engine.captures else 1
-        count = min(whole, self._whole(replay))
-        return self._captured(self._work(lambda: fit.step_batches(count), count), told)
+        count, steps = min(whole, self._whole(replay)), fit.steps()
+        return self._captured(self._work(lambda: fit.step_batches(steps, count), count), told)
 
     def rollout(self) -> Work | None:
         """RAMBO's policy in its model, without penalty; None where training never captures it.

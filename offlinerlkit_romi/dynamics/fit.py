@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -83,10 +82,10 @@ class EnsembleFit:
         Returns:
             Each member's best hold-out error, (E,).
         """
-        epoch, since_update = 0, 0
+        epoch, since_update, steps = 0, 0, self.steps()
         while (max_epochs is None or epoch < max_epochs) and since_update < max_epochs_since_update:
             epoch += 1
-            train_loss = self._epoch()
+            train_loss = self._epoch(steps)
             errors = self.holdout_errors()
             improved = (self.best - errors) / self.best > 0.01
             self.keep(improved)
@@ -105,15 +104,18 @@ class EnsembleFit:
         apply_gradients(self.optim, self.params, torch.autograd.grad(loss, self.params))
         return loss.detach()
 
-    def step_batches(self, count: int) -> None:
-        """Steps on the first `count` whole batches of the present order, by the engine."""
+    def steps(self) -> Steps:
+        """Its steps as the engine carries them out: for `step_batches`.
+
+        Not an attribute: the fit would own what owns the fit, and stay in memory with its data.
+        """
+        return self.engine.steps("the dynamics fit", self._step_next, self.state)
+
+    def step_batches(self, steps: Steps, count: int) -> None:
+        """Take `steps` on the first `count` whole batches of the present order."""
         self._start.zero_()
         for portion in self.engine.portions(count):
-            self._steps(portion)
-
-    @cached_property
-    def _steps(self) -> Steps:
-        return self.engine.steps("the dynamics fit", self._step_next, self.state)
+            steps(portion)
 
     def state(self) -> dict[str, Any]:
         """What a step changes."""
@@ -131,10 +133,10 @@ class EnsembleFit:
         mean, _ = self.model(self.holdout[0])
         return (mean - self.holdout[1]).square().mean((1, 2))
 
-    def _epoch(self) -> float:
+    def _epoch(self, steps: Steps) -> float:
         self._shuffle()
         whole, rest = divmod(self.rows.shape[1], self.batch_size)
-        self.step_batches(whole)
+        self.step_batches(steps, whole)
         if rest:  # of a size of its own, once per epoch: not worth a graph
             self._losses.add({"loss": self.step(self.rows[:, -rest:])})
         return self._losses.result()["loss"]

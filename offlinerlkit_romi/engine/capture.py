@@ -14,6 +14,7 @@ from contextlib import suppress
 from copy import deepcopy
 from functools import partial
 from typing import Any, NamedTuple, Protocol
+from weakref import WeakSet
 
 import torch
 
@@ -134,7 +135,8 @@ class Engine:
     ) -> None:
         self.graphs, self.tell = graphs, tell
         self.shared: dict[str, Any] = {}
-        self._steps: list[Steps] = []
+        # whoever takes a step keeps it, and with it what it works on
+        self._steps: WeakSet[Steps] = WeakSet()
 
     @property
     def captures(self) -> bool:
@@ -171,8 +173,9 @@ class Engine:
                 and what has a `state_dict` that restores in place.
             obstacle: why it cannot be captured, if so.
         """
-        self._steps.append(Steps(self, name, body, parts, obstacle))
-        return self._steps[-1]
+        steps = Steps(self, name, body, parts, obstacle)
+        self._steps.add(steps)
+        return steps
 
     def forget(self) -> None:
         """Drop all graphs: the next call captures anew, on whatever tensors there are then."""

@@ -1,12 +1,17 @@
 """The maximum-likelihood fit: split, bootstrap, stop, best weights, elites; and it learns."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
 
 from offlinerlkit_romi.dynamics import EnsembleDynamics, FitProgress
 from offlinerlkit_romi.dynamics.fit import EnsembleFit, holdout_split
+from offlinerlkit_romi.engine import Engine
 from offlinerlkit_romi.errors import UserError
+from tests.engine.recording import RecordedGraphs
 from tests.factories import generator, make_dynamics
 from tests.reference import ensemble
 
@@ -40,6 +45,27 @@ def make_fit(dynamics: EnsembleDynamics, rows: int = 40, batch_size: int = 16) -
     return EnsembleFit(
         dynamics.model, dynamics.optim, train, holdout, batch_size, 0.01, generator(4)
     )
+
+
+@pytest.mark.parametrize("graphs", [None, RecordedGraphs(), RecordedGraphs(refused_after=0)])
+def test_a_fits_copy_of_the_data_is_gone_when_it_ends(graphs, monkeypatch) -> None:
+    """By reference count alone: a run's collector looks at nothing made before it."""
+    dynamics, seen = make(), []
+    dynamics.engine = Engine(graphs)
+    run = EnsembleFit.run
+
+    def watched(fit, *args):
+        seen.extend(weakref.ref(x) for x in (fit, *fit.train, *fit.holdout, fit.rows))
+        return run(fit, *args)
+
+    monkeypatch.setattr(EnsembleFit, "run", watched)
+    gc.collect()
+    gc.disable()
+    try:
+        dynamics.train(linear_system(), max_epochs=1, batch_size=32)
+        assert [x() for x in seen] == [None] * 6
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(
@@ -91,7 +117,7 @@ def scripted_errors(
     dynamics = make(members=2, elites=1)
     fit, epochs = make_fit(dynamics), iter(range(1, 100))
 
-    def epoch() -> float:
+    def epoch(_: object) -> float:
         number = next(epochs)
         with torch.no_grad():
             for layer in dynamics.model.layers:
