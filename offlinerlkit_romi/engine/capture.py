@@ -34,8 +34,8 @@ _BROKEN: list[torch.cuda.CUDAGraph] = []
 class Graphs(Protocol):
     """What turns a step into something that is replayed."""
 
-    # whether several steps in one replay are worth their capture
-    unrolls: bool
+    # whether a step is recorded once with the numbers the host had, as compiled code is not
+    records: bool
 
     def capture(self, body: Body, generators: list[torch.Generator], rewind: Body) -> Body:
         """Warm up with `body`, undone by `rewind`, then capture it; returns the replay."""
@@ -49,7 +49,7 @@ class CudaGraphs:
     and that its generators need no repair, is known of torch 2.13, which the package requires.
     """
 
-    unrolls = True
+    records = True
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -99,7 +99,7 @@ class CudaGraphs:
 class Compiler:
     """`torch.compile` in the place of a graph; its kernels may round otherwise than eager ones."""
 
-    unrolls = False
+    records = False
 
     def capture(self, body: Body, generators: list[torch.Generator], rewind: Body) -> Body:
         """See `Graphs`."""
@@ -143,6 +143,11 @@ class Engine:
         """Whether steps are captured at all."""
         return self.graphs is not None
 
+    @property
+    def records(self) -> bool:
+        """Whether a captured step goes on with the numbers that the host had at its capture."""
+        return self.graphs is not None and self.graphs.records
+
     def unrolled(self, period: int) -> int:
         """Steps per replay where something else may be due every `period` steps."""
         return max(n for n in range(1, self._most() + 1) if period % n == 0)
@@ -155,7 +160,7 @@ class Engine:
 
     def _most(self) -> int:
         # a compiler would take its time for every copy of a step
-        return 1 if self.graphs is None or not self.graphs.unrolls else MOST_UNROLLED
+        return MOST_UNROLLED if self.records else 1
 
     def steps(
         self,

@@ -74,6 +74,8 @@ class PolicyTrainer:
         self._interrupts = Interrupts() if interrupts is None else interrupts
         self.sentinel = Sentinel(state_of(policy)) if sentinel is None else sentinel
         self.engine = Engine() if engine is None else engine
+        if self.engine.captures:  # a graph looks where its capture looked, which may be nowhere
+            self.sentinel.gradient_every = 1
         self.sound = True
         self._epochs_done = self._steps_done = 0
         self._weights_failed = False

@@ -156,8 +156,14 @@ class MBPolicyTrainer(PolicyTrainer):
         return self._updates.changed() | {"cursor": self.fake_buffer.cursor}
 
     def _capture_obstacle(self) -> str:
-        in_host = isinstance(self.fake_buffer, HostReplayBuffer)
-        return "the model buffer lies in the host's memory" if in_host else ""
+        if isinstance(self.fake_buffer, HostReplayBuffer):
+            return "the model buffer lies in the host's memory"
+        if self.engine.records and not isinstance(self.fake_buffer, MaskedReplayBuffer):
+            return (
+                "the host counts the model buffer's rows, and a graph would keep their number: "
+                "give a MaskedReplayBuffer"
+            )
+        return ""
 
     def _transitions(self) -> dict[str, Any]:
         return {DATA: self.real_buffer, MODEL_DATA: self.fake_buffer}

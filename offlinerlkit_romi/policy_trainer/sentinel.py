@@ -74,6 +74,7 @@ class Sentinel:
 
     Attributes:
         counts: Steps of each optimiser so far.
+        gradient_every: Optimiser steps from one look at the gradient to the next.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Sentinel:
         self._watches: dict[tuple[str, ...], _Watch] = {}
         self._norms: dict[str, torch.Tensor] = {}
         self.counts = Counts()
+        self.gradient_every = GRADIENT_EVERY
         self._usual: dict[str, float] = {}  # log of the usual largest gradient norm of an epoch
         self._stuck = 0
         self._hooks = [
@@ -201,7 +203,7 @@ class Sentinel:
     @torch.no_grad()
     def _see_gradient(self, name: str, optim: torch.optim.Optimizer, *_: Any) -> None:
         self.counts[name] += 1
-        if (self.counts[name] - 1) % GRADIENT_EVERY:
+        if (self.counts[name] - 1) % self.gradient_every:
             return
         grads = [p.grad for g in optim.param_groups for p in g["params"] if p.grad is not None]
         norm = _norm(grads)

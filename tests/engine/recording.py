@@ -84,7 +84,7 @@ class RecordedGraphs:
         refused_after: captures that succeed before one fails; none means all succeed.
     """
 
-    unrolls = True
+    records = True
 
     def __init__(self, refused_after: int | None = None) -> None:
         self.captures = self.replays = 0

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from offlinerlkit_romi.buffer import ReplayBuffer
 from offlinerlkit_romi.engine import (
     Counts,
     Engine,
@@ -26,14 +27,14 @@ from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.run import train
 from offlinerlkit_romi.model_buffer import MaskedReplayBuffer
 from offlinerlkit_romi.modules import twins
-from offlinerlkit_romi.policy import SACPolicy
-from offlinerlkit_romi.policy_trainer import Checkpoints, MFPolicyTrainer
+from offlinerlkit_romi.policy import MOPOPolicy, SACPolicy
+from offlinerlkit_romi.policy_trainer import Checkpoints, MBPolicyTrainer, MFPolicyTrainer
 from offlinerlkit_romi.utils.logger import Logger
 from tests.engine.recording import RecordedGraphs, pointers
 from tests.experiment import own_functions
 from tests.experiment.conftest import TINY_SETTINGS, make_dataset
 from tests.experiment.test_resume import strike, terminate
-from tests.factories import make_buffer, make_policy
+from tests.factories import generator, make_buffer, make_policy
 from tests.faults.comparing import differences, outcome
 
 SETTINGS = {
@@ -138,7 +139,7 @@ def test_a_replayed_run_that_is_stopped_and_resumed_is_the_same_run(
     assert unlike(whole.run_dir, resumed.run_dir) == []
 
 
-def make_trainer(engines, tmp_path) -> MFPolicyTrainer:
+def make_trainer(engines, tmp_path, epoch: int = 2, step_per_epoch: int = 20) -> MFPolicyTrainer:
     """Forty updates of SAC; the state after twenty is kept."""
     engines.append(RecordedGraphs())
     (tmp_path / "states").mkdir()
@@ -155,8 +156,8 @@ def make_trainer(engines, tmp_path) -> MFPolicyTrainer:
         None,
         buffer,
         Logger(str(tmp_path / "log"), {}),
-        epoch=2,
-        step_per_epoch=20,
+        epoch=epoch,
+        step_per_epoch=step_per_epoch,
         batch_size=8,
         close_logger=False,
         checkpoints=FirstEpochAlone(store, {"draws": buffer.generator}, print, share=1.0),
@@ -175,6 +176,35 @@ def test_a_trainer_goes_on_from_an_earlier_state_with_graphs_it_had(engines, tmp
     trained.train()
     assert all(map(torch.equal, end, trained.policy.parameters()))
     assert engines[0].captures == 2
+
+
+def test_a_captured_update_is_looked_at_wherever_its_optimisers_stood(engines, tmp_path) -> None:
+    """A graph that was captured between two looks would never have looked at a gradient."""
+    trainer = make_trainer(engines, tmp_path, epoch=1, step_per_epoch=37)  # one update per replay
+    optims = trainer.policy.training_state().items()
+    names = {name for name, part in optims if isinstance(part, torch.optim.Optimizer)}
+    trainer.sentinel.counts.update(dict.fromkeys(names, 3))
+    trainer.train()
+    assert engines[0].replays == 37
+    assert trainer.sentinel.state_dict()["usual"].keys() == names
+
+
+def test_a_model_buffer_whose_length_the_host_counts_keeps_the_policy_step_eager(tmp_path) -> None:
+    """A graph would go on drawing from the rows there were when it was captured."""
+    told: list[str] = []
+    ends = []
+    for engine in (Engine(), Engine(RecordedGraphs(), told.append)):
+        policy, real = make_policy(MOPOPolicy, dtype=torch.float32), make_buffer()
+        fake = ReplayBuffer(40, (3,), action_dim=2, generator=generator(5))
+        logger = Logger(str(tmp_path / f"log{len(ends)}"), {})
+        sizes = {"epoch": 1, "step_per_epoch": 8, "batch_size": 8}
+        MBPolicyTrainer(policy, None, real, fake, logger, (4, 3, 2), **sizes, engine=engine).train()
+        ends.append(list(policy.parameters()))
+    assert all(map(torch.equal, *ends))
+    assert told == [
+        "the policy step runs eagerly: the host counts the model buffer's rows, and a graph would "
+        "keep their number: give a MaskedReplayBuffer"
+    ]
 
 
 @pytest.mark.parametrize("period, count", [(250, 25), (1000, 25), (7, 7), (37, 1), (64, 32)])
