@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format lint types install clean
+.PHONY: demo gpu test check format lint types install clean
 
 install: $(STAMP)
 
@@ -15,6 +15,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/python run_example/demo.py
+
+gpu: $(STAMP)
+	$(BIN)/python benchmarks/first_gpu_run.py
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2

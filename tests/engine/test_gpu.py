@@ -134,6 +134,27 @@ def test_a_step_that_waits_falls_back_and_draws_go_on() -> None:
     assert len(told) == 1 and told[0].startswith("a step runs eagerly: capturing it failed")
 
 
+def test_a_failed_capture_costs_its_own_step_alone() -> None:
+    told: list[str] = []
+    engine = make_engine("graph", torch.device("cuda"), told.append)
+    draws, x = torch.Generator("cuda").manual_seed(0), torch.zeros(3, device="cuda")
+
+    def step(waits: bool) -> None:
+        x.add_(torch.randn(3, device="cuda", generator=draws))
+        if waits:
+            float(x.sum())
+
+    parts = {"draws": draws, "x": x}
+    steps = [engine.steps(f"step {i}", step, lambda: parts) for i in range(3)]
+    for _ in range(3):
+        for i, one in enumerate(steps):
+            one(i == 1)
+    fresh = torch.Generator("cuda").manual_seed(0)
+    expected = sum(torch.randn(3, device="cuda", generator=fresh) for _ in range(9))
+    torch.testing.assert_close(x, expected)
+    assert [one.captured for one in steps] == [True, False, True] and len(told) == 1
+
+
 def test_graphs_may_run_in_any_order() -> None:
     """They share a pool, and leave nothing in it."""
     results = []
