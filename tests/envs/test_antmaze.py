@@ -95,7 +95,7 @@ def test_starts_scatter_around_the_start_cell_as_in_reset_model() -> None:  # an
 
 
 @pytest.mark.parametrize(
-    ("maze", "low", "high"),  # envs.md: the sampler of maze_env.py, goal_sampler
+    ("maze", "low", "high"),  # goal_sampler of D4RL's maze_env.py
     [
         ("umaze", (0.0, 8.0), (1.5, 9.5)),
         ("medium", (20.0, 20.0), (21.5, 21.5)),

@@ -96,7 +96,7 @@ def test_the_rule_is_neorls_done_function_on_states_no_simulator_reaches(name: s
 
 
 @pytest.mark.parametrize(
-    ("name", "raw", "score"),  # facts/neorl.yaml, normalised_check: NeoRL's raw_results.json
+    ("name", "raw", "score"),  # NeoRL's raw_results.json
     [
         ("HalfCheetah-v3-low", 3363.8, 29.1),
         ("HalfCheetah-v3-high", 9440.0, 77.4),

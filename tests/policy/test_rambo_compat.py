@@ -16,7 +16,7 @@ def make_rambo(**kwargs) -> RAMBOPolicy:
 
 
 def kit_loop(steps: int, length: int) -> int:
-    """Updates per call as baselines.md tells of the kit's two nested loops."""
+    """Updates per call of the kit's two nested loops; its break leaves the inner one alone."""
     done = 0
     while done < steps:
         for _ in range(length):
