@@ -87,6 +87,7 @@ class ROMIPolicy(ROMIUpdate, KitRAMBOPolicy):
         variant: str = "exact",
         uncertainty_set: str = "relative",
         preconditioner: str = "adam",
+        reward_likelihood: bool = True,
     ) -> None:
         if not isinstance(dynamics, WeightedPasses):
             raise ValueError(
@@ -122,6 +123,7 @@ class ROMIPolicy(ROMIUpdate, KitRAMBOPolicy):
             variant,
             uncertainty_set,
             preconditioner,
+            reward_likelihood,
         )
 
     def update_dynamics(self, real_buffer: Any) -> dict[str, float]:

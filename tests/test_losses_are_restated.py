@@ -187,6 +187,11 @@ TABLE = {
         "policy/test_romi_losses.py",
         "test_weighted_inner_loss_and_gradient_equal_the_row_loop",
     ),
+    "dynamics.weighted_dynamics.WeightedPasses.reward_loss": (
+        "ensemble.reward_loss",
+        "policy/test_romi_losses.py",
+        "test_reward_loss_and_its_gradient_equal_the_row_loop",
+    ),
     f"{MB}.romi.robust_value_rows": (
         "romi.robust_value_loss",
         "policy/test_romi_losses.py",

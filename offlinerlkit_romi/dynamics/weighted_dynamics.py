@@ -86,6 +86,12 @@ class WeightedPasses:
             loss.detach(), grads[:n], calls, grads[n:-1], grads[-1], bounds, weights.detach()
         )
 
+    def reward_loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """What the reward adds to mean_i nll_i, a scalar with graph: its 1/D of every row's."""
+        mean, logvar = self.model(self.inputs(batch["observations"], batch["actions"]))
+        nll = gaussian_nll(mean[..., -1:], logvar[..., -1:], batch["rewards"])
+        return nll.mean(1).sum() / mean.shape[-1]
+
     @torch.no_grad()
     def alignment(self, record: WeightedPass, direction: Tensors) -> torch.Tensor:
         """c_i = <direction, grad nll_i> for every row, at the parameters of `record`, (B,).

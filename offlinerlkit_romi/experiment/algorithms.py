@@ -50,6 +50,9 @@ class ROMIConfig(AdversarialConfig):
     variant: Literal["exact", "release", "no_weighting"] = "exact"
     """exact: the bilevel gradient; release: what the published code computes; no_weighting: the
     robust value loss alone (Section 5.2)."""
+    reward_likelihood: bool = True
+    """In no_weighting, train the predicted reward on its own likelihood all the same: the value
+    loss does not see it, and nothing else would."""
     preconditioner: Literal["adam", "identity"] = "adam"
     """Derivative of the inner step: of Adam as it is, or the paper's plain gradient descent."""
     inner_optimizer: Literal["adam", "sgd"] = "adam"
@@ -68,6 +71,11 @@ class ROMIConfig(AdversarialConfig):
         super().check()
         if not 0 < self.weight_range[0] < self.weight_range[1]:
             raise UserError(f"--weight-range is {self.weight_range}: two rising numbers above 0")
+        if not self.reward_likelihood and self.variant != "no_weighting":
+            raise UserError(
+                f"--no-reward-likelihood: variant {self.variant} has no reward term of its own; "
+                "leave it on, or give --variant no_weighting"
+            )
         if self.include_ent_in_adv:
             raise UserError(
                 "--include-ent-in-adv: ROMI's robust value has no entropy; leave it off"

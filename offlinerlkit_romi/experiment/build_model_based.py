@@ -100,6 +100,7 @@ def _build_romi(config: ROMIConfig, setting: Setting) -> ROMIPolicy:
         variant=config.variant,
         uncertainty_set=config.uncertainty_set,
         preconditioner=config.preconditioner,
+        reward_likelihood=config.reward_likelihood,
         **sac_arguments(config, setting),
         **_adversarial_arguments(config, setting),
     )

@@ -157,14 +157,30 @@ def test_slow_critics_move_by_averaging_alone() -> None:
     assert not any(p.requires_grad for c in policy.target_critics for p in c.parameters())
 
 
-def test_unweighted_update_leaves_the_reward_prediction_alone() -> None:
-    """The value-aware loss sees next observations; nothing in it trains the reward's mean."""
-    policy = make(ROMIPolicy, {"variant": "no_weighting"})
+def known_reward(obs: torch.Tensor, action: torch.Tensor, next_obs: torch.Tensor) -> torch.Tensor:
+    return obs[..., :1]
+
+
+@pytest.mark.parametrize(
+    "options, reward_fn, trained",
+    [
+        ({}, None, True),
+        ({"reward_likelihood": False}, None, False),  # the loss sees next observations alone
+        ({}, known_reward, False),  # as the paper has it: there is no reward to predict
+    ],
+    ids=["predicted", "switched off", "known"],
+)
+def test_unweighted_update_trains_the_reward_prediction_where_there_is_one(
+    options, reward_fn, trained
+) -> None:
+    policy = make(ROMIPolicy, {"variant": "no_weighting"} | options)
+    policy.dynamics.reward_fn = reward_fn
     bias = policy.dynamics.model.output_layer.bias
     before = bias.detach().clone()
     policy.update_dynamics(BUFFER)
     moved = (bias != before).any(0).squeeze(0)
-    assert not moved[3] and moved[:3].all()
+    # [delta s, r] means, then their log-variances
+    assert moved[:3].all() and moved[[3, 7]].tolist() == [trained, trained]
 
 
 def test_without_an_outer_loss_the_weights_do_not_move() -> None:

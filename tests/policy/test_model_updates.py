@@ -113,14 +113,16 @@ def rambo_step(copy, optim, obs, alive, batch):
     return torch.stack(rows), lives
 
 
-def test_three_unweighted_romi_updates_equal_the_steps_by_hand() -> None:
-    policy = make_romi(variant="no_weighting")
+@pytest.mark.parametrize("with_reward", [True, False], ids=["with reward", "value alone"])
+def test_three_unweighted_romi_updates_equal_the_steps_by_hand(with_reward: bool) -> None:
+    policy = make_romi(variant="no_weighting", reward_likelihood=with_reward)
     copy, optim = by_hand(policy)
     script = batches(STEPS)
     policy.update_dynamics(ScriptedBuffer(script))
     outer_noise(copy)  # the loss before the first step draws its noise too
     for batch in script:
-        descend(romi.robust_value_loss(copy, batch, *outer_noise(copy), XI), optim)
+        loss = romi.robust_value_loss(copy, batch, *outer_noise(copy), XI)
+        descend(loss + ensemble.reward_loss(copy.dynamics, batch) * with_reward, optim)
     assert_same_parameters(policy.dynamics.model, copy.dynamics.model)
 
 

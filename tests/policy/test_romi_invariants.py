@@ -106,3 +106,24 @@ def test_release_refuses_rows_that_its_groups_cannot_share() -> None:
     with pytest.raises(ValueError, match="4 groups"):
         make_romi(variant="release", adv_rollout_batch_size=10)
     make_romi(adv_rollout_batch_size=10)
+
+
+def reward_error(policy: ROMIPolicy, data: dict[str, torch.Tensor]) -> float:
+    """Root mean squared error of the members' mean reward."""
+    mean, _ = policy.dynamics.model(policy.dynamics.inputs(data["observations"], data["actions"]))
+    return (mean[..., -1:].mean(0) - data["rewards"]).square().mean().sqrt().item()
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["own likelihood", "value loss alone"])
+def test_an_unweighted_models_reward_error_falls_with_its_likelihood_and_grows_without(
+    kept: bool,
+) -> None:
+    policy = make_romi(variant="no_weighting", adv_train_steps=100, reward_likelihood=kept)
+    buffer = make_buffer(64)
+    data = buffer.tensors()
+    data["rewards"].copy_(data["observations"][:, :1] + data["actions"][:, :1])
+    policy.dynamics.optim.param_groups[0]["lr"] = 0.01
+    policy.dynamics.train(data, max_epochs=20, batch_size=16)
+    fitted = reward_error(policy, data)
+    policy.update_dynamics(buffer)
+    assert (reward_error(policy, data) < fitted) == kept

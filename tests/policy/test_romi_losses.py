@@ -106,6 +106,18 @@ def test_terminal_rows_contribute_nothing_to_the_outer_loss() -> None:
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_reward_loss_and_its_gradient_equal_the_row_loop(case) -> None:
+    policy, batch = make_romi(), make_batch(**case, seed=5)
+    params = policy.dynamics.parameters
+    fast = policy.dynamics.reward_loss(batch)
+    slow = ensemble.reward_loss(policy.dynamics, batch)
+    assert fast.item() == pytest.approx(slow.item(), rel=1e-10)
+    pairs = zip(torch.autograd.grad(fast, params), torch.autograd.grad(slow, params), strict=True)
+    for left, right in pairs:
+        torch.testing.assert_close(left, right, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 @pytest.mark.parametrize("coefficient", [0.001, None], ids=["regularised", "bare"])
 def test_weighted_inner_loss_and_gradient_equal_the_row_loop(case, coefficient) -> None:
     policy, batch = make_romi(), make_batch(**case, seed=5)

@@ -51,6 +51,18 @@ def row_nll(model: nn.Module, member: int, inputs: torch.Tensor, y: torch.Tensor
     return total / len(y)
 
 
+def reward_loss(dynamics, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """What the reward adds to the unweighted likelihood loss: its 1/D of every row's nll."""
+    total = torch.zeros((), dtype=torch.float64)
+    for i, reward in enumerate(batch["rewards"][:, 0]):
+        inputs = scaled(dynamics, batch["observations"][i], batch["actions"][i])
+        for member in range(dynamics.model.num_ensemble):
+            mean, logvar = member_forward(dynamics.model, member, inputs)
+            nll = (mean[-1] - reward) ** 2 / torch.exp(logvar[-1]) + logvar[-1]
+            total = total + nll / len(mean)
+    return total / len(batch["rewards"])
+
+
 def regulariser(model: nn.Module, coefficient: float) -> torch.Tensor:
     total = torch.zeros((), dtype=torch.float64)
     for layer in [*model.backbones, model.output_layer]:

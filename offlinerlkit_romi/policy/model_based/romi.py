@@ -52,6 +52,8 @@ class ROMIPolicy(ROMIUpdate, RAMBOPolicy):
         uncertainty_set: `relative` or `ball`.
         preconditioner: `adam` (exact for an Adam inner step) or `identity` (the paper's
             derivation).
+        reward_likelihood: in `no_weighting`, train a predicted reward on its own likelihood:
+            nothing else there does.
         generator: source of noise.
 
     Raises:
@@ -88,6 +90,7 @@ class ROMIPolicy(ROMIUpdate, RAMBOPolicy):
         variant: str = "exact",
         uncertainty_set: str = "relative",
         preconditioner: str = "adam",
+        reward_likelihood: bool = True,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(
@@ -119,6 +122,7 @@ class ROMIPolicy(ROMIUpdate, RAMBOPolicy):
             variant,
             uncertainty_set,
             preconditioner,
+            reward_likelihood,
         )
 
     def training_state(self) -> dict[str, Any]:

@@ -10,8 +10,8 @@ mode pi(s)):
     weights nu descends grad_nu L(psi'(nu)), see `bilevel`
 
 Variants: `exact` is the above; `release` is what the published code computes; `no_weighting` trains
-the model on the
-outer loss alone (the ablation of Section 5.2).
+the model on the outer loss alone (the ablation of Section 5.2). That loss sees next observations
+only: a predicted reward keeps its own likelihood, for the paper's is known.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from offlinerlkit_romi.policy.model_free.sac import min_q
 
 VARIANTS = ("exact", "release", "no_weighting")
 UNCERTAINTY_SETS = ("relative", "ball")
-# the published code's row groups, scale and moving-average rate (romi_discrepancies 2, 6, 7)
+# the published code's row groups, scale and moving-average rate (docs/algorithms/romi.md)
 RELEASE_GROUPS, RELEASE_SCALE, RELEASE_BASELINE_RATE = 4, 100.0, 0.1
 
 
@@ -123,6 +123,7 @@ class ROMIUpdate(nn.Module):
         variant: str,
         uncertainty_set: str,
         preconditioner: str,
+        reward_likelihood: bool,
     ) -> None:
         """Take over what only ROMI has; the arguments are `ROMIPolicy`'s."""
         _check("variant", variant, VARIANTS)
@@ -137,7 +138,7 @@ class ROMIUpdate(nn.Module):
         self._weighting_optim = weighting_optim
         self._xi, self._num_perturbations = xi, num_perturbations
         self._variant, self._uncertainty_set = variant, uncertainty_set
-        self._preconditioner = preconditioner
+        self._preconditioner, self._reward_likelihood = preconditioner, reward_likelihood
         # NaN until the first update of `release`; outside the state dict as in the published code
         device = next(weighting_net.parameters()).device
         self.register_buffer(
@@ -223,12 +224,17 @@ class ROMIUpdate(nn.Module):
         }
 
     def _unweighted_update(self, batch: Batch) -> Metrics:
-        """The model descends the outer loss itself."""
+        """The model descends the outer loss itself, and the likelihood of a predicted reward."""
         params = self.dynamics.parameters
         outer = self._outer_rows(batch).mean()
         grads = torch.autograd.grad(outer, params)
+        metrics = {"outer_loss": outer, "outer_grad_norm": _norm(grads)}
+        if self._reward_likelihood and getattr(self.dynamics, "reward_fn", None) is None:
+            metrics["reward_loss"] = self.dynamics.reward_loss(batch)
+            own = torch.autograd.grad(metrics["reward_loss"], params)
+            grads = tuple(torch._foreach_add(grads, own))
         apply_gradients(self._dynamics_adv_optim, params, grads)
-        return {"outer_loss": outer, "outer_grad_norm": _norm(grads)}
+        return metrics
 
     def _weights(self, batch: Batch) -> torch.Tensor:
         return self.weighting_net(
