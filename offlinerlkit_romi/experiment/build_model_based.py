@@ -14,6 +14,7 @@ from offlinerlkit_romi.dynamics import (
     WeightedEnsembleDynamics,
 )
 from offlinerlkit_romi.dynamics.count_dynamics import CountEnsembleDynamics
+from offlinerlkit_romi.dynamics.ensemble_dynamics import RewardFn
 from offlinerlkit_romi.engine import make_adam
 from offlinerlkit_romi.envs.custom import CustomTask
 from offlinerlkit_romi.envs.make import make_bare_env
@@ -37,6 +38,7 @@ from offlinerlkit_romi.experiment.build import (
 )
 from offlinerlkit_romi.experiment.build_model_free import cql_arguments
 from offlinerlkit_romi.experiment.config import AdversarialConfig, ModelBasedConfig, RunConfig
+from offlinerlkit_romi.experiment.rewards import reward_map
 from offlinerlkit_romi.modules import EnsembleDynamicsModel, WeightingNet
 from offlinerlkit_romi.modules.hash_coder import HashCoder
 from offlinerlkit_romi.policy import (
@@ -199,9 +201,7 @@ def _dynamics(
         generator=setting.generators.model,
         **options,
     )
-    if isinstance(setting.task, CustomTask):
-        reward_fn = setting.task.reward_function()
-        dynamics.reward_fn = None if reward_fn is None else _on_policy_states(reward_fn, setting)
+    dynamics.reward_fn = _known_reward(config, setting)
     return dynamics
 
 
@@ -214,6 +214,19 @@ def _oracle(config: ModelBasedConfig, setting: Setting) -> MujocoOracleDynamics:
         setting.obs_scaler,
         threads=torch.get_num_threads(),
     )
+
+
+def _known_reward(config: ModelBasedConfig, setting: Setting) -> RewardFn | None:
+    """The known reward of observations as the policy sees them, scaled as the data's rewards."""
+    if not isinstance(setting.task, CustomTask):
+        return None
+    raw = setting.task.reward_function()
+    if raw is None:
+        return None
+    reward_fn, (scale, bias) = _on_policy_states(raw, setting), reward_map(config)
+    if (scale, bias) == (1.0, 0.0):
+        return reward_fn
+    return lambda obs, act, next_obs: reward_fn(obs, act, next_obs) * scale + bias
 
 
 def _termination(config: ModelBasedConfig, setting: Setting) -> Rule:

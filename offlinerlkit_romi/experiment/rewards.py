@@ -21,9 +21,9 @@ def scaled_rewards(config: RunConfig, dataset: Dataset) -> Floats:
     1000 over the range of trajectory returns, or less one, as told. EDAC and MOBILE, if told:
     standardised. All others: as they are.
     """
-    rewards = dataset.rewards
-    if isinstance(config, CriticConfig) and (config.reward_scale, config.reward_bias) != (1.0, 0.0):
-        rewards = rewards * np.float32(config.reward_scale) + np.float32(config.reward_bias)
+    rewards, (scale, bias) = dataset.rewards, reward_map(config)
+    if (scale, bias) != (1.0, 0.0):
+        rewards = rewards * np.float32(scale) + np.float32(bias)
     if isinstance(config, IQLConfig) and config.reward == "trajectory_range":
         returns = trajectory_returns(dataset)
         spread = float(returns.max() - returns.min())
@@ -33,6 +33,13 @@ def scaled_rewards(config: RunConfig, dataset: Dataset) -> Floats:
     if _standardises(config):
         return (rewards - rewards.mean()) / (rewards.std() + np.float32(1e-3))
     return rewards
+
+
+def reward_map(config: RunConfig) -> tuple[float, float]:
+    """What rewards are multiplied by, and what is added, before anything else."""
+    if not isinstance(config, CriticConfig):
+        return 1.0, 0.0
+    return config.reward_scale, config.reward_bias
 
 
 def _standardises(config: RunConfig) -> bool:

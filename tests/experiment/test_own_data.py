@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from offlinerlkit_romi import cli, evaluate, load_dataset, load_policy, train
+from offlinerlkit_romi.dynamics.ensemble_dynamics import known_reward
 from offlinerlkit_romi.engine import Generators
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.buffers import prepare
@@ -180,6 +181,25 @@ def test_a_model_uses_the_known_reward_and_rule_in_the_users_units(algo: str) ->
     assert torch.equal(terminal, own_functions.full(raw(obs), actions, raw(next_obs)))
     assert terminal[:20].all() and not terminal.all()
     assert (scaler is not None) == (algo == "romi")
+
+
+@pytest.mark.parametrize("algo", ["romi", "rambo", "mopo", "count_morl", "combo", "mobile"])
+def test_a_known_reward_is_scaled_and_shifted_like_the_datas(algo: str) -> None:
+    dataset = load_dataset(
+        own_functions.episodes(),
+        action_bounds=BOUNDS,
+        termination="none",
+        reward_fn=own_functions.reward_of,
+    )
+    told = {"data": "arrays", "task": "my-task", "reward_scale": 10.0, "reward_bias": -3.0}
+    config = settle(algo, {**settings(algo, Path()), **told}).config
+    device = torch.device("cpu")
+    setting, buffers = prepare(config, dataset, device, Generators(0, device))
+    dynamics, rows = build_policy(config, setting).dynamics, buffers.real.tensors()
+    inputs = rows["observations"], rows["actions"], rows["next_observations"]
+    # rollouts and RAMBO's adversarial value both ask this function
+    found = known_reward(dynamics, *inputs, torch.full_like(rows["rewards"], torch.nan))
+    np.testing.assert_allclose(found, rows["rewards"], rtol=1e-3, atol=1e-3)
 
 
 def test_a_model_without_a_termination_rule_is_refused_before_anything_is_made(
