@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
+SAME_STATE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,33 @@ class Dataset:
             "rewards": self.rewards,
             "terminals": self.terminals,
         }
+
+    def jumps(self) -> Bools:
+        """(n - 1,) rows that another state follows than the one they lead to."""
+        difference = np.abs(self.observations[1:] - self.next_observations[:-1])
+        far: Bools = difference.max(-1) > SAME_STATE
+        return far
+
+    def flagged(self) -> Bools:
+        """(n,) rows at which a flag ends the episode."""
+        ends = self.terminals[:, 0].astype(bool)
+        return ends if self.timeouts is None else ends | self.timeouts
+
+    def untold(self) -> str:
+        """Why the rows do not tell their episodes; "" where they do.
+
+        The user's own flags must tell every end. A benchmark's rows, which are read as published,
+        must follow each other for the most part.
+        """
+        if self.timeouts is None:  # next states were taken from next rows
+            return ""
+        stray = np.flatnonzero(self.jumps() & ~self.flagged()[:-1])
+        if len(stray) <= (len(self) // 2 if self.task is None else 0):
+            return ""
+        return (
+            f"rows do not tell the episodes: {len(stray)} (row {stray[0]} first) have no flag and "
+            "the next row starts elsewhere; give timeouts or an episode column, and rows in order"
+        )
 
     def with_info(self, **changes: Any) -> "Dataset":
         """The same transitions with other information."""

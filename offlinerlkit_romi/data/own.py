@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,12 @@ def finish(
         task,
         card,
     )
-    return dataset.with_info(sha256=digest_of(dataset)).with_notes(*rule_notes(dataset, task))
+    dataset = dataset.with_info(sha256=digest_of(dataset)).with_notes(*rule_notes(dataset, task))
+    reason = dataset.untold()
+    if not reason:
+        return dataset
+    unknown = dataset.with_info(episodes=0, behaviour_return=float("nan")).with_notes(reason)
+    return replace(unknown, complete=None)
 
 
 def digest_of(dataset: Dataset) -> str:

@@ -177,6 +177,10 @@ def make_estimator(
         fitted: The policy's model has just been fitted, and the policy has not trained on it yet.
     """
     wanted, model = wanted_estimates(config, task), None
+    reason = dataset.untold() if wanted else ""
+    if reason:
+        tell(f"no estimates: {reason}")
+        wanted = ()
     if MODEL in wanted:
         try:
             model = _independent_model(config, setting, dataset, policy, model_dir, fitted)

@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offlinerlkit_romi.data import Dataset
+from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.algorithms import EDACConfig, IQLConfig, MOBILEConfig
 from offlinerlkit_romi.experiment.config import CriticConfig, RunConfig
 
 Floats = NDArray[np.float32]
 RETURN_RANGE = 1000.0  # IQL's published scale: the best and the worst trajectory lie this far apart
-SAME_STATE = 1e-6
 
 
 def scaled_rewards(config: RunConfig, dataset: Dataset) -> Floats:
@@ -62,10 +62,35 @@ def discounted_values(dataset: Dataset, gamma: float) -> NDArray[np.float64]:
 
 
 def piece_starts(dataset: Dataset) -> NDArray[np.int64]:
-    """First rows of the pieces of consecutive rows.
+    """First rows of the episodes' pieces.
 
-    A piece ends at a terminal, and where the next row's state is not this row's next state.
+    The user's own flags end them. A benchmark's pieces end at a terminal, and where the next row's
+    state is not this row's next state, as published.
+
+    Raises:
+        UserError: The rows do not tell, see `Dataset.untold`.
     """
-    gap = np.abs(dataset.observations[1:] - dataset.next_observations[:-1]).max(-1) > SAME_STATE
-    ends = gap | dataset.terminals[:-1, 0].astype(bool)
+    reason = dataset.untold()
+    if reason:
+        raise UserError(f"{dataset.info.task}: {reason}")
+    if dataset.task is not None and dataset.timeouts is not None:
+        ends = dataset.flagged()[:-1]
+    else:
+        ends = dataset.jumps() | dataset.terminals[:-1, 0].astype(bool)
     return np.r_[0, np.flatnonzero(ends) + 1]
+
+
+def check_episodes(config: RunConfig, dataset: Dataset) -> None:
+    """Whether the rows tell the episodes, where what was asked for needs them.
+
+    Raises:
+        UserError: They do not.
+    """
+    needs = {}
+    if isinstance(config, IQLConfig) and config.reward == "trajectory_range":
+        needs["--reward trajectory_range"] = "--reward raw"
+    if config.estimates not in ("auto", "none"):
+        needs[f"--estimates {config.estimates}"] = "--estimates none"
+    reason = dataset.untold() if needs else ""
+    for option, other in needs.items() if reason else ():
+        raise UserError(f"{option} needs episodes: {reason}; {other} needs none")

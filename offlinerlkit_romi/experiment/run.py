@@ -30,6 +30,7 @@ from offlinerlkit_romi.experiment.resume import (
     same_arithmetic,
     starting_point,
 )
+from offlinerlkit_romi.experiment.rewards import check_episodes
 from offlinerlkit_romi.experiment.session import Session
 from offlinerlkit_romi.experiment.summary import Summary
 from offlinerlkit_romi.policy_trainer import Interrupts
@@ -150,6 +151,7 @@ def obtain_data(config: RunConfig, earlier: Earlier | None, dataset: Dataset | N
     check_task(config, task_of(dataset))
     if config.doctor and earlier is None:
         dataset = examined(dataset, task_of(dataset))
+    check_episodes(config, dataset)
     return dataset
 
 

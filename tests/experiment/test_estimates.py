@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 
 from offlinerlkit_romi import load_dataset, train
 from offlinerlkit_romi.data import Dataset
+from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment import estimates as estimates_module
 from offlinerlkit_romi.experiment.config import ModelBasedConfig
 from offlinerlkit_romi.experiment.estimates import actions_of, read_estimates
@@ -121,6 +123,19 @@ def test_an_algorithm_without_a_model_gets_one_when_told(
     unknown = load_dataset(own_functions.episodes(3), name="tank", action_bounds=BOUNDS)
     assert "model" not in run("bc", unknown, tmp_path, estimates="both").estimates
     assert "no model estimate: no termination rule is known for tank" in capsys.readouterr().out
+
+
+def test_rows_that_do_not_tell_the_episodes_get_no_estimates(
+    data: Dataset, tmp_path: Path, capsys: Any
+) -> None:
+    order = np.random.default_rng(0).permutation(len(data))
+    arrays = {name: values[order] for name, values in data.as_dict().items()}
+    flags = np.zeros(len(data), bool)
+    shuffled = replace(data, **arrays, timeouts=flags)
+    assert not run("td3bc", shuffled, tmp_path).estimates
+    assert "no estimates: rows do not tell the episodes" in capsys.readouterr().out
+    with pytest.raises(UserError, match="^--estimates fqe needs episodes"):
+        run("td3bc", shuffled, tmp_path, estimates="fqe")
 
 
 def test_discounted_values_equal_a_loop_over_the_episodes(data: Dataset) -> None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
+from offlinerlkit_romi import load_dataset, train
+from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.algorithms import CQLConfig, IQLConfig
 from offlinerlkit_romi.experiment.resolve import settle
 from offlinerlkit_romi.experiment.rewards import scaled_rewards, trajectory_returns
-from tests.experiment.conftest import make_dataset
+from tests.experiment import own_functions
+from tests.experiment.conftest import TINY_SETTINGS, make_dataset
 
 
 def _three_trajectories():
@@ -66,3 +70,58 @@ def test_rewards_are_scaled_and_shifted_before_anything_else():
     both = IQLConfig(reward_bias=-1.0, reward="minus_one")
     np.testing.assert_allclose(scaled_rewards(both, dataset), dataset.rewards - 2, rtol=1e-5)
     assert scaled_rewards(CQLConfig(), dataset) is dataset.rewards
+
+
+def _own_rows(shuffled=False, **changes):
+    """A log of 6 episodes of 20 rows with stored next states; each is cut by its last row."""
+    parts = own_functions.episodes(6, 20)
+    rows = {key: np.concatenate([p[key] for p in parts]) for key in ("actions", "rewards")}
+    rows["observations"] = np.concatenate([p["observations"][:-1] for p in parts])
+    rows["next_observations"] = np.concatenate([p["observations"][1:] for p in parts])
+    rows["terminals"] = np.zeros(120, bool)
+    rows["timeouts"] = np.arange(120) % 20 == 19
+    rows |= changes
+    order = np.random.default_rng(0).permutation(120) if shuffled else np.arange(120)
+    rows = {key: value[order] for key, value in rows.items() if value is not None}
+    return {"data": rows, "action_bounds": (own_functions.LOW, own_functions.HIGH)}
+
+
+def test_own_episodes_end_where_flags_say_even_if_the_state_goes_on():
+    parts = own_functions.episodes(1, 120)  # one recording, cut into six pieces
+    states = parts[0]["observations"]
+    told = _own_rows(
+        observations=states[:-1], next_observations=states[1:], rewards=parts[0]["rewards"]
+    )
+    dataset = load_dataset(told.pop("data"), **told)
+    expected = dataset.rewards.reshape(6, 20).sum(1)
+    np.testing.assert_allclose(trajectory_returns(dataset), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("shuffled", "changes"), [(True, {}), (False, {"timeouts": None})])
+def test_iqls_scale_of_rows_whose_episodes_nobody_tells_is_refused(shuffled, changes, tmp_path):
+    settings = {k: v for k, v in TINY_SETTINGS["iql"].items() if k != "task"}
+    settings |= {"estimates": "none", "log_root": str(tmp_path / "log")}
+    settings |= _own_rows(shuffled, **changes)
+    with pytest.raises(UserError, match=r"^--reward trajectory_range needs episodes: .*timeouts"):
+        train("iql", **settings)
+    assert not (tmp_path / "log").exists()
+    assert train("iql", reward="raw", **settings).steps == 8
+
+
+def test_shuffled_rows_of_a_benchmark_have_no_episodes():
+    dataset = make_dataset()
+    order = np.random.default_rng(0).permutation(len(dataset))
+    arrays = {key: value[order] for key, value in dataset.as_dict().items()}
+    with pytest.raises(UserError, match="do not tell the episodes"):
+        trajectory_returns(replace(dataset, **arrays, timeouts=np.zeros(len(dataset), bool)))
+
+
+@pytest.mark.parametrize(("shuffled", "changes"), [(True, {}), (False, {"timeouts": None})])
+def test_nothing_is_told_of_returns_where_rows_do_not_tell_the_episodes(shuffled, changes):
+    told = _own_rows()
+    assert load_dataset(told.pop("data"), **told).info.episodes == 6
+    told = _own_rows(shuffled, **changes)
+    dataset = load_dataset(told.pop("data"), **told)
+    assert dataset.info.episodes == 0 and np.isnan(dataset.info.behaviour_return)
+    assert dataset.complete is None
+    assert any("do not tell the episodes" in note for note in dataset.info.notes)
