@@ -29,6 +29,7 @@ class MujocoOracleDynamics(BaseDynamics):
         scaler: standardises the observations that `sample_step` takes and returns; none means raw
             ones.
         threads: how many rows are simulated at a time.
+        reward_map: what rewards are multiplied by, and what is added.
 
     Raises:
         UserError: the state of this simulator cannot be rebuilt from its observations.
@@ -42,6 +43,7 @@ class MujocoOracleDynamics(BaseDynamics):
         terminal_fn: TerminalFn | None = None,
         scaler: StandardScaler | None = None,
         threads: int = 1,
+        reward_map: tuple[float, float] = (1.0, 0.0),
     ) -> None:
         import mujoco
         from mujoco.rollout import Rollout
@@ -59,6 +61,7 @@ class MujocoOracleDynamics(BaseDynamics):
         self._bound = 10.0 if hasattr(env, "_healthy_z_range") else np.inf
         self._terminal_fn = terminal_fn
         self._scaler = scaler
+        self._reward_map = reward_map
         self._simulate = Rollout(nthread=threads if threads > 1 else 0).rollout
         self._data = [mujoco.MjData(env.model) for _ in range(threads)]
 
@@ -109,6 +112,7 @@ class MujocoOracleDynamics(BaseDynamics):
         speed = (after[:, 1] - state[:, 1]) / env.dt
         reward = env._forward_reward_weight * speed + getattr(env, "_healthy_reward", 0.0)
         reward = reward - env._ctrl_cost_weight * np.square(action).sum(axis=1)
+        reward = reward * self._reward_map[0] + self._reward_map[1]
         if self._terminal_fn is None:
             return next_obs, reward[:, None], np.zeros((len(obs), 1), dtype=bool)
         terminal = np.asarray(self._terminal_fn(obs, action, next_obs), dtype=bool)

@@ -213,6 +213,7 @@ def _oracle(config: ModelBasedConfig, setting: Setting) -> MujocoOracleDynamics:
         _termination(config, setting),
         setting.obs_scaler,
         threads=torch.get_num_threads(),
+        reward_map=reward_map(config),
     )
 
 

@@ -11,8 +11,11 @@ import torch
 
 import offlinerlkit_romi
 from offlinerlkit_romi.dynamics import MujocoOracleDynamics
+from offlinerlkit_romi.engine import Generators
 from offlinerlkit_romi.envs.make import make_bare_env
 from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.experiment.build import Setting, build_policy
+from offlinerlkit_romi.experiment.resolve import settle
 from offlinerlkit_romi.utils.scaler import StandardScaler
 from offlinerlkit_romi.utils.termination_fns import get_termination_fn
 from tests.experiment.conftest import TINY_SETTINGS
@@ -74,6 +77,18 @@ def test_standardised_observations_are_stepped_in_their_own_units() -> None:
     model = oracle("halfcheetah-medium-v2", scaler)
     made, *_ = model.sample_step(torch.as_tensor(scaler.transform(obs)), torch.as_tensor(action))
     np.testing.assert_allclose(scaler.inverse_transform(made.numpy()), next_obs, atol=1e-9)
+
+
+def test_true_rewards_are_scaled_and_shifted_like_the_datas() -> None:
+    obs, action, _, reward, _ = recorded("hopper-medium-v2")
+    told = {"task": "hopper-medium-v2", "dynamics": "oracle", "device": "cpu"}
+    config = settle("mopo", {**told, "reward_scale": 10.0, "reward_bias": -3.0}).config
+    device = torch.device("cpu")
+    setting = Setting(obs.shape[1], action.shape[1], device, Generators(0, device))
+    model = build_policy(config, setting).dynamics
+    made = model.sample_step(torch.as_tensor(obs), torch.as_tensor(action))[1]
+    rebuilt = np.abs(obs).max(axis=1) < CUT
+    np.testing.assert_allclose(made[rebuilt, 0], 10 * reward[rebuilt] - 3, atol=1e-9)
 
 
 def test_a_simulator_with_more_state_than_it_shows_is_refused() -> None:
