@@ -134,7 +134,7 @@ def test_rows_that_do_not_tell_the_episodes_get_no_estimates(
     shuffled = replace(data, **arrays, timeouts=flags)
     assert not run("td3bc", shuffled, tmp_path).estimates
     assert "no estimates: rows do not tell the episodes" in capsys.readouterr().out
-    with pytest.raises(UserError, match="^--estimates fqe needs episodes"):
+    with pytest.raises(UserError, match=r"^--estimates fqe needs episodes"):
         run("td3bc", shuffled, tmp_path, estimates="fqe")
 
 
