@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from offlinerlkit_romi import __version__
-from offlinerlkit_romi.errors import DivergedError, TrainingInterrupted, UserError
+from offlinerlkit_romi.arguments import Parser
+from offlinerlkit_romi.errors import (
+    DivergedError,
+    TrainingInterrupted,
+    UserError,
+    unknown_name,
+)
 
 if TYPE_CHECKING:
     from offlinerlkit_romi.experiment.resolve import Resolved
@@ -38,7 +43,6 @@ examples:
   offlinerlkit-romi train rambo --task hopper-medium-v2 --preset official --seed 1
   offlinerlkit-romi train romi --data my_plant.yaml      # your own data: docs/your_own_data.md
 """
-TRAIN_USAGE = "usage: offlinerlkit-romi train <algo> [options]"
 # 75: sysexits' "try again later", for schedulers that queue a preempted run again
 BAD_INPUT, DIVERGED, RESUMABLE, INTERRUPTED = 2, 3, 75, 130
 
@@ -67,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, `head` for one, has seen enough
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         return 0
-    except SystemExit as end:  # argparse and tyro end this way after --help
+    except SystemExit as end:  # argparse ends this way after --help
         return end.code if isinstance(end.code, int) else int(end.code is not None)
 
 
@@ -86,26 +90,18 @@ def _dispatch(words: list[str]) -> int:
         "bench": _bench,
     }
     if words[0] not in commands:
-        from offlinerlkit_romi.experiment.resolve import unknown_name
-
         raise UserError(unknown_name("command", words[0], commands))
     return commands[words[0]](words[1:])
 
 
 def _train(words: list[str]) -> int:
-    if not words or words[0] in ("-h", "--help"):
-        from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
-        from offlinerlkit_romi.experiment.resolve import preset_names
+    from offlinerlkit_romi.experiment.command_line import describe, parse, take_seeds
 
-        print(TRAIN_USAGE + "\n")
-        for algo in ALGORITHMS:
-            print(f"  {algo:<7}presets: {', '.join(preset_names(algo))}")
-        print("\n`offlinerlkit-romi train <algo> --help` lists every option.")
+    if not words or words[0] in ("-h", "--help"):
+        print(describe(), end="")
         return 0
     if words[0].startswith("-"):
         raise UserError(f"the algorithm comes first: train romi {' '.join(words)}")
-    from offlinerlkit_romi.experiment.command_line import parse, take_seeds
-
     seeds, rest = take_seeds(words[1:])
     resolved, argv = parse(words[0], rest), ["offlinerlkit-romi", "train", *words]
     if seeds is not None:
@@ -128,18 +124,10 @@ def _train_seeds(resolved: Resolved, seeds: list[int], argv: list[str]) -> int:
     return DIVERGED if summary.only_diverged else BAD_INPUT
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse with its complaints in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see `{self.prog} --help`")
-
-
 def _evaluate(words: list[str]) -> int:
-    parser = _Parser(
+    parser = Parser(
         prog="offlinerlkit-romi evaluate",
         description="Evaluate a run's policy on fresh episodes of its task.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument(
         "run_dir",

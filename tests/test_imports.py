@@ -5,7 +5,7 @@ import sys
 
 FORBIDDEN = (
     *("gym", "d4rl", "mujoco_py", "offlinerlkit"),
-    *("gymnasium", "mujoco", "h5py", "yaml", "tyro", "matplotlib", "pandas", "tqdm"),
+    *("gymnasium", "mujoco", "h5py", "yaml", "matplotlib", "pandas", "tqdm"),
     *("tensorboard",),
 )
 PROGRAM = """

@@ -8,9 +8,10 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from offlinerlkit_romi.errors import TrainingInterrupted, UserError
+from offlinerlkit_romi.arguments import Parser
+from offlinerlkit_romi.errors import TrainingInterrupted, UserError, unknown_name
 
 Keep = Callable[[dict[str, Any]], None]
 INTERRUPTED = 130
@@ -30,20 +31,12 @@ examples:
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse with its complaints in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see `{self.prog} --help`")
-
-
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command's arguments."""
-    top = _Parser(
+    top = Parser(
         prog="offlinerlkit-romi bench",
         description="Time the pieces of training on random data of a task's shapes.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--device", default="cpu", help="auto, cpu, cuda or cuda:N (default: cpu)")
     top.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
@@ -167,8 +160,6 @@ class _Kept:
 
 
 def _chosen(what: str, asked: Sequence[str] | None, known: Sequence[str]) -> list[str]:
-    from offlinerlkit_romi.experiment.resolve import unknown_name
-
     for name in asked or ():
         if name not in known:
             raise UserError(unknown_name(what, name, known))

@@ -4,10 +4,11 @@ import argparse
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from offlinerlkit_romi.arguments import Parser
 from offlinerlkit_romi.data.doctor.command import add_doctor
 from offlinerlkit_romi.data.folders import generated_folder
 from offlinerlkit_romi.data.histogram import describe_episodes, draw_histogram
@@ -18,6 +19,8 @@ from offlinerlkit_romi.errors import UserError
 if TYPE_CHECKING:
     from offlinerlkit_romi.data.dataset import Dataset
     from offlinerlkit_romi.envs.tasks import Task
+
+SEVERAL = "such as hopper-medium-v2; several, or all"
 
 
 def main(argv: list[str]) -> int:
@@ -37,9 +40,9 @@ def main(argv: list[str]) -> int:
     return arguments.run(arguments) or 0
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line of all data commands."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="offlinerlkit-romi data",
         description="Find, download, generate and inspect the data sets of all tasks.",
     )
@@ -49,18 +52,18 @@ def parser() -> argparse.ArgumentParser:
     listing.set_defaults(run=_list)
 
     fetch = commands.add_parser("fetch", help="download tasks' own files (resumed, verified)")
-    _add_tasks(fetch)
+    _add_tasks(fetch, "*", SEVERAL)
     fetch.add_argument("--force", action="store_true", help="download again what is cached")
     fetch.set_defaults(run=_fetch)
 
     make = commands.add_parser("generate", help="simulate data sets on this machine")
-    _add_tasks(make)
+    _add_tasks(make, "*", SEVERAL)
     _add_generation(make)
     make.add_argument("--force", action="store_true", help="simulate again what is cached")
     make.set_defaults(run=_generate)
 
     info = commands.add_parser("info", help="shapes, ranges, returns, source and sha256")
-    info.add_argument("--task", required=True, help="such as hopper-medium-v2")
+    _add_tasks(info, "?", "such as hopper-medium-v2")
     info.add_argument(
         "--data",
         default="auto",
@@ -105,10 +108,18 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _add_tasks(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--task", required=True, nargs="+", metavar="TASK", help="such as hopper-medium-v2, or all"
-    )
+def _add_tasks(command: argparse.ArgumentParser, count: str, about: str) -> None:
+    """One task or several, by position or after `--task`."""
+    by_position: dict[str, Any] = {"nargs": count, "default": argparse.SUPPRESS, "help": about}
+    command.add_argument("task", metavar="TASK", **by_position)
+    by_name: dict[str, Any] = {"nargs": "+"} if count == "*" else {}
+    command.add_argument("--task", metavar="TASK", help="the same by name", **by_name)
+
+
+def _given(arguments: argparse.Namespace) -> Any:
+    if not arguments.task:
+        raise UserError("TASK is missing: `offlinerlkit-romi data list` shows them all")
+    return arguments.task
 
 
 def _add_generation(command: argparse.ArgumentParser) -> None:
@@ -149,14 +160,14 @@ def _made(task: "Task") -> list[str]:
 
 
 def _fetch(arguments: argparse.Namespace) -> None:
-    for task in _chosen(arguments.task):
+    for task in _chosen(_given(arguments)):
         archive = origin_of(task).archive
         path, sha256 = archive.fetch(task.name, force=arguments.force)
         _write(f"{task.name}: {path} (sha256 {sha256}; {archive.verified(task.name)})")
 
 
 def _generate(arguments: argparse.Namespace) -> None:
-    for task in _chosen(arguments.task):
+    for task in _chosen(_given(arguments)):
         path = origin_of(task).generate(
             task.name,
             arguments.transitions,
@@ -169,7 +180,7 @@ def _generate(arguments: argparse.Namespace) -> None:
 
 def _info(arguments: argparse.Namespace) -> None:
     dataset = load(
-        arguments.task,
+        _given(arguments),
         arguments.data,
         transitions=arguments.transitions,
         seed=arguments.seed,

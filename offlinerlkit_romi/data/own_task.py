@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from offlinerlkit_romi.data.card import Card, is_remote
 from offlinerlkit_romi.data.columns import Columns
 from offlinerlkit_romi.data.dataset import Dataset
 from offlinerlkit_romi.envs.custom import CustomTask, make_user_env
 from offlinerlkit_romi.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 CHECKED_ROWS = 10_000
 # Gymnasium's simulators that end episodes as a rule of ours does, when made without arguments
@@ -146,6 +148,8 @@ def rule_notes(dataset: Dataset, task: CustomTask) -> list[str]:
     Raises:
         UserError: A function fails or returns something of another kind.
     """
+    import torch
+
     rows = slice(None) if dataset.model_rows is None else np.flatnonzero(dataset.model_rows)
     step = max(1, len(dataset.observations[rows]) // CHECKED_ROWS)
     part = {k: torch.as_tensor(v[rows][::step]) for k, v in dataset.as_dict().items()}
@@ -172,6 +176,8 @@ def rule_notes(dataset: Dataset, task: CustomTask) -> list[str]:
 
 
 def _called(task: CustomTask, field: str, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    import torch
+
     from offlinerlkit_romi.utils.termination_fns import get_termination_fn
 
     function = get_termination_fn(task) if field == "termination" else task.reward_function()

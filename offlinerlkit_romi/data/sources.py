@@ -13,6 +13,7 @@ from offlinerlkit_romi.data.download import UnavailableError
 from offlinerlkit_romi.data.folders import sha256_of
 from offlinerlkit_romi.data.hdf5 import Rows, transitions_of
 from offlinerlkit_romi.data.origins import ORIGINS, READERS, Origin, origin_of, read_file
+from offlinerlkit_romi.data.tables import READERS as FORMATS
 from offlinerlkit_romi.errors import UserError
 
 if TYPE_CHECKING:
@@ -115,8 +116,8 @@ def _load_file(source: str, task: "Task") -> Dataset:
     path = Path(source).expanduser()
     if not path.exists() and path.suffix not in READERS and path.name == source:
         raise UserError(
-            f"no data source {source!r}: give {', '.join(SOURCES)} or the path of a file "
-            f"({', '.join(READERS)})"
+            f"no data source {source!r}: give {', '.join(SOURCES)}, the path of a file "
+            f"({', '.join(FORMATS)}), a folder of episodes, a card (.yaml) or minari:ID"
         )
     return read_dataset(path, task, "file")
 

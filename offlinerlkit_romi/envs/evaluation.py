@@ -63,7 +63,7 @@ class Evaluator:
     ):
         if episodes < 1 or seed < 0:
             raise UserError(
-                f"evaluation with episodes={episodes}, seed={seed}: give at least one episode "
+                f"evaluation of {episodes} episodes with seed {seed}: give at least one episode "
                 "and a seed that is not negative"
             )
         task = get_task(env) if isinstance(env, str) else env

@@ -1,9 +1,8 @@
 """The tasks by their benchmarks' names, with the facts the rest of the package asks of a task."""
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 
-from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.errors import UserError, unknown_name
 
 MAX_EPISODE_STEPS = 1000
 DATASETS = ("random", "medium", "medium-replay", "medium-expert", "expert")
@@ -158,9 +157,5 @@ def get_task(name: str) -> Task:
     """
     if canonical(name) in TASKS:
         return TASKS[canonical(name)]
-    lower = {task.lower(): task for task in TASKS}
-    near = [lower[n] for n in get_close_matches(str(name).lower(), lower, n=3, cutoff=0.5)]
-    guess = f"did you mean {' or '.join(near)}? " if near else ""
-    raise UserError(
-        f"unknown task {name!r}: {guess}offlinerlkit_romi.envs.task_names() lists all {len(TASKS)}"
-    )
+    remedy = "`offlinerlkit-romi data list` shows them all"
+    raise UserError(unknown_name("task", str(name), TASKS, remedy=remedy))

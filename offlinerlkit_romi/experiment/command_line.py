@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
-import io
-import re
-from collections.abc import Iterable, Sequence
-from contextlib import redirect_stderr
-from dataclasses import fields, replace
-from typing import Any, get_type_hints
+from collections.abc import Callable, Sequence
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.arguments import TRUTHS, Parser, Switch, number, whole_number
+from offlinerlkit_romi.errors import UserError, unknown_name
+from offlinerlkit_romi.experiment import help_text
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.config import RunConfig, flag, validate
 from offlinerlkit_romi.experiment.own_data import named_task
-from offlinerlkit_romi.experiment.resolve import (
-    COMMAND_LINE,
-    Resolved,
-    check_seeds,
-    preset_names,
-    resolve,
-    unknown_name,
-)
-from offlinerlkit_romi.experiment.resume import starting_point
+from offlinerlkit_romi.experiment.resolve import COMMAND_LINE, Resolved, check_seeds, resolve
 
+PROGRAM = "offlinerlkit-romi train"
 # what the released ROMI script calls them
 ALIASES = {"epsilon": "xi", "n_samples": "num_perturbations"}
 # the kit's switches for the schedule of the actor's rate
 SCHEDULE_SWITCHES = ("lr_decay", "lr_scheduler")
-HELP_FLAGS = ("-h", "--help")
-MAYBE = bool | None  # a switch that decides by itself unless told
+SCHEDULES = {word: "cosine" if truth else "constant" for word, truth in TRUTHS.items()}
+# what decides about the defaults, or stands beside --seeds
+LEADING = ("task", "data", "preset", "resume", "seed")
 
 
 def parse(algo: str, argv: Sequence[str]) -> Resolved:
@@ -42,41 +36,29 @@ def parse(algo: str, argv: Sequence[str]) -> Resolved:
         UserError: An unknown flag, a value of the wrong type, or one that makes no sense.
         SystemExit: `--help` was asked for and has been shown.
     """
-    import tyro
-
-    config_type = _config_type(algo)
-    words = _normalize(argv, config_type)
-    start = starting_point(algo, {"resume": _last_value(words, "--resume")})
-    if start is None:
-        told = {name: _last_value(words, f"--{name}") for name in ("task", "data", "preset")}
-        start = resolve(algo, named_task(told)["task"], told["preset"])
-    messages = io.StringIO()
-    try:
-        with redirect_stderr(messages):
-            config = tyro.cli(
-                config_type,
-                default=start.config,
-                args=words,
-                prog=f"offlinerlkit-romi train {algo}",
-                description=_describe(algo, start),
-            )
-    except SystemExit as end:
-        if not end.code:
-            raise
-        raise UserError(_one_line(messages.getvalue())) from end
-    validate(config)
-    named = {name for name in _names(config_type) if _is_named(name, words)}
-    sources = start.sources | dict.fromkeys(named, COMMAND_LINE)
-    return replace(start, config=config, sources=sources)
+    config_type, words = _config_type(algo), _dashed(argv)
+    start = _start(algo, words)
+    parser = _parser(algo, config_type, start)
+    told = vars(parser.parse_args(words))
+    values = {name: None if value == [None] else value for name, value in told.items()}
+    resolved = start.override(values, COMMAND_LINE)
+    validate(resolved.config)
+    return resolved
 
 
 def takes(algo: str, word: str) -> bool:
     """Whether an algorithm has a flag, written in any of the ways `parse` understands."""
-    try:
-        _normalize([word.partition("=")[0]], _config_type(algo))
-    except UserError:
-        return False
-    return True
+    (name,) = _dashed([word.partition("=")[0]])
+    return _parser(algo, _config_type(algo)).knows(name)
+
+
+def describe() -> str:
+    """`train --help`: what most people set, and the algorithms."""
+    parser = Parser(prog=PROGRAM, usage=f"{PROGRAM} ALGO [options]", add_help=False)
+    _add_common(parser, RunConfig())
+    parser.add_argument_group("algorithms (ALGO)", help_text.about_algorithms())
+    parser.epilog = f"`{PROGRAM} ALGO --help` lists every option, with the algorithm's defaults."
+    return parser.format_help()
 
 
 def take_seeds(argv: Sequence[str]) -> tuple[list[int] | None, list[str]]:
@@ -91,9 +73,8 @@ def take_seeds(argv: Sequence[str]) -> tuple[list[int] | None, list[str]]:
     first = words.index("--seeds")
     last = next((i for i in range(first + 1, len(words)) if words[i].startswith("--")), len(words))
     told, rest = words[first + 1 : last], words[:first] + words[last:]
-    values = {name: _last_value(rest, f"--{name}") for name in ("seed", "resume")}
     seeds: list[Any] = [int(word) if word.isdecimal() else word for word in told]
-    return check_seeds(seeds, values), rest
+    return check_seeds(seeds, _leading(_dashed(rest))), rest
 
 
 def _split_seeds(word: str) -> list[str]:
@@ -108,84 +89,112 @@ def _config_type(algo: str) -> type[RunConfig]:
     return ALGORITHMS[algo]
 
 
-def _names(config_type: type[RunConfig]) -> list[str]:
-    return [field.name for field in fields(config_type)]
-
-
-def _normalize(argv: Sequence[str], config_type: type[RunConfig]) -> list[str]:
-    """Dashes for underscores, names for aliases, and `--switch True|False` as switches."""
-    hints = get_type_hints(config_type) | dict.fromkeys(SCHEDULE_SWITCHES, bool)
-    words: list[str] = []
-    waiting = list(argv)
-    while waiting:
-        word = waiting.pop(0)
-        if not word.startswith("--") or word == "--help":
-            words.append(word)
-            continue
-        name, equals, value = word[2:].partition("=")
-        name = name.replace("-", "_")
-        name = ALIASES.get(name, name) if ALIASES.get(name) in hints else name
-        negated = name.startswith("no_") and hints.get(name[3:]) in (bool, MAYBE)
-        if name not in hints and not negated:
-            known = [flag(known).removeprefix("--") for known in hints]
-            raise UserError(unknown_name("flag", name.replace("_", "-"), known, prefix="--"))
-        if hints.get(name) in (bool, MAYBE):
-            if not equals and waiting and _truth(waiting[0]) is not None:
-                value = waiting.pop(0)
-            words += _switch(name, value, hints[name])
-        elif negated and hints[name[3:]] == MAYBE and not equals:
-            words += _switch(name[3:], "False", MAYBE)
-        else:
-            words += [flag(name), value] if equals else [flag(name)]
+def _dashed(argv: Sequence[str]) -> list[str]:
+    """Flags with dashes for underscores."""
+    words = []
+    for word in argv:
+        name, equals, value = word.partition("=")
+        words.append(name.replace("_", "-") + equals + value if word.startswith("--") else word)
     return words
 
 
-def _switch(name: str, value: str, hint: Any) -> list[str]:
-    truth = _truth(value) if value else True
-    if truth is None:
-        raise UserError(f"{flag(name)} is {value!r}: write True or False")
-    if name in SCHEDULE_SWITCHES:
-        return [flag("actor_lr_schedule"), "cosine" if truth else "constant"]
-    if hint == MAYBE:  # to tyro a choice of three
-        return [flag(name), str(truth)]
-    return [flag(name) if truth else flag(f"no_{name}")]
+def _leading(words: Sequence[str]) -> dict[str, str | None]:
+    parser = Parser(prog=PROGRAM, add_help=False, lenient=True)
+    for name in LEADING:
+        parser.add_argument(flag(name))
+    return vars(parser.parse_known_args(words)[0])
 
 
-def _truth(word: str) -> bool | None:
-    return {"true": True, "1": True, "false": False, "0": False}.get(word.lower())
+def _start(algo: str, words: Sequence[str]) -> Resolved:
+    """What flags override: the values of the task and the preset, or of the run to resume."""
+    told = _leading(words)
+    if told["resume"]:
+        from offlinerlkit_romi.experiment.resume import starting_point  # imports torch
+
+        earlier = starting_point(algo, told)
+        if earlier is not None:
+            return earlier
+    return resolve(algo, named_task(told)["task"], told["preset"])
 
 
-def _last_value(words: Sequence[str], name: str) -> str | None:
-    places = [i for i, word in enumerate(words[:-1]) if word == name]
-    return words[places[-1] + 1] if places else None
+def _parser(algo: str, config_type: type[RunConfig], start: Resolved | None = None) -> Parser:
+    """The flags of an algorithm.
 
-
-def _is_named(name: str, words: Iterable[str]) -> bool:
-    return any(word in (flag(name), flag(f"no_{name}")) for word in words)
-
-
-def _describe(algo: str, start: Resolved) -> str:
-    """The help's head: what the algorithm is, its presets, and what the defaults shown are."""
-    doc = inspect.getdoc(type(start.config)) or ""
-    presets = "\n".join(f"  {name}: {about}" for name, about in preset_names(algo).items())
-    task, preset = start.config.task, start.config.preset
-    row = sorted({s for s in start.sources.values() if f"row {task}" in s})
-    rows = f"; {task} has a row of its own ({'; '.join(row)})" if row else ""
-    return (
-        f"{doc}\n\nSeveral seeds side by side: --seeds 0 1 2 instead of --seed; each is the run it "
-        f"is alone, in a folder of its own.\n\nPresets (--preset NAME):\n{presets}\n\n"
-        f"Defaults shown are those for --task {task} --preset {preset}{rows}. "
-        "Every run stores the source of each value in record/config.json."
+    Args:
+        algo: Its name.
+        config_type: Its configuration.
+        start: Where the defaults shown come from; None for a parser that will show no help.
+    """
+    config = config_type() if start is None else start.config
+    about, _, _ = (inspect.getdoc(config_type) or "").partition("\n")
+    program = f"{PROGRAM} {algo}"
+    parser = Parser(
+        program, f"{program} [options]", about, add_help=False, argument_default=argparse.SUPPRESS
     )
+    _add_common(parser, config)
+    if start is not None:
+        parser.add_argument_group("presets (--preset NAME)", help_text.about_presets(algo))
+        parser.epilog = help_text.about_defaults(start)
+    for title, names in help_text.sections(config_type).items():
+        _add_fields(parser.add_argument_group(title), config, names)
+    _add_spellings(parser, config_type)
+    return parser
 
 
-def _one_line(message: str) -> str:
-    """The sentence inside tyro's box."""
-    lines = [re.sub(r"[│╭╮╰╯]", "", line).strip() for line in message.splitlines()]
-    body: list[str] = []
-    for line in lines:
-        if set(line) <= {"─"} and line:
-            break
-        if line and not line.startswith("─"):
-            body.append(line)
-    return " ".join(body) or "the command line cannot be read; see --help"
+def _add_common(parser: Parser, config: RunConfig) -> None:
+    group = parser.add_argument_group("what most people set")
+    for name in help_text.COMMON:
+        _add_fields(group, config, [name])
+        if name == "seed":
+            about = "Several seeds side by side, each as it is alone."
+            group.add_argument("--seeds", nargs="+", type=int, metavar="N", help=about)
+    group.add_argument("-h", "--help", action="help", help="Show this.")
+
+
+def _add_fields(group: Any, config: RunConfig, names: Sequence[str]) -> None:
+    hints = get_type_hints(type(config))
+    for name in names:
+        text = f"{help_text.field_text(type(config), name)} (default: {{}})"
+        group.add_argument(
+            flag(name),
+            dest=name,
+            help=text.format(help_text.shown(getattr(config, name))).replace("%", "%%"),
+            **_reading(name, hints[name]),
+        )
+
+
+def _reading(name: str, hint: Any) -> dict[str, Any]:
+    """How argparse reads a value of a type."""
+    args, optional = get_args(hint), False
+    if get_origin(hint) in (Union, UnionType):
+        optional, hint = True, next(arg for arg in args if arg is not type(None))
+        args = get_args(hint)
+    if hint is bool:
+        meanings = TRUTHS | ({"none": None} if optional else {})
+        return {"action": Switch, "meanings": meanings}
+    if get_origin(hint) is Literal:
+        return {"choices": args}
+    kind = args[0] if args else hint
+    read = {int: whole_number, float: number}.get(kind, str)
+    return {
+        "type": _or_none(read) if optional else read,
+        "metavar": {int: "N", float: "X"}.get(kind, name.rpartition("_")[2].upper()),
+        **({"nargs": "+"} if get_origin(hint) is tuple else {}),
+    }
+
+
+def _or_none(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    return lambda word: None if word == "None" else read(word)
+
+
+def _add_spellings(parser: Parser, config_type: type[RunConfig]) -> None:
+    """What the kit and the released script call some settings; not shown in the help."""
+    hints = get_type_hints(config_type)
+    for name, ours in ALIASES.items():
+        if ours in hints:
+            parser.add_argument(
+                flag(name), dest=ours, help=argparse.SUPPRESS, **_reading(ours, hints[ours])
+            )
+    for name in SCHEDULE_SWITCHES:
+        settings: dict[str, Any] = {"dest": "actor_lr_schedule", "help": argparse.SUPPRESS}
+        parser.add_argument(flag(name), action=Switch, meanings=SCHEDULES, **settings)

@@ -22,14 +22,13 @@ class RunConfig:
     """What every algorithm shares."""
 
     task: str = "halfcheetah-random-v2"
-    """Task by its benchmark's name, such as walker2d-medium-expert-v2; `data list` lists them."""
+    """A benchmark's task; `data list` lists them."""
     preset: str = "default"
-    """Named set of values over the defaults; the presets are listed above."""
+    """Named set of values over the defaults."""
     data: str = "auto"
-    """Where transitions come from: d4rl (the benchmark's own file, by its benchmark's label),
-    generated, the path of a file, or auto (its own file where one is found, else generated). Your
-    own data: a file (npz, HDF5, CSV, Parquet), a folder of episodes, a card (.yaml) that says what
-    is what, or minari:ID."""
+    """d4rl (or another benchmark's label), generated, auto (the benchmark's file where there is
+    one, else generated); or your own: an npz, HDF5, CSV or Parquet file, a folder of them, a card
+    (.yaml), minari:ID."""
     env: str = ""
     """Your own data: simulator to evaluate on, a Gymnasium id or module:function; none estimates
     the policy's value instead."""
@@ -49,7 +48,7 @@ class RunConfig:
     """Examine the data first, and stop where training would learn something wrong; `data doctor`
     tells more and corrects."""
     seed: int = 0
-    """Seed of all that is random in the run: weights, minibatches, model, policy, evaluation."""
+    """Seed of all that is random in the run."""
     device: str = "auto"
     """cpu, cuda, cuda:N, or auto (the first CUDA device, else the CPU)."""
     threads: int = 0
@@ -61,12 +60,12 @@ class RunConfig:
     """How updates run: graph captures them as CUDA graphs, eager does not, compile hands them to
     torch.compile; auto is graph on CUDA and eager elsewhere."""
     log_root: str = "log"
-    """Folder under which the run's own folder is made."""
+    """Folder for the runs' folders."""
     algo_name: str = ""
     """Name of the algorithm in the folder's name; empty means the algorithm's own."""
     resume: str = ""
-    """Go on with a run: its folder, or auto for the newest unfinished run of this very
-    configuration (a new run where there is none)."""
+    """Go on with a run: its folder, or auto for the newest unfinished one of these very settings
+    (a new run where there is none)."""
     checkpoint_freq: int = 1
     """Epochs from one save of the full state to the next; 0 saves only when interrupted."""
     checkpoint_share: float = 0.05

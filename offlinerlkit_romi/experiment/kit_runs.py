@@ -82,7 +82,7 @@ class KitRun:
         if normalizes_observations(config) and obs_scaler is None:
             raise UserError(
                 f"{self.weights}: {self.algo} acts on standardised observations and the kit saves "
-                "no statistics of them: give obs_scaler=StandardScaler(mean, std), or --data"
+                "no statistics of them: give --data, or obs_scaler= from Python"
             )
         task = get_task(self.task)
         setting = Setting(task.obs_dim, task.action_dim, device, Generators(0, device), obs_scaler)

@@ -17,7 +17,6 @@ from offlinerlkit_romi.envs.functions import name_of
 from offlinerlkit_romi.envs.tasks import TASKS
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.config import ModelBasedConfig, RunConfig
-from offlinerlkit_romi.utils.termination_fns import get_termination_fn
 
 # settings that are facts about the user's own data
 FUNCTIONS = ("env", "termination", "reward_fn")
@@ -135,6 +134,8 @@ def check_task(config: RunConfig, task: Task) -> None:
             a known function does not.
     """
     if isinstance(config, ModelBasedConfig):
+        from offlinerlkit_romi.utils.termination_fns import get_termination_fn  # imports torch
+
         get_termination_fn(task)
         if getattr(config, "norm_reward", False) and getattr(task, "reward_fn", ""):
             raise UserError("--norm-reward scales rewards and --reward-fn does not: leave one out")

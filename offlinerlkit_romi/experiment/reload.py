@@ -237,7 +237,7 @@ def _facts(run: _OwnRun | KitRun, env: Function | None = None) -> Task | str:
     if env is None:
         return facts
     if not isinstance(facts, CustomTask):
-        raise UserError(f"{run.task} has a simulator of its own: leave out env")
+        raise UserError(f"{run.task} has a simulator of its own: leave out --env")
     functions = {**dict(facts.functions)} | ({} if isinstance(env, str) else {"env": env})
     return replace(facts, env_id=name_of(env), functions=tuple(functions.items()))
 

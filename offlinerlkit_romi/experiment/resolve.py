@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from offlinerlkit_romi.envs.tasks import TASKS, canonical
-from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.errors import UserError, unknown_name
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.config import RunConfig, validate
 from offlinerlkit_romi.experiment.own_data import named_task
@@ -117,15 +116,6 @@ def preset_names(algo: str) -> dict[str, str]:
     return {name: entry["about"] for name, entry in _book(algo).get("presets", {}).items()}
 
 
-def unknown_name(what: str, name: str, known: Iterable[str], prefix: str = "") -> str:
-    """The message for a name that is not known: the nearest ones, then the remedy."""
-    names = [str(k) for k in known]
-    near = [prefix + n for n in get_close_matches(name.lower(), names, n=3, cutoff=0.5)]
-    guess = f"did you mean {' or '.join(near)}? " if near else ""
-    remedy = f"choose from {', '.join(names)}" if len(names) <= 12 else "--help lists them all"
-    return f"unknown {what} {prefix + name!r}: {guess}{remedy}"
-
-
 def coerce(name: str, hint: Any, value: Any) -> Any:
     """Bring a value from YAML or a caller to the field's type.
 
@@ -201,6 +191,11 @@ def _book(algo: str) -> dict[str, Any]:
     _config_type(algo)
     try:
         book = yaml.safe_load(_read_book(algo))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{algo} has no preset file: add presets/{algo}.yaml beside the others, with defaults "
+            "and their source"
+        ) from error
     except (yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"presets/{algo}.yaml cannot be read: {reason}") from error

@@ -171,7 +171,9 @@ def test_damaged_compressed_chunk_is_named(tmp_path: Path) -> None:
 def test_missing_file_and_unknown_source_say_what_to_give(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no data file"):
         load(tmp_path / "none.hdf5")
-    with pytest.raises(UserError, match=r"no data source 'd4lr': give auto, d4rl, .*generated or"):
+    with pytest.raises(
+        UserError, match=r"no data source 'd4lr': give auto, d4rl, .*generated, the path"
+    ):
         data.load(TASK, "d4lr")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from offlinerlkit_romi import cli
 from offlinerlkit_romi.errors import TrainingInterrupted
-from offlinerlkit_romi.experiment.compare import command
+from offlinerlkit_romi.experiment.compare import perform
 from offlinerlkit_romi.experiment.compare.jobs import default_workers, make_jobs, own_flags
 from offlinerlkit_romi.experiment.resume import run_lock
 from tests.experiment.conftest import TASK, TINY_SETTINGS
@@ -36,7 +36,7 @@ def made(monkeypatch, tiny_data):
                 codes.append(cli.main(errand.argv[3:]))
         return codes
 
-    monkeypatch.setattr(command, "conduct", conduct)
+    monkeypatch.setattr(perform, "conduct", conduct)
     return errands
 
 
@@ -111,14 +111,14 @@ def test_a_run_of_another_process_is_left_to_it(made, tmp_path, capsys):
 
 
 def test_a_failed_run_is_in_the_table_and_the_others_are_made(made, tmp_path, monkeypatch, capsys):
-    conduct = command.conduct
+    conduct = perform.conduct
 
     def failing(todo, workers, say):
         codes = conduct(todo[1:], workers, say)
         todo[0].log.write_text("Traceback\nOutOfMemoryError: too large\n")
         return [1, *codes]
 
-    monkeypatch.setattr(command, "conduct", failing)
+    monkeypatch.setattr(perform, "conduct", failing)
     assert compare(tmp_path, algos=["iql", "mopo"], seeds=(0,)) == 2
     shown = capsys.readouterr()
     assert re.search(r"^iql +0 of 1 +-", shown.out, re.M)
@@ -143,7 +143,7 @@ def test_an_interruption_ends_with_status_75(made, tmp_path, monkeypatch, capsys
     def interrupted(*_):
         raise TrainingInterrupted("interrupted; the same command goes on where it stopped")
 
-    monkeypatch.setattr(command, "conduct", interrupted)
+    monkeypatch.setattr(perform, "conduct", interrupted)
     assert compare(tmp_path) == 75
     assert "the same command goes on" in capsys.readouterr().err
 

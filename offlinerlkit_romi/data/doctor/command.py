@@ -16,6 +16,7 @@ from offlinerlkit_romi.data.raw import RawData
 from offlinerlkit_romi.errors import UserError
 
 if TYPE_CHECKING:
+    from offlinerlkit_romi.arguments import Parser
     from offlinerlkit_romi.envs.tasks import Task
 
 REPLAY = "another-simulator"
@@ -29,7 +30,7 @@ Exit status: 0 no errors, 1 errors found (with --fix: left in the copy), 2 bad i
 """
 
 
-def add_doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_doctor(commands: "argparse._SubParsersAction[Parser]") -> None:
     """Add the command to `data`'s parser."""
     doctor = commands.add_parser(
         "doctor", help="find what is wrong with a data set, and correct it", description=DESCRIPTION

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.errors import UserError, unknown_name
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.command_line import parse, takes
 from offlinerlkit_romi.experiment.compare.conduct import Errand
 from offlinerlkit_romi.experiment.compare.records import RunRecord, read_record
 from offlinerlkit_romi.experiment.config import flag
-from offlinerlkit_romi.experiment.resolve import COMMAND_LINE, Resolved, unknown_name
+from offlinerlkit_romi.experiment.resolve import COMMAND_LINE, Resolved
 from offlinerlkit_romi.experiment.resume import runs_of
 
 # each run has its own; `--set` may give one algorithm a name
