@@ -86,7 +86,7 @@ def test_the_kit_itself_is_timed_beside_ours(tiny_bench):
         (["--device", "cuda:99"], "--device cuda:99"),
         (["--out", "nowhere/bench.json"], "--out nowhere/bench.json: give a file in a folder"),
         (["--table", "nowhere.json"], "--table nowhere.json: not a file that `bench --out` wrote"),
-        (["--repeats", "few"], "argument --repeats: invalid int value: 'few'; see"),
+        (["--repeats", "few"], "--repeats: 'few' is no number; see"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(words, message, tmp_path, monkeypatch, capsys):
