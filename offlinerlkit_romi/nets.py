@@ -48,6 +48,7 @@ class MLP(nn.Module):
         dropout_rate: dropout after each activation.
 
     Attributes:
+        input_dim: width of what `forward` takes.
         output_dim: width of what `forward` returns.
     """
 
@@ -68,6 +69,7 @@ class MLP(nn.Module):
                 layers.append(Dropout(dropout_rate))
         if output_dim is not None:
             layers.append(nn.Linear(widths[-1], output_dim))
+        self.input_dim = input_dim
         self.output_dim = widths[-1] if output_dim is None else output_dim
         self.model = nn.Sequential(*layers)
 

@@ -221,7 +221,7 @@ class InUserUnits:
         self.policy, self.task = policy, task
 
     def select_action(self, obs: Any, deterministic: bool = False) -> Any:
-        """Actions (n, A) between the task's bounds for raw observations (n, S)."""
+        """Actions (n, A) between the task's bounds for raw observations (n, S), or one for one."""
         return self.task.to_user(self.policy.select_action(obs, deterministic=deterministic))
 
     def __getattr__(self, name: str) -> Any:

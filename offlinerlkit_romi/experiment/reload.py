@@ -156,8 +156,8 @@ def load_policy(
             standardises them (TD3+BC, RAMBO) was trained on: such a run does not keep them.
 
     Returns:
-        The policy in evaluation mode: `select_action(obs (n, S), deterministic=True)` takes raw
-        observations, and acts in the units of the user's own data.
+        The policy in evaluation mode: `select_action(obs, deterministic=True)` takes raw
+        observations (n, S) or one (S,), and acts in the units of the user's own data.
 
     Raises:
         UserError: The folder is not a run's, or holds no policy yet; its weights are of another

@@ -9,6 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.modules.common import ArrayLike
+
 Batch = Mapping[str, torch.Tensor]
 Metrics = dict[str, torch.Tensor]
 # paper: as published, mistakes mended; kit: OfflineRL-Kit's arithmetic, quirks included
@@ -23,13 +26,15 @@ class BasePolicy(nn.Module):
             one.
 
     A policy implements `update`, which changes state in place and returns detached scalar tensors
-    without a host
-    sync; `learn` is the kit's name for it with floats.
+    without a host sync (`learn` is the kit's name for it with floats), and `_act`, which
+    `select_action` asks.
 
     Attributes:
+        actor: observation -> action or distribution.
         acts_with: Children whose weights `select_action` reads.
     """
 
+    actor: nn.Module
     acts_with: tuple[str, ...] = ("actor",)
 
     def __init__(self, generator: torch.Generator | None = None) -> None:
@@ -57,9 +62,32 @@ class BasePolicy(nn.Module):
         """`update`, its metrics read as floats (the kit's signature)."""
         return {name: value.item() for name, value in self.update(batch).items()}
 
-    def select_action(self, obs: np.ndarray, deterministic: bool = False) -> np.ndarray:
-        """(n, S) -> (n, A), numpy at the border."""
+    @torch.no_grad()
+    def select_action(self, obs: ArrayLike, deterministic: bool = False) -> np.ndarray:
+        """Raw observations (n, S) -> (n, A), or one (S,) -> (A,); numpy at the border.
+
+        Raises:
+            UserError: the observations are not as wide as the actor's input.
+        """
+        rows = np.asarray(obs.numpy(force=True) if isinstance(obs, torch.Tensor) else obs)
+        self._check_shape(rows.shape)
+        if rows.ndim == 1:
+            return self._act(rows[None], deterministic)[0]
+        return self._act(rows, deterministic)
+
+    def _act(self, obs: np.ndarray, deterministic: bool) -> np.ndarray:
+        """(n, S) -> (n, A)."""
         raise NotImplementedError
+
+    def _check_shape(self, shape: tuple[int, ...]) -> None:
+        width = getattr(getattr(self.actor, "backbone", None), "input_dim", None)
+        if width is None:  # somebody else's backbone need not tell it
+            return
+        if len(shape) > 2 or shape[-1:] != (width,):
+            raise UserError(
+                f"select_action got observations of shape {shape}: this policy takes (n, {width}) "
+                f"or ({width},)"
+            )
 
     def training_state(self) -> dict[str, Any]:
         """Everything that training mutates, by name: modules, optimisers, tensors, generators."""

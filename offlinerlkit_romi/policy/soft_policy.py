@@ -100,9 +100,7 @@ class SoftPolicy(BasePolicy):
         action: torch.Tensor = dist.rsample(dist.noise(self.generator))[0]
         return action
 
-    @torch.no_grad()
-    def select_action(self, obs: np.ndarray, deterministic: bool = False) -> np.ndarray:
-        """(n, S) -> (n, A), numpy."""
+    def _act(self, obs: np.ndarray, deterministic: bool) -> np.ndarray:
         return self.choose_action(obs, deterministic).cpu().numpy()  # type: ignore[arg-type]
 
     def _descend_actor(self, loss: torch.Tensor, log_prob: torch.Tensor) -> Metrics:

@@ -111,6 +111,10 @@ def test_policy_and_evaluation_act_in_the_users_units(algo: str, tmp_path: Path)
         HIGH - LOW,
     )
     np.testing.assert_allclose(actions, middle + scaled * half / 2, rtol=1e-5)
+    one = policy.select_action(obs[0], deterministic=True)
+    np.testing.assert_allclose(one, actions[0], rtol=1e-4)
+    with pytest.raises(UserError, match=r"shape \(3,\): this policy takes \(n, 2\) or \(2,\)"):
+        policy.select_action(obs[0, [0, 0, 1]])
     report = evaluate(summary.run_dir, episodes=1, seed=3, device="cpu")
     first, taken = own_functions.Tank.taken[0], own_functions.Tank
     env = taken()

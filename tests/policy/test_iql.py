@@ -120,15 +120,6 @@ def test_actions_are_the_mean_or_a_sample_clipped_to_the_box() -> None:
     assert (raw.abs() > 1).any()
 
 
-def test_one_observation_gives_one_action() -> None:
-    policy = make_iql()
-    obs = make_batch(1)["observations"].numpy()
-    assert policy.select_action(obs[0], deterministic=True).shape == (1, 2)
-    np.testing.assert_array_equal(
-        policy.select_action(obs[0], deterministic=True), policy.select_action(obs, True)
-    )
-
-
 def test_learn_reports_the_kits_keys_as_floats() -> None:
     metrics = make_iql().learn(make_batch(8))
     assert {"loss/actor", "loss/q1", "loss/q2", "loss/v"} <= metrics.keys()

@@ -167,11 +167,11 @@ class RAMBOPolicy(MOPOPolicy):
         """Everything that training mutates, by name."""
         return super().training_state() | {"dynamics_adv_optim": self._dynamics_adv_optim}
 
-    def select_action(self, obs: np.ndarray, deterministic: bool = False) -> np.ndarray:
-        """Raw observations (n, S) -> (n, A); they are standardised here."""
+    def _act(self, obs: np.ndarray, deterministic: bool) -> np.ndarray:
+        """Standardises the raw observations."""
         if self.scaler is not None:
             obs = self.scaler.transform(obs)
-        return super().select_action(obs, deterministic)
+        return super()._act(obs, deterministic)
 
     def update_dynamics(self, real_buffer: ReplayBuffer) -> dict[str, float]:
         """K model updates; returns their mean metrics."""

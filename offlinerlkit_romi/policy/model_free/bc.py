@@ -56,9 +56,8 @@ class BCPolicy(BasePolicy):
             state["generator"] = self.generator
         return state
 
-    @torch.no_grad()
-    def select_action(self, obs: np.ndarray, deterministic: bool = False) -> np.ndarray:
-        """(n, S) -> (n, A), numpy; deterministic in any case."""
+    def _act(self, obs: np.ndarray, deterministic: bool) -> np.ndarray:
+        """Deterministic in any case."""
         return self.actor(obs).cpu().numpy()
 
     def update(self, batch: Batch) -> Metrics:

@@ -119,10 +119,9 @@ class IQLPolicy(BasePolicy):
         state.update(critic_q1_old=self.critic_q1_old, critic_q2_old=self.critic_q2_old)
         return state if self.generator is None else state | {"generator": self.generator}
 
-    @torch.no_grad()
-    def select_action(self, obs: np.ndarray, deterministic: bool = False) -> np.ndarray:
-        """(n, S) -> (n, A), or (S,) -> (1, A), within the action box; numpy."""
-        dist = self.actor(obs[None] if obs.ndim == 1 else obs)
+    def _act(self, obs: np.ndarray, deterministic: bool) -> np.ndarray:
+        """Within the action box."""
+        dist = self.actor(obs)
         action = dist.mode() if deterministic else dist.sample(self.generator)
         low, high = float(self.action_space.low[0]), float(self.action_space.high[0])
         return action.clamp(low, high).cpu().numpy()

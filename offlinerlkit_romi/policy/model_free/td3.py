@@ -146,9 +146,8 @@ class TD3Policy(BasePolicy):
             state["generator"] = self.generator
         return state
 
-    @torch.no_grad()
-    def select_action(self, obs: np.ndarray, deterministic: bool = False) -> np.ndarray:
-        """(n, S) -> (n, A), numpy; with exploration noise unless deterministic."""
+    def _act(self, obs: np.ndarray, deterministic: bool) -> np.ndarray:
+        """With exploration noise unless deterministic."""
         action = self.actor(obs).cpu().numpy()
         if deterministic:
             return action

@@ -100,11 +100,11 @@ class TD3BCPolicy(TD3Policy):
         self._alpha = alpha
         self.scaler = scaler
 
-    def select_action(self, obs: np.ndarray, deterministic: bool = False) -> np.ndarray:
-        """Raw observations (n, S) -> (n, A); they are standardised here."""
+    def _act(self, obs: np.ndarray, deterministic: bool) -> np.ndarray:
+        """Standardises the raw observations."""
         if self.scaler is not None:
             obs = self.scaler.transform(obs)
-        return super().select_action(obs, deterministic)
+        return super()._act(obs, deterministic)
 
     def actor_loss(self, batch: Batch) -> torch.Tensor:
         """What the actor descends."""
