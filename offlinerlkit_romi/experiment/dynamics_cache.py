@@ -34,8 +34,13 @@ from offlinerlkit_romi.utils.logger import ROOT_DIR
 
 AUTO, OFF = "auto", "off"
 FOLDER = ".dynamics"
-# rooms of the package whose code a fit runs through
-_CODE = ("dynamics", "modules", "engine", "nets.py", "utils/scaler.py")
+# files of the package whose code decides what a fit gives
+_CODE = (
+    *("dynamics/count_dynamics.py", "dynamics/counts.py", "dynamics/ensemble_dynamics.py"),
+    *("dynamics/fit.py", "dynamics/losses.py", "engine/capture.py", "engine/metrics.py"),
+    *("engine/optim.py", "engine/state.py", "modules/common.py", "modules/dynamics_module.py"),
+    *("modules/hash_coder.py", "nets.py", "utils/scaler.py"),
+)
 _PLAIN = (bool, int, float, str)
 _ROUNDING = ("cpu", "threads", "matmul_precision", "device_name")
 
@@ -224,12 +229,7 @@ def _layers(parts: Mapping[str, Any]) -> list[Any]:
 @cache
 def _code_digest() -> str:
     """SHA-256 of the sources a fit runs through: another version of them may round otherwise."""
-    root = Path(offlinerlkit_romi.__file__).parent
-    places = [root / name for name in _CODE]
-    files = [
-        path for place in places for path in ([place] if place.is_file() else place.rglob("*.py"))
-    ]
-    total = hashlib.sha256()
-    for path in sorted(files):
-        total.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    root, total = Path(offlinerlkit_romi.__file__).parent, hashlib.sha256()
+    for name in _CODE:
+        total.update(name.encode() + (root / name).read_bytes())
     return total.hexdigest()

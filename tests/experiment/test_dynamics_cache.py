@@ -1,6 +1,7 @@
 """Runs with the same pre-training share one, bit for bit; no others do."""
 
 import json
+import sys
 import threading
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import offlinerlkit_romi
 from offlinerlkit_romi.data import Dataset
 from offlinerlkit_romi.dynamics import EnsembleDynamics
 from offlinerlkit_romi.errors import UserError
@@ -15,7 +17,9 @@ from offlinerlkit_romi.experiment import dynamics_cache
 from offlinerlkit_romi.experiment import run as run_module
 from offlinerlkit_romi.experiment.dynamics_cache import DynamicsCache, Fit, digest
 from offlinerlkit_romi.experiment.run import train
+from tests.dynamics.count_factory import dataset, make_count_dynamics
 from tests.experiment.conftest import TINY_SETTINGS, make_dataset
+from tests.factories import make_dynamics
 from tests.faults.comparing import differences, outcome
 
 WITH_MODEL = ("mopo", "combo", "mobile", "count_morl", "rambo", "romi")
@@ -125,6 +129,26 @@ def test_other_data_and_other_code_make_another_fit(what, tiny_data, tmp_path, f
     monkeypatch.setattr(run_module, "load", lambda *_, **__: data)
     run_tiny(tmp_path)
     assert len(fits) == 2
+
+
+def test_the_key_knows_every_file_that_a_fit_runs_through():
+    root, ran = Path(offlinerlkit_romi.__file__).parent, set()
+
+    def hear(frame, *_):
+        path = Path(frame.f_code.co_filename)
+        if path.is_relative_to(root):
+            ran.add(path.relative_to(root).as_posix())
+
+    plain, counting = make_dynamics(dtype=torch.float32), make_count_dynamics()
+    sys.setprofile(hear)
+    try:
+        for dynamics in (plain, counting):
+            dynamics.train(dataset(), max_epochs=2, batch_size=16)
+    finally:
+        sys.setprofile(None)
+    ran.discard("engine/allocator.py")  # what memory costs, never what is in it
+    in_a_graph = {"engine/state.py"}
+    assert {*dynamics_cache._CODE} == ran | in_a_graph
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "no digest"])
