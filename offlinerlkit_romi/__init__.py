@@ -17,12 +17,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from offlinerlkit_romi.version import __version__
+
 if TYPE_CHECKING:
     from offlinerlkit_romi.data import load_dataset
     from offlinerlkit_romi.experiment.reload import evaluate, load_policy
     from offlinerlkit_romi.experiment.run import train
 
-__version__ = "0.1.0"
 __all__ = ["__version__", "evaluate", "load_dataset", "load_policy", "train"]
 
 _FRONT_DOOR = {

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from offlinerlkit_romi import __version__
 from offlinerlkit_romi.arguments import Parser
 from offlinerlkit_romi.errors import (
     DivergedError,
@@ -16,6 +15,7 @@ from offlinerlkit_romi.errors import (
     UserError,
     unknown_name,
 )
+from offlinerlkit_romi.version import __version__
 
 if TYPE_CHECKING:
     from offlinerlkit_romi.experiment.resolve import Resolved

@@ -19,6 +19,7 @@ from offlinerlkit_romi.data.lanes import SPECS, Array
 from offlinerlkit_romi.data.pool import run_shards
 from offlinerlkit_romi.data.worker import Shard
 from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.version import __version__
 
 GENERATOR_VERSION = 2  # raise whenever equal arguments give other bytes
 SHARD_ROWS = 12_500  # fixed: the bytes of a file must not depend on the number of cores
@@ -192,8 +193,6 @@ def metadata_of(
     """What a generated file says about itself; `data.sources` makes notes of it."""
     import gymnasium
     import mujoco
-
-    from offlinerlkit_romi import __version__
 
     return {
         "generated": f"by offlinerlkit-romi; not a {owner} file",

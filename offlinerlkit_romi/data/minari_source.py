@@ -11,10 +11,10 @@ from offlinerlkit_romi.data.columns import Columns, joined
 from offlinerlkit_romi.data.dataset import Dataset
 from offlinerlkit_romi.data.own import default_name, finish
 from offlinerlkit_romi.data.own_task import box_shape
+from offlinerlkit_romi.envs.minari import open_minari, reason_of
 from offlinerlkit_romi.errors import UserError
 
 SOURCE = "minari"
-PREFIX = "minari:"
 NO_SCALE = "Minari's data set, not D4RL's: returns are not comparable with D4RL's scores"
 
 
@@ -38,7 +38,7 @@ def load_minari(card: Card) -> Dataset:
     try:
         episodes = list(dataset.iterate_episodes())
     except (OSError, KeyError, ValueError) as error:
-        raise UserError(f"cannot read {place} ({_reason(error)}): download it again") from error
+        raise UserError(f"cannot read {place} ({reason_of(error)}): download it again") from error
     if not episodes:
         raise UserError(f"{place} holds no episodes: choose another data set")
     columns = joined([_columns(episode, place) for episode in episodes], place)
@@ -63,50 +63,6 @@ def load_minari(card: Card) -> Dataset:
     )
 
 
-def open_minari(address: str) -> Any:
-    """The data set of ``minari:ID``, downloaded if it is not on this machine.
-
-    Raises:
-        UserError: Minari is missing, or there is no such data set here and it cannot be downloaded.
-    """
-    name = address.removeprefix(PREFIX)
-    try:
-        import minari
-    except ImportError as error:
-        raise UserError(
-            f"{address} needs the package minari: pip install 'offlinerlkit-romi[minari]'"
-        ) from error
-    try:
-        return minari.load_dataset(name)
-    except FileNotFoundError:
-        pass
-    except Exception as error:  # damaged metadata, or an id that is none
-        raise UserError(f"cannot open {address} ({_reason(error)})") from error
-    try:
-        return minari.load_dataset(name, download=True)
-    except Exception as error:  # no network, no such set, no huggingface_hub: Minari has no class
-        raise UserError(
-            f"{address} is not on this machine and cannot be downloaded ({_reason(error)}): run "
-            f"`minari download {name}` where there is a network, or set MINARI_DATASETS_PATH"
-        ) from error
-
-
-def recover_env(address: str) -> Any:
-    """The environment that a data set was collected in.
-
-    Raises:
-        UserError: None is stored, or it cannot be made here.
-    """
-    dataset = open_minari(address)
-    try:
-        return dataset.recover_environment()
-    except Exception as error:  # Gymnasium's many kinds
-        raise UserError(
-            f"the environment of {address} cannot be made ({_reason(error)}): name one with env, "
-            "or train without a simulator"
-        ) from error
-
-
 def _columns(episode: Any, place: str) -> Columns:
     """An episode of T actions and T+1 observations; the state after the last action is there."""
     observations, actions = np.asarray(episode.observations), np.asarray(episode.actions)
@@ -120,7 +76,3 @@ def _columns(episode: Any, place: str) -> Columns:
         np.asarray(episode.truncations, bool),
         observations[1:],
     )
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"

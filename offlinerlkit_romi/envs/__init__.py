@@ -2,7 +2,6 @@
 
 from offlinerlkit_romi.envs.evaluation import EvalResult, Evaluator
 from offlinerlkit_romi.envs.families import FAMILIES, Family, family_of
-from offlinerlkit_romi.envs.gym_style import GymStyleEnv
 from offlinerlkit_romi.envs.make import make_env
 from offlinerlkit_romi.envs.scores import normalized_score, normalized_std
 from offlinerlkit_romi.envs.tasks import Task, canonical, get_task, task_names
@@ -12,7 +11,6 @@ __all__ = [
     "EvalResult",
     "Evaluator",
     "Family",
-    "GymStyleEnv",
     "Task",
     "canonical",
     "family_of",

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from offlinerlkit_romi.envs import minari
 from offlinerlkit_romi.envs.functions import Function, import_function, is_path, name_of
 from offlinerlkit_romi.envs.tasks import Task
 from offlinerlkit_romi.errors import UserError
 
 Floats = NDArray[np.floating[Any]]
-MINARI = "minari:"
 
 
 @dataclass(frozen=True)
@@ -175,10 +175,8 @@ def make_user_env(env: Function) -> Any:
         raise UserError("there is no simulator: give env, a Gymnasium id or module:function")
     name = name_of(env)
     if isinstance(env, str):
-        if env.startswith(MINARI):
-            from offlinerlkit_romi.data.minari_source import recover_env
-
-            return recover_env(env)
+        if env.startswith(minari.PREFIX):
+            return minari.recover_env(env)
         env = _gymnasium_factory(env) if _is_id(env) else import_function(env, "env")
     try:
         return env()

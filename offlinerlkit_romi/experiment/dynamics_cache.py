@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from torch import nn
 
-import offlinerlkit_romi
 from offlinerlkit_romi.data.folders import locked
 from offlinerlkit_romi.dynamics import EnsembleDynamics, FitProgress
 from offlinerlkit_romi.engine import StateStore, capture, restore, write_json
@@ -229,7 +228,7 @@ def _layers(parts: Mapping[str, Any]) -> list[Any]:
 @cache
 def _code_digest() -> str:
     """SHA-256 of the sources a fit runs through: another version of them may round otherwise."""
-    root, total = Path(offlinerlkit_romi.__file__).parent, hashlib.sha256()
+    root, total = Path(__file__).parents[1], hashlib.sha256()
     for name in _CODE:
         total.update(name.encode() + (root / name).read_bytes())
     return total.hexdigest()

@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
-import offlinerlkit_romi
 from offlinerlkit_romi.data import Dataset
 from offlinerlkit_romi.engine import write_json
 from offlinerlkit_romi.experiment.config import as_dict
 from offlinerlkit_romi.experiment.own_data import record_of
 from offlinerlkit_romi.experiment.resolve import Resolved
+from offlinerlkit_romi.version import __version__
 
 __all__ = ["describe_config", "device_name", "machine", "make_manifest", "versions", "write_json"]
 PACKAGES = ("torch", "numpy", "gymnasium", "mujoco")
@@ -57,7 +57,7 @@ def versions() -> dict[str, str | None]:
     """Of the interpreter, this package and those whose arithmetic enters a result."""
     return {
         "python": platform.python_version(),
-        "offlinerlkit_romi": offlinerlkit_romi.__version__,
+        "offlinerlkit_romi": __version__,
         **{name: _version(name) for name in PACKAGES},
         "git_commit": _git_commit(),
     }
@@ -97,7 +97,7 @@ def _version(package: str) -> str | None:
 
 def _git_commit() -> str | None:
     """The package's own commit, marked where files differ from it; None outside a repository."""
-    folder = Path(offlinerlkit_romi.__file__).parent
+    folder = Path(__file__).parent
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)

@@ -3,8 +3,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from offlinerlkit_romi.envs import EvalResult, Evaluator, GymStyleEnv, episodes, get_task, make_env
+from offlinerlkit_romi.envs import EvalResult, Evaluator, episodes, get_task, make_env
 from offlinerlkit_romi.envs.episodes import Episode
+from offlinerlkit_romi.envs.gym_style import GymStyleEnv
 from offlinerlkit_romi.errors import UserError
 
 HOPPER = "hopper-medium-v2"

@@ -4,7 +4,8 @@ import warnings
 import numpy as np
 import pytest
 
-from offlinerlkit_romi.envs import GymStyleEnv, get_task, make_env, normalized_score, task_names
+from offlinerlkit_romi.envs import get_task, make_env, normalized_score, task_names
+from offlinerlkit_romi.envs.gym_style import GymStyleEnv
 from offlinerlkit_romi.envs.make import _check_mujoco, make_bare_env
 from offlinerlkit_romi.errors import UserError
 
