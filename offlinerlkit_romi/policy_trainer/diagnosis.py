@@ -38,7 +38,7 @@ TERMS: tuple[tuple[str, str, str], ...] = (
     ("weights/weighting", "the weighting network's parameters", "weights"),
 )
 ADVICE = {
-    DATA: "check the data file with `offlinerlkit-romi data check`",
+    DATA: "check the data file with `offlinerlkit-romi data doctor FILE`",
     "critic": "lower --critic-lr, or lower --gamma",
     "actor": "lower --actor-lr, or fix the temperature with --no-auto-alpha",
     "adversary": "lower the adversary's strength (--adv-weight) or --dynamics-adv-lr",
