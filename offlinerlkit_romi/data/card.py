@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from offlinerlkit_romi.data.checks import Bounds
 from offlinerlkit_romi.data.columns import ColumnMap
 from offlinerlkit_romi.envs.functions import Function, absolute, name_of
 from offlinerlkit_romi.errors import UserError, shown
 
-Bounds = tuple[tuple[float, ...], tuple[float, ...]]
 SUFFIXES = (".yaml", ".yml")
 
 

@@ -20,6 +20,9 @@ REQUIRED = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("next_observations", "timeouts", "episode")
 MATRICES = ("observations", "actions", "next_observations")
 NEVER = "none"
+DONES = "dones"
+# what others call them; `dones` says less than the rest, see `only_ends`
+OTHER_NAMES = {"terminals": ("terminations", DONES), "timeouts": ("truncations",)}
 Floats = NDArray[np.floating[Any]]
 
 
@@ -30,7 +33,8 @@ class ColumnMap:
     Attributes:
         entries: Quantity (a name in `REQUIRED` or `OPTIONAL`) to a column, a pattern such as
             ``obs_*``, a list of both, or ``none``. A quantity that is not listed is the column of
-            its own name or, for the matrices, the columns ``<name>_0``, ``<name>_1`` and so on.
+            its own name (``terminations`` or ``dones`` for terminals, ``truncations`` for timeouts)
+            or, for the matrices, the columns ``<name>_0``, ``<name>_1`` and so on.
             ``terminals: none`` says that no episode ends by itself; ``timeouts: none`` that none
             is cut.
     """
@@ -74,8 +78,9 @@ class ColumnMap:
             return []
         if key in self.entries:
             return [name for entry in self.entries[key] for name in _expand(entry, present, place)]
-        if key in present:
-            return [key]
+        for name in (key, *OTHER_NAMES.get(key, ())):
+            if name in present:
+                return [name]
         numbered = _matches(f"{key}_*", present) if key in MATRICES else []
         if not numbered and key in REQUIRED:
             hint = " (terminals: none says that no episode ends by itself)"
@@ -98,7 +103,8 @@ class ColumnMap:
 class Columns:
     """Rows in the order they were written; `terminals` and `timeouts` (n,) bool.
 
-    `next_observations` is None where the table has none; `timeouts` where it does not say.
+    `next_observations` is None where the table has none; `timeouts` where it does not say. `notes`
+    are what a reader must know of them.
     """
 
     observations: Floats  # (n, S)
@@ -107,13 +113,20 @@ class Columns:
     terminals: Bools
     timeouts: Bools | None
     next_observations: Floats | None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.actions)
 
 
-def columns_of(table: Table, columns: ColumnMap, place: str) -> Columns:
+def columns_of(table: Table, columns: ColumnMap, place: str, *, finite: bool = True) -> Columns:
     """Take the quantities out of a table; rows of an episode end up side by side.
+
+    Args:
+        table: Columns by name.
+        columns: Which is what.
+        place: What the table is, for messages.
+        finite: Refuse NaN and infinity, which the doctor wants to see.
 
     Raises:
         UserError: A column is missing, holds no finite numbers, or has another length or shape.
@@ -126,6 +139,9 @@ def columns_of(table: Table, columns: ColumnMap, place: str) -> Columns:
     if episode is not None and episode.shape not in ((episode.size,), (episode.size, 1)):
         raise UserError(f"{place}: episode has shape {episode.shape}: give one entry per row")
     values = {key: _numbers(key, arrays, place) for key, arrays in found.items() if arrays}
+    if finite:
+        for key, array in values.items():
+            check_finite(key, array, place)
     _check_actions_are_continuous(values["actions"], place)
     values = _split_last_observation(values, place)
     rows = len(values["actions"])
@@ -144,6 +160,11 @@ def columns_of(table: Table, columns: ColumnMap, place: str) -> Columns:
     timeouts = flags["timeouts"]
     if timeouts is None and columns.declared_none("timeouts"):
         timeouts = np.zeros(rows, bool)
+    notes: tuple[str, ...] = ()
+    if "terminals" not in columns.entries and columns.names("terminals", list(table), place) == [
+        DONES
+    ]:
+        terminals, notes = only_ends(terminals, timeouts)
     result = Columns(
         values["observations"],
         values["actions"],
@@ -151,6 +172,7 @@ def columns_of(table: Table, columns: ColumnMap, place: str) -> Columns:
         terminals,
         timeouts,
         values.get("next_observations"),
+        notes,
     )
     return result if episode is None else _side_by_side(result, episode.reshape(-1), place)
 
@@ -176,6 +198,17 @@ def joined(parts: Sequence[Columns], place: str) -> Columns:
         np.concatenate([x for p in parts if (x := p.next_observations) is not None])
         if stored == {True}
         else None,
+        tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+    )
+
+
+def only_ends(dones: Bools, timeouts: Bools | None) -> tuple[Bools, tuple[str, ...]]:
+    """Terminals from `dones`, which many set where time ran out as well; and what to know of it."""
+    if timeouts is not None:
+        return dones & ~timeouts, ("terminals are the dones that are no time limits",)
+    return dones, (
+        "dones are taken for terminals: where they also mean that time ran out, give timeouts or "
+        "truncations beside them",
     )
 
 
@@ -206,6 +239,7 @@ def _side_by_side(rows: Columns, episode: NDArray[Any], place: str) -> Columns:
         terminals,
         timeouts | (last & ~terminals),
         None if rows.next_observations is None else rows.next_observations[order],
+        rows.notes,
     )
 
 
@@ -249,16 +283,13 @@ def _numbers(key: str, arrays: list[NDArray[Any]], place: str) -> Floats:
     if not all(array.size for array in arrays):
         shapes = ", ".join(str(array.shape) for array in arrays)
         raise UserError(f"{place}: {key} has shape {shapes}: there are no transitions")
-    values = np.concatenate([a.reshape(len(a), -1) for a in arrays], axis=1)
-    check_finite(key, values, place)
-    return values
+    return np.concatenate([a.reshape(len(a), -1) for a in arrays], axis=1)
 
 
 def _vector(key: str, values: Any, place: str) -> Floats:
     if values.ndim == 2 and values.shape[1] != 1:
         raise UserError(f"{place}: {key} has shape {values.shape}: give one number per row")
     vector: Floats = values.reshape(len(values))
-    check_finite(key, vector, place)
     return vector
 
 

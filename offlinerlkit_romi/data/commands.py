@@ -10,10 +10,15 @@ import numpy as np
 
 from offlinerlkit_romi.arguments import Parser
 from offlinerlkit_romi.data.doctor.command import add_doctor
+from offlinerlkit_romi.data.fact_options import add_bounds, add_facts, facts_of
 from offlinerlkit_romi.data.folders import generated_folder
+from offlinerlkit_romi.data.front import is_own, looks_like_data
 from offlinerlkit_romi.data.histogram import describe_episodes, draw_histogram
 from offlinerlkit_romi.data.origins import ORIGINS, origin_of
+from offlinerlkit_romi.data.own import load_own
 from offlinerlkit_romi.data.sources import load, read_dataset
+from offlinerlkit_romi.data.tables import KINDS
+from offlinerlkit_romi.envs.custom import CustomTask
 from offlinerlkit_romi.errors import UserError
 
 if TYPE_CHECKING:
@@ -63,13 +68,14 @@ def parser() -> Parser:
     make.set_defaults(run=_generate)
 
     info = commands.add_parser("info", help="shapes, ranges, returns, source and sha256")
-    _add_tasks(info, "?", "such as hopper-medium-v2")
+    _add_tasks(info, "?", "such as hopper-medium-v2; or data of your own, as --data takes them")
     info.add_argument(
         "--data",
         default="auto",
         metavar="SOURCE",
-        help="auto, d4rl, generated, or the path of a file in the task's format (default: auto)",
+        help=f"auto, d4rl, neorl, generated, or {KINDS} (default: auto)",
     )
+    add_facts(info)
     info.add_argument(
         "--histogram", type=Path, metavar="PNG", help="draw returns and lengths of the episodes"
     )
@@ -80,13 +86,12 @@ def parser() -> Parser:
         "convert",
         help="write a data set in another format",
         description=(
-            "Write the rows of SRC as another format: HDF5 and npz keep every array bit for bit; "
-            "what Minari cannot carry is said."
+            "Write the rows of SRC as another format: from HDF5 and npz files with D4RL's keys to "
+            "each other every array is kept bit for bit; what cannot be carried is said."
         ),
     )
-    change.add_argument(
-        "source", metavar="SRC", help="an HDF5 or npz file with D4RL's keys, or minari:<id>"
-    )
+    change.add_argument("source", metavar="SRC", help=KINDS)
+    add_bounds(change)
     change.add_argument("--to", required=True, metavar="FORMAT", help="d4rl (HDF5), npz or minari")
     change.add_argument(
         "-o", "--out", required=True, metavar="OUT", help="file to write; an id for Minari"
@@ -179,24 +184,39 @@ def _generate(arguments: argparse.Namespace) -> None:
 
 
 def _info(arguments: argparse.Namespace) -> None:
-    dataset = load(
-        _given(arguments),
-        arguments.data,
-        transitions=arguments.transitions,
-        seed=arguments.seed,
-        jobs=arguments.jobs,
-        notify=lambda line: _write(line) if sys.stdout.isatty() else None,
-    )
+    dataset = _loaded(arguments)
     _write(describe(dataset))
     if arguments.histogram is not None and dataset.complete is not None:
         draw_histogram(arguments.histogram, dataset.complete, dataset.info.task)
         _write(f"histogram: {arguments.histogram}")
 
 
+def _loaded(arguments: argparse.Namespace) -> "Dataset":
+    source, facts = arguments.data, facts_of(arguments)
+    task = arguments.task or None
+    if task and source == "auto" and looks_like_data(task):
+        source, task = task, None
+    if is_own(source, task):
+        return load_own(source, guess=True, name=task, **facts)
+    if facts:
+        raise UserError(
+            f"--{next(iter(facts)).replace('_', '-')} is a fact about data of your own: "
+            "give --data, and no benchmark's task"
+        )
+    return load(
+        _given(arguments),
+        source,
+        transitions=arguments.transitions,
+        seed=arguments.seed,
+        jobs=arguments.jobs,
+        notify=lambda line: _write(line) if sys.stdout.isatty() else None,
+    )
+
+
 def _convert(arguments: argparse.Namespace) -> None:
     from offlinerlkit_romi.data.convert import convert
 
-    told = convert(arguments.source, arguments.to, arguments.out)
+    told = convert(arguments.source, arguments.to, arguments.out, arguments.action_bounds)
     _write("\n".join([f"{arguments.source} -> {arguments.out}", *(f"note: {t}" for t in told)]))
 
 
@@ -212,7 +232,10 @@ def describe(dataset: "Dataset") -> str:
         *([] if dataset.complete is None else describe_episodes(dataset.complete)),
         f"  terminals  {int(dataset.terminals.sum())}",
     ]
-    for key, values in dataset.as_dict().items():
+    columns = dataset.as_dict()
+    if isinstance(dataset.task, CustomTask):
+        columns["actions"] = dataset.task.to_user(dataset.actions)
+    for key, values in columns.items():
         if values.dtype != np.bool_:
             low, high = float(values.min()), float(values.max())
             lines.append(f"  {key:18} {values.shape!s:14} from {low:.4g} to {high:.4g}")

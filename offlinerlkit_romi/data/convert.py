@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import pairwise
@@ -13,33 +13,40 @@ from typing import Any
 
 import numpy as np
 
+from offlinerlkit_romi.data.any_source import read_source
+from offlinerlkit_romi.data.card import Card
+from offlinerlkit_romi.data.own import card_of, with_bounds
+from offlinerlkit_romi.data.own_task import make_task
 from offlinerlkit_romi.data.raw import (
     HDF5_SUFFIXES,
+    SUFFIXES,
     Array,
     RawData,
-    as_raw,
-    read_raw,
     write_hdf5,
     write_npz,
 )
 from offlinerlkit_romi.errors import UserError
 
-MINARI_PREFIX = "minari:"
 FORMATS = ("d4rl", "npz", "minari")
 PER_STEP = ("actions", "rewards", "terminations", "truncations")
 
 
-def convert(source: str, form: str, out: str) -> tuple[str, ...]:
+def convert(
+    source: str, form: str, out: str, action_bounds: Sequence[float] | None = None
+) -> tuple[str, ...]:
     """Write the rows of `source` as another format.
 
     Args:
-        source: An HDF5 file of D4RL's format, an npz file with the same keys, or
+        source: A file (npz, HDF5, CSV, Parquet), a folder of episodes, a card, or
             ``minari:<dataset id>``.
         form: ``d4rl`` (HDF5), ``npz`` or ``minari``.
         out: The file to write; for ``minari`` the new data set's id, such as ``mine/hopper-v0``.
+        action_bounds: Lowest and highest action, which Minari records; by default the card's, the
+            simulator's, or what the actions suggest.
 
     Returns:
-        What the new format could not carry, one line each; nothing for HDF5 and npz.
+        What a reader must know, one line each: what the new format could not carry, what was
+            guessed; nothing for HDF5 and npz files with D4RL's keys.
 
     Raises:
         UserError: Unreadable input, an output that exists or cannot be written, or a missing
@@ -47,18 +54,12 @@ def convert(source: str, form: str, out: str) -> tuple[str, ...]:
     """
     if form not in FORMATS:
         raise UserError(f"--to {form}: choose {', '.join(FORMATS)}")
-    data = read_any(source)
+    card = card_of(source).override({"action_bounds": action_bounds})
+    data = read_source(card)
     if form == "minari":
-        return _write_minari(data, out)
+        return (*data.notes, *_write_minari(data, out, card))
     write_file(data, Path(out), form)
-    return ()
-
-
-def read_any(source: str) -> RawData:
-    """Read a file, or a Minari data set by ``minari:<id>``."""
-    if source.startswith(MINARI_PREFIX):
-        return _read_minari(source.removeprefix(MINARI_PREFIX))
-    return read_raw(Path(source).expanduser())
+    return data.notes
 
 
 def write_file(data: RawData, path: Path, form: str | None = None) -> None:
@@ -67,15 +68,23 @@ def write_file(data: RawData, path: Path, form: str | None = None) -> None:
     Raises:
         UserError: The file exists, its folder does not, or its ending belongs to another format.
     """
-    hdf5 = path.suffix in HDF5_SUFFIXES
-    if (not hdf5 and path.suffix != ".npz") or (form and (form == "d4rl") != hdf5):
-        wanted = {"d4rl": ".hdf5", "npz": ".npz", None: ".hdf5 or .npz"}[form]
-        raise UserError(f"{path}: give a name that ends in {wanted}")
+    check_output(path, form)
+    (write_hdf5 if path.suffix in HDF5_SUFFIXES else write_npz)(data, path)
+
+
+def check_output(path: Path, form: str | None = None) -> None:
+    """What `write_file` refuses, before there is anything to write.
+
+    Raises:
+        UserError: See `write_file`.
+    """
+    suffixes = {"d4rl": HDF5_SUFFIXES, "npz": (".npz",), None: SUFFIXES}[form]
+    if path.suffix not in suffixes:
+        raise UserError(f"{path}: give a name that ends in {' or '.join(suffixes)}")
     if path.exists():
         raise UserError(f"{path} exists: delete it, or give another name")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise UserError(f"cannot write to the folder {path.parent}: give one that can be written")
-    (write_hdf5 if hdf5 else write_npz)(data, path)
 
 
 def _minari() -> Any:
@@ -86,53 +95,22 @@ def _minari() -> Any:
     return minari
 
 
-def _read_minari(name: str) -> RawData:
-    minari = _minari()
-    try:
-        dataset = minari.load_dataset(name)
-    except (FileNotFoundError, ValueError, ImportError) as error:
-        raise UserError(
-            f"no Minari data set {name!r} on this machine: `minari list local` lists them"
-        ) from error
-    columns: dict[str, list[Array]] = {}
-    for episode in dataset.iterate_episodes():
-        if not isinstance(episode.observations, np.ndarray):
-            raise UserError(f"{name}: its observations are no vectors: only those can be converted")
-        for key, value in _episode_columns(episode).items():
-            columns.setdefault(key, []).append(value)
-    return as_raw({k: np.concatenate(v) for k, v in columns.items()}, MINARI_PREFIX + name)
-
-
-def _episode_columns(episode: Any) -> dict[str, Array]:
-    steps = len(episode.rewards)
-    infos = {
-        f"infos/{key}": np.asarray(value)[:steps]
-        for key, value in (episode.infos or {}).items()
-        if not isinstance(value, dict)
-    }
-    return {
-        "observations": episode.observations[:-1],
-        "actions": episode.actions,
-        "rewards": episode.rewards,
-        "next_observations": episode.observations[1:],
-        "terminals": episode.terminations,
-        "timeouts": episode.truncations,
-    } | infos
-
-
-def _write_minari(data: RawData, name: str) -> tuple[str, ...]:
+def _write_minari(data: RawData, name: str, card: Card) -> tuple[str, ...]:
     minari = _minari()
     from gymnasium.spaces import Box
 
     episodes, told = _episodes(data)
     obs, act = data.columns["observations"], data.columns["actions"]
+    card, guessed = with_bounds(card, act)
+    low, high = make_task(card, obs.shape[1], act.shape[1], data.source).bounds
+    told += guessed
     with warnings.catch_warnings(), _in_place(minari, name):
         warnings.simplefilter("ignore")  # who the author is, and that no simulator is named
         minari.create_dataset_from_buffers(
             name,
             episodes,
             observation_space=Box(-np.inf, np.inf, obs.shape[1:], obs.dtype.type),
-            action_space=Box(-1.0, 1.0, act.shape[1:], act.dtype.type),
+            action_space=Box(low.astype(act.dtype), high.astype(act.dtype), dtype=act.dtype.type),
             description=f"converted by offlinerlkit-romi from {Path(data.source).name}",
         )
     if data.extras:

@@ -53,6 +53,13 @@ def disk_full(path: Path, variable: str) -> UserError:
     )
 
 
+def again(path: Path) -> str:
+    """What to do about a file that is no good: only one that was made here is ours to give up."""
+    if path.parent == generated_folder():
+        return "delete it, and it is generated again"
+    return "write the file again"
+
+
 @contextmanager
 def written_whole(path: Path, variable: str) -> Iterator[Path]:
     """Yield a temporary name beside `path`; rename it on success, remove it on any failure."""

@@ -46,11 +46,9 @@ def looks_like_data(text: str) -> bool:
 
 
 def is_own(source: str, task: str | None) -> bool:
-    """Whether a run's data are the user's own: no benchmark's, and no file in its format."""
-    from offlinerlkit_romi.data.origins import READERS as BENCHMARKS
+    """Whether a run's data make a task of the user's own: rows, and not of a benchmark's task."""
     from offlinerlkit_romi.envs.tasks import TASKS, canonical
 
     if source in SOURCES or not looks_like_data(source):
         return False
-    known = canonical(task or "") in TASKS
-    return not known or Path(source).suffix.lower() not in BENCHMARKS
+    return canonical(task or "") not in TASKS

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from offlinerlkit_romi.data.checks import check_actions, check_finite, check_shapes
 from offlinerlkit_romi.data.chunks import read_float32
 from offlinerlkit_romi.data.dataset import Bools, Floats
+from offlinerlkit_romi.data.folders import again
 from offlinerlkit_romi.errors import UserError
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def read_rows(path: Path, task: "Task") -> Rows:
     # what h5py raises depends on where the bytes stop making sense
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError) as error:
         raise UserError(
-            f"cannot read {path} as HDF5 (truncated, or another format): delete it and get it again"
+            f"cannot read {path} as HDF5 (truncated, or another format): {again(path)}"
         ) from error
     for key, value in arrays.items():
         if value.dtype != np.bool_:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from offlinerlkit_romi.data.archive import Archive, read_registry
 from offlinerlkit_romi.data.checks import check_actions, check_finite, check_shapes
 from offlinerlkit_romi.data.dataset import Bools, Floats
+from offlinerlkit_romi.data.folders import again
 from offlinerlkit_romi.data.hdf5 import Rows
 from offlinerlkit_romi.errors import UserError
 
@@ -74,7 +75,7 @@ def read_npz(path: Path, task: "Task") -> Rows:
         raise
     except DAMAGED as error:
         raise UserError(
-            f"cannot read {path} as npz (truncated, or another format): delete it and get it again"
+            f"cannot read {path} as npz (truncated, or another format): {again(path)}"
         ) from error
     check_shapes(path, {name: array.shape for name, array in arrays.items()}, task)
     for name, array in arrays.items():
@@ -106,9 +107,7 @@ def ends_of(path: Path, index: Floats, rows: int) -> Bools:
     borders = index.astype(np.int64)
     fits = len(borders) and (borders == index).all() and (np.diff(borders) > 0).all()
     if not fits or borders[0] < 0 or borders[-1] > rows:
-        raise UserError(
-            f"{path}: index is no rising list of rows up to {rows}: delete it and get it again"
-        )
+        raise UserError(f"{path}: index is no rising list of rows up to {rows}: {again(path)}")
     ends = np.zeros(rows, dtype=bool)
     ends[borders[borders > 0] - 1] = True
     if borders[0] == 0:  # beginnings: the last trajectory ends with the file

@@ -1,5 +1,6 @@
 """Where a family's data come from: its own files, how they are read, and stand-ins made here."""
 
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from offlinerlkit_romi.data import antmaze, d4rl, neorl
 from offlinerlkit_romi.data.antmaze_generate import generate_antmaze
+from offlinerlkit_romi.data.any_source import read_any
 from offlinerlkit_romi.data.archive import Archive
 from offlinerlkit_romi.data.generate import generate, generated_path
-from offlinerlkit_romi.data.hdf5 import Episodes, Rows, episodes_of, read_rows
+from offlinerlkit_romi.data.hdf5 import REQUIRED, Episodes, Rows, episodes_of, read_rows
 from offlinerlkit_romi.data.neorl_generate import generate_neorl, neorl_generated_path
+from offlinerlkit_romi.data.raw import HDF5_SUFFIXES, SUFFIXES, rows_of
 
 if TYPE_CHECKING:
     from offlinerlkit_romi.envs.tasks import Task
@@ -79,13 +82,6 @@ ORIGINS = {
     ),
 }
 
-# how a file is read depends on what it is, not on whose it is
-READERS: dict[str, Callable[[Path, "Task"], Rows]] = {
-    ".hdf5": read_rows,
-    ".h5": read_rows,
-    ".npz": neorl.read_npz,
-}
-
 
 def origin_of(task: "Task") -> Origin:
     """Where a task's data come from."""
@@ -93,9 +89,30 @@ def origin_of(task: "Task") -> Origin:
 
 
 def read_file(path: Path, task: "Task") -> Rows:
-    """Read a file by its suffix; anything unknown is taken for HDF5.
+    """Read a file by what it holds, not by whose it is: NeoRL's keys, D4RL's, or any other.
 
     Raises:
         UserError: See the readers.
     """
-    return READERS.get(path.suffix.lower(), read_rows)(path, task)
+    held = keys_in(path)
+    if {"obs", "action"} <= held:
+        return neorl.read_npz(path, task)
+    if path.suffix.lower() in HDF5_SUFFIXES and (not held or {*REQUIRED} <= held):
+        return read_rows(path, task)
+    return rows_of(read_any(str(path)), path, task)
+
+
+def keys_in(path: Path) -> set[str]:
+    """The arrays an HDF5 or npz file holds; none where it cannot be read."""
+    if path.suffix.lower() not in SUFFIXES or not path.is_file():
+        return set()
+    try:
+        if path.suffix.lower() in HDF5_SUFFIXES:
+            import h5py
+
+            with h5py.File(path, "r") as file:
+                return set(file)
+        with zipfile.ZipFile(path) as archive:
+            return {name.removesuffix(".npy") for name in archive.namelist()}
+    except (OSError, RuntimeError, ValueError, zipfile.BadZipFile, NotImplementedError):
+        return set()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from offlinerlkit_romi.data.card import SUFFIXES, Card, is_remote, read_card
-from offlinerlkit_romi.data.checks import ACTION_SLACK
+from offlinerlkit_romi.data.checks import bounds_in_words, guessed_bounds, outside
 from offlinerlkit_romi.data.columns import ColumnMap, Columns, columns_of, joined
 from offlinerlkit_romi.data.dataset import DataInfo, Dataset
 from offlinerlkit_romi.data.hdf5 import Rows, episodes_of, time_limits, transitions_of
@@ -25,7 +25,7 @@ MEMORY = "arrays"
 STEP_KEYS = ("observations", "actions", "rewards", "next_observations", "terminals", "timeouts")
 
 
-def load_own(data: Any, **facts: Any) -> Dataset:
+def load_own(data: Any, *, guess: bool = False, **facts: Any) -> Dataset:
     """Load transitions of the user's and make a task of what is known about them.
 
     Args:
@@ -33,6 +33,8 @@ def load_own(data: Any, **facts: Any) -> Dataset:
             episode, or of a card (.yaml); ``minari:ID``; a dict of arrays; a pandas DataFrame; an
             iterable of episodes (dicts of arrays) or of transitions (dicts, or tuples of
             observation, action, reward, next observation, terminal and perhaps timeout).
+        guess: Take action bounds from the data where nobody says them, to look at the data; a
+            policy must not be trained on a guess.
         **facts: The fields of `card.Card`, over those of a card file.
 
     Returns:
@@ -42,20 +44,41 @@ def load_own(data: Any, **facts: Any) -> Dataset:
     Raises:
         UserError: The data or a fact is not as it should be; one line says what and where.
     """
-    card = Card()
-    if isinstance(data, str | Path):
-        path = Path(data).expanduser()
-        card = read_card(path) if path.suffix.lower() in SUFFIXES else Card(file=_full(str(data)))
-    card = card.override(facts)
+    card = (card_of(data) if isinstance(data, str | Path) else Card()).override(facts)
     if is_remote(card.file):
         from offlinerlkit_romi.data.minari_source import load_minari
 
         return load_minari(card)
     if card.file:
-        rows, source = _read(Path(card.file), card.columns), "file"
+        rows, source = read_columns(Path(card.file), card.columns), "file"
     else:
         rows, source = _from_memory(data, card.columns), MEMORY
-    return finish(rows, card.override({"name": card.name or default_name(card.file)}), source)
+    card = card.override({"name": card.name or default_name(card.file)})
+    notes: tuple[str, ...] = ()
+    if guess:
+        card, notes = with_bounds(card, rows.actions)
+    return finish(rows, card, source, notes=notes)
+
+
+def card_of(source: str | Path) -> Card:
+    """What is known of a source that is a path or an address.
+
+    Raises:
+        UserError: It is a card that cannot be read.
+    """
+    path = Path(source).expanduser()
+    return read_card(path) if path.suffix.lower() in SUFFIXES else Card(file=_full(str(source)))
+
+
+def with_bounds(card: Card, actions: Any) -> tuple[Card, tuple[str, ...]]:
+    """The card with bounds that the actions (n, A) suggest, where nobody says them; and a note."""
+    if card.action_bounds is not None or card.env:
+        return card, ()
+    bounds = guessed_bounds(actions)
+    if {*bounds[0], *bounds[1]} <= {-1.0, 1.0}:
+        return card, ()
+    note = f"action bounds guessed from the data: train with {bounds_in_words(bounds)} if so"
+    return card.override({"action_bounds": bounds}), (note,)
 
 
 def default_name(source: str) -> str:
@@ -81,7 +104,8 @@ def finish(
     place = card.file or "the data"
     if not len(columns):
         raise UserError(f"{place} holds no transitions: give at least one")
-    task = make_task(card, columns, place)
+    widths = columns.observations.shape[1], columns.actions.shape[1]
+    task = make_task(card, *widths, place)
     rows = Rows(
         observations=columns.observations.astype(np.float32),
         actions=_scaled_actions(columns, task, place),
@@ -107,7 +131,7 @@ def finish(
         env_version=env_version or task.env_id or "unknown (no simulator was named)",
         episodes=len(episodes.returns),
         behaviour_return=float(np.mean(episodes.returns)) if len(episodes.returns) else np.nan,
-        notes=(*notes, *_notes(rows, len(found.observations), task)),
+        notes=(*notes, *columns.notes, *_notes(rows, len(found.observations), task)),
     )
     dataset = Dataset(
         found.observations,
@@ -143,22 +167,27 @@ def _full(source: str) -> str:
     return source if is_remote(source) else str(Path(source).expanduser().absolute())
 
 
-def _read(path: Path, columns: ColumnMap) -> Columns:
+def read_columns(path: Path, columns: ColumnMap, *, finite: bool = True) -> Columns:
+    """The rows of a file, or of a folder of episodes; see `columns.columns_of`.
+
+    Raises:
+        UserError: They cannot be read.
+    """
     if not path.is_dir():
-        return _read_file(path, columns)
+        return _read_file(path, columns, finite)
     files = sorted(
         (f for f in path.iterdir() if f.suffix.lower() in READERS and not f.name.startswith(".")),
         key=lambda f: [int(t) if t.isdigit() else t for t in re.split(r"(\d+)", f.name)],
     )
     if not files:
         raise UserError(f"the folder {path} holds no episodes: put one {_formats()} per episode")
-    return joined([_read_file(file, columns) for file in files], str(path))
+    return joined([_read_file(file, columns, finite) for file in files], str(path))
 
 
-def _read_file(path: Path, columns: ColumnMap) -> Columns:
+def _read_file(path: Path, columns: ColumnMap, finite: bool) -> Columns:
     place = str(path)
     table = read_table(path, lambda present: columns.pick(present, place))
-    return columns_of(table, columns, place)
+    return columns_of(table, columns, place, finite=finite)
 
 
 def _from_memory(data: Any, columns: ColumnMap) -> Columns:
@@ -260,14 +289,15 @@ def _timeouts(columns: Columns, card: Card, place: str) -> Any:
 
 def _scaled_actions(columns: Columns, task: Any, place: str) -> Any:
     low, high = task.bounds
-    slack = ACTION_SLACK * (high - low)
-    outside = ((columns.actions < low - slack) | (columns.actions > high + slack)).any(axis=1)
-    if outside.any():
-        row = int(np.flatnonzero(outside)[0])
+    wrong = outside(columns.actions, (low, high))
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        guess = bounds_in_words(guessed_bounds(columns.actions))
         shown = ", ".join(f"[{a:g}, {b:g}]" for a, b in list(zip(low, high, strict=True))[:4])
         raise UserError(
-            f"{place}: {int(outside.sum())} rows have actions outside {shown}, the first is row "
-            f"{row} with {np.round(columns.actions[row], 6).tolist()}: give action_bounds"
+            f"{place}: {int(wrong.sum())} rows have actions outside {shown}, the first is row "
+            f"{row} with {np.round(columns.actions[row], 6).tolist()}: give their bounds "
+            f"(the data suggest {guess})"
         )
     if not task.scales_actions:
         return columns.actions.astype(np.float32)

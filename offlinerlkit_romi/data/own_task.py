@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from offlinerlkit_romi.data.card import Card, is_remote
-from offlinerlkit_romi.data.columns import Columns
 from offlinerlkit_romi.data.dataset import Dataset
 from offlinerlkit_romi.envs.custom import CustomTask, make_user_env
 from offlinerlkit_romi.errors import UserError
@@ -26,13 +25,12 @@ GYMNASIUM_RULES = {
 }
 
 
-def make_task(card: Card, columns: Columns, place: str) -> CustomTask:
-    """The task of a data set.
+def make_task(card: Card, obs_dim: int, action_dim: int, place: str) -> CustomTask:
+    """The task of a data set with observations (n, obs_dim) and actions (n, action_dim).
 
     Raises:
         UserError: The simulator does not fit the data, or a fact does not.
     """
-    obs_dim, action_dim = columns.observations.shape[1], columns.actions.shape[1]
     functions = dict(card.functions)
     spaces: dict[str, Any] = {}
     if card.env:

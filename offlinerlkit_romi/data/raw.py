@@ -10,20 +10,27 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from offlinerlkit_romi.data.folders import written_whole
+from offlinerlkit_romi.data.checks import check_actions, check_finite, check_shapes
+from offlinerlkit_romi.data.columns import DONES, OTHER_NAMES, only_ends
+from offlinerlkit_romi.data.folders import again, written_whole
+from offlinerlkit_romi.data.hdf5 import GOALS, Rows, time_limits
 from offlinerlkit_romi.data.neorl import KEYS, ends_of
 from offlinerlkit_romi.envs.tasks import MAX_EPISODE_STEPS
 from offlinerlkit_romi.errors import UserError
+
+if TYPE_CHECKING:
+    from offlinerlkit_romi.envs.tasks import Task
 
 Array = NDArray[Any]
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 HDF5_SUFFIXES = (".hdf5", ".h5")
+SUFFIXES = (*HDF5_SUFFIXES, ".npz")
 
 
 @dataclass(frozen=True)
@@ -34,11 +41,13 @@ class RawData:
         columns: Arrays with one entry per row, by keys such as ``observations``, ``infos/qpos``.
         extras: Everything else the file holds, such as ``metadata/seed``.
         source: Where it was read, for messages.
+        notes: What a reader must know of the rows.
     """
 
     columns: dict[str, Array]
     extras: dict[str, Array]
     source: str
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.columns["observations"])
@@ -66,20 +75,21 @@ class RawData:
 
 
 def as_raw(arrays: Mapping[str, Array], source: str) -> RawData:
-    """Tell columns from extras.
+    """Tell columns from extras, and give flags the names they have in D4RL's format.
 
     Raises:
         UserError: A column every data set needs is missing, or columns differ in length.
     """
+    arrays, notes = _with_known_names(arrays)
     missing = [key for key in REQUIRED if key not in arrays]
     if missing:
         raise UserError(
             f"{source} lacks {', '.join(missing)} (it holds: {', '.join(sorted(arrays)) or '-'}): "
-            f"give a file with {', '.join(REQUIRED)}"
+            f"name what holds them under columns in a card, or give {', '.join(REQUIRED)}"
         )
     rows = len(arrays["observations"]) if arrays["observations"].ndim else 0
     if rows == 0:
-        raise UserError(f"{source} holds no transitions: delete it and get it again")
+        raise UserError(f"{source} holds no transitions: give at least one")
     known = {key for key in arrays if key in (*REQUIRED, "next_observations", "timeouts")}
     for key in sorted(known):
         if arrays[key].shape[:1] != (rows,):
@@ -96,6 +106,49 @@ def as_raw(arrays: Mapping[str, Array], source: str) -> RawData:
         columns={key: value for key, value in arrays.items() if key in known | per_row},
         extras={key: value for key, value in arrays.items() if key not in known | per_row},
         source=source,
+        notes=notes,
+    )
+
+
+def _with_known_names(arrays: Mapping[str, Array]) -> tuple[dict[str, Array], tuple[str, ...]]:
+    known, notes = dict(arrays), tuple[str, ...]()
+    for key, others in OTHER_NAMES.items():
+        name = next((n for n in (key, *others) if n in known), key)
+        if name != key:
+            known[key] = known.pop(name)
+        if name == DONES:
+            timeouts = [known[n] for n in ("timeouts", *OTHER_NAMES["timeouts"]) if n in known]
+            flags = [x.reshape(-1).astype(bool) for x in (known[key], *timeouts)]
+            if len({len(x) for x in flags}) == 1:
+                known[key], notes = only_ends(flags[0], flags[1] if timeouts else None)
+    return known, notes
+
+
+def rows_of(data: RawData, path: Path, task: "Task") -> Rows:
+    """The rows of a file as a benchmark's task takes them.
+
+    Raises:
+        UserError: They do not fit the task, are not finite, or have actions outside [-1, 1].
+    """
+    wanted = ("observations", "actions", "rewards", "next_observations", GOALS)
+    floats = {key: data.columns[key] for key in wanted if key in data.columns}
+    flags = {key: x for key in ("terminals", "timeouts") if (x := data.flags(key)) is not None}
+    check_shapes(path, {key: x.shape for key, x in (floats | flags).items()}, task)
+    for key, value in floats.items():
+        floats[key] = value.astype(np.float32, copy=False)
+        check_finite(path, key, floats[key])
+    check_actions(path, floats["actions"])
+    names = [key.removeprefix("metadata/") for key in data.extras]
+    return Rows(
+        observations=floats["observations"],
+        actions=floats["actions"],
+        rewards=floats["rewards"].reshape(-1),
+        terminals=flags["terminals"],
+        timeouts=flags.get("timeouts", time_limits(flags["terminals"], task.max_episode_steps)),
+        next_observations=floats.get("next_observations"),
+        goals=floats.get(GOALS),
+        metadata={name: text for name in names if (text := data.text(name)) is not None},
+        notes=data.notes,
     )
 
 
@@ -105,18 +158,29 @@ def read_raw(path: Path) -> RawData:
     Raises:
         UserError: No such file, an unknown or damaged format, or missing columns.
     """
+    return as_raw(read_arrays(path), str(path))
+
+
+def read_arrays(path: Path) -> dict[str, Array]:
+    """Every array of an HDF5 or npz file; NeoRL's under D4RL's keys.
+
+    Raises:
+        UserError: No such file, or an unknown or damaged format.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UserError(f"{path}: its name ends in {suffix!r}, not in {', '.join(SUFFIXES)}")
     if not path.is_file():
-        raise UserError(f"no data file {path}: give the path of an HDF5 or npz file")
-    reader = _read_hdf5 if path.suffix in HDF5_SUFFIXES else _read_npz
+        raise UserError(f"no data file {path}: check the path")
+    reader = _read_hdf5 if suffix in HDF5_SUFFIXES else _read_npz
     try:
-        arrays = reader(path)
+        return reader(path)
     # what h5py and numpy raise depends on where the bytes stop making sense
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError, EOFError) as error:
         raise UserError(
             f"cannot read {path} as {'HDF5' if reader is _read_hdf5 else 'npz'} "
-            "(truncated, or another format): delete it and get it again"
+            f"(truncated, or another format): {again(path)}"
         ) from error
-    return as_raw(arrays, str(path))
 
 
 def _read_hdf5(path: Path) -> dict[str, Array]:

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from offlinerlkit_romi.data.card import SUFFIXES as CARDS
+from offlinerlkit_romi.data.card import is_remote
 from offlinerlkit_romi.data.dataset import DataInfo, Dataset
 from offlinerlkit_romi.data.download import UnavailableError
 from offlinerlkit_romi.data.folders import sha256_of
 from offlinerlkit_romi.data.hdf5 import Rows, transitions_of
-from offlinerlkit_romi.data.origins import ORIGINS, READERS, Origin, origin_of, read_file
-from offlinerlkit_romi.data.tables import READERS as FORMATS
+from offlinerlkit_romi.data.origins import ORIGINS, Origin, origin_of, read_file
+from offlinerlkit_romi.data.own import digest_of
+from offlinerlkit_romi.data.tables import KINDS, READERS
 from offlinerlkit_romi.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,8 +50,8 @@ def load(
         source: ``d4rl`` or whatever the task's family is labelled: the benchmark's own file,
             cached or downloaded, never anything else. ``generated``: the same task simulated here,
             cached. ``auto``: the benchmark's file if cached or downloadable, otherwise generated;
-            `Dataset.info` says which. Anything else is the path of a file in the benchmark's
-            format.
+            `Dataset.info` says which. Anything else is the user's: a file (npz, HDF5, CSV,
+            Parquet), a folder of episodes, a card or ``minari:ID``.
         transitions: Rows of a generated data set; a file is always read whole.
         seed: Seed of a generated data set.
         jobs: Processes that simulate; default one per core.
@@ -114,11 +117,9 @@ def _load_official(
 
 def _load_file(source: str, task: "Task") -> Dataset:
     path = Path(source).expanduser()
-    if not path.exists() and path.suffix not in READERS and path.name == source:
-        raise UserError(
-            f"no data source {source!r}: give {', '.join(SOURCES)}, the path of a file "
-            f"({', '.join(FORMATS)}), a folder of episodes, a card (.yaml) or minari:ID"
-        )
+    known = is_remote(source) or path.suffix.lower() in (*READERS, *CARDS) or path.exists()
+    if not known and path.name == source:
+        raise UserError(f"no data source {source!r}: give {', '.join(SOURCES)}, {KINDS}")
     return read_dataset(path, task, "file")
 
 
@@ -129,10 +130,10 @@ def read_dataset(
     sha256: str | None = None,
     notes: tuple[str, ...] = (),
 ) -> Dataset:
-    """Read and check a file in one of the benchmarks' formats.
+    """Read and check the rows of a benchmark's task.
 
     Args:
-        path: The file.
+        path: The file, or another source of rows (see `any_source`).
         task: Facts the file must fit.
         source: What `DataInfo.source` will say.
         sha256: The file's digest where it is known already.
@@ -144,7 +145,7 @@ def read_dataset(
     origin = origin_of(task)
     # hashing takes as long as reading, and lets go of the interpreter meanwhile
     with ThreadPoolExecutor(1) as pool:
-        hashing = pool.submit(lambda: sha256 or sha256_of(path))
+        hashing = pool.submit(lambda: sha256 or (sha256_of(path) if _is_whole(path) else ""))
         rows = origin.refine(read_file(path, task), task)
         episodes = origin.episodes(rows)
         found = transitions_of(rows)
@@ -160,7 +161,7 @@ def read_dataset(
         notes=(*notes, *_notes(source, task, rows, _known_as(digest))),
         goal=rows.goal,
     )
-    return Dataset(
+    dataset = Dataset(
         found.observations,
         found.actions,
         found.next_observations,
@@ -171,6 +172,12 @@ def read_dataset(
         rows.timeouts if rows.next_observations is not None else None,
         episodes,
     )
+    return dataset if digest else dataset.with_info(sha256=digest_of(dataset))
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the bytes of `path` are the rows, and nothing else is."""
+    return path.is_file() and path.suffix.lower() not in CARDS
 
 
 def _env_version(source: str, origin: Origin, metadata: dict[str, str]) -> str:

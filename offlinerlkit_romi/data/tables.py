@@ -32,10 +32,7 @@ def read_table(path: Path, pick: Pick) -> Table:
         UserError: No such file, another format, damaged, or a package is missing.
     """
     if path.suffix.lower() not in READERS:
-        raise UserError(
-            f"{path}: no data format ends in {path.suffix!r}: give {', '.join(READERS)}, "
-            "a folder of episodes or a card (.yaml)"
-        )
+        raise UserError(f"{path}: no data format ends in {path.suffix!r}: give {KINDS}")
     if not path.is_file():
         raise UserError(f"no data file {path}: check the path")
     try:
@@ -50,7 +47,11 @@ def read_table(path: Path, pick: Pick) -> Table:
 
 def frame_table(frame: Any, pick: Pick) -> Table:
     """The chosen columns of a pandas DataFrame."""
-    return {name: frame[name].to_numpy() for name in pick([str(name) for name in frame.columns])}
+    # pandas may hand out views that cannot be written to, which torch warns of
+    return {
+        name: np.require(frame[name], requirements="W")
+        for name in pick([str(name) for name in frame.columns])
+    }
 
 
 def _read_npz(path: Path, pick: Pick) -> Table:
@@ -111,3 +112,5 @@ READERS: dict[str, Callable[[Path, Pick], Table]] = {
     ".csv": _read_csv,
     ".parquet": _read_parquet,
 }
+# all that a source of data may be, for messages
+KINDS = f"a file ({', '.join(READERS)}), a folder of episodes, a card (.yaml) or minari:ID"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from offlinerlkit_romi.data import Dataset
 from offlinerlkit_romi.data.doctor import diagnose
+from offlinerlkit_romi.data.doctor.command import remedy
 from offlinerlkit_romi.data.doctor.records import of_dataset
 from offlinerlkit_romi.data.origins import ORIGINS
-from offlinerlkit_romi.data.raw import HDF5_SUFFIXES
 from offlinerlkit_romi.envs import Task
 from offlinerlkit_romi.envs.tasks import TASKS
 from offlinerlkit_romi.errors import UserError
@@ -32,12 +30,16 @@ def examined(dataset: Dataset, task: Task) -> Dataset:
 
 
 def _correction(dataset: Dataset, task: Task) -> str:
-    """The command that corrects the file, where the doctor can read it."""
-    path = Path(dataset.info.path)
-    if path.suffix not in (*HDF5_SUFFIXES, ".npz"):
+    """The command that corrects the file, where flags say all that is known of it."""
+    card = dataset.card
+    if not dataset.info.path or (card is not None and card.columns.entries):
         return ""
-    named = f" --task {task.name}" if task.name in TASKS else ""
-    return f"`offlinerlkit-romi data doctor {path}{named} --fix OUT.hdf5` writes a corrected copy, "
+    bounds = None if card is None else card.action_bounds
+    if bounds is not None and max(len(set(side)) for side in bounds) > 1:
+        return ""  # one pair of numbers does not say them
+    facts = {} if bounds is None else {"action_bounds": (bounds[0][0], bounds[1][0])}
+    known = task if task.name in TASKS else None
+    return f"`{remedy(dataset.info.path, known, facts)}` writes a corrected copy, "
 
 
 def _is_official(dataset: Dataset, task: Task) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from offlinerlkit_romi.data.own import MEMORY, default_name
 from offlinerlkit_romi.envs import Task, get_task
 from offlinerlkit_romi.envs.custom import CustomTask, task_from_record, task_record
 from offlinerlkit_romi.envs.functions import name_of
-from offlinerlkit_romi.envs.tasks import TASKS
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.config import ModelBasedConfig, RunConfig
 
@@ -102,8 +100,6 @@ def load_own_data(config: RunConfig, record: Mapping[str, Any] | None = None) ->
                 f"{config.task} has its own, leave it out"
             )
         return None
-    if config.task in TASKS:
-        return _for_known_task(config.data, get_task(config.task))
     return load_own(config.data, name=config.task, **told)
 
 
@@ -139,23 +135,6 @@ def check_task(config: RunConfig, task: Task) -> None:
         get_termination_fn(task)
         if getattr(config, "norm_reward", False) and getattr(task, "reward_fn", ""):
             raise UserError("--norm-reward scales rewards and --reward-fn does not: leave one out")
-
-
-def _for_known_task(path: str, task: Task) -> Dataset:
-    """Rows of a benchmark's task in a format of the user's."""
-    dataset = load_own(
-        path,
-        name=task.name,
-        action_bounds=(-1.0, 1.0),
-        max_episode_steps=task.max_episode_steps,
-    )
-    found = dataset.observations.shape[1], dataset.actions.shape[1]
-    if found != (task.obs_dim, task.action_dim):
-        raise UserError(
-            f"{path}: observations and actions have {found[0]} and {found[1]} entries, {task.name} "
-            f"{task.obs_dim} and {task.action_dim}: is this the data of another task?"
-        )
-    return replace(dataset, task=None, card=None)
 
 
 def _plain(value: Any) -> bool:

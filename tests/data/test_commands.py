@@ -10,6 +10,8 @@ import pytest
 
 from offlinerlkit_romi.data.actors import load_actor
 from offlinerlkit_romi.data.commands import main
+from offlinerlkit_romi.data.sources import load
+from offlinerlkit_romi.data.tables import READERS
 from offlinerlkit_romi.envs.tasks import task_names
 from offlinerlkit_romi.errors import UserError
 from tests.data.conftest import hopper_rows, write_hdf5
@@ -122,3 +124,75 @@ def test_training_saves_snapshots_that_the_generator_reads(
     actor = load_actor(tmp_path / "out" / names[0], 3)
     action, _ = actor(np.zeros((2, 11), np.float32), np.random.default_rng(0))
     assert action.shape == (2, 3)
+
+
+def torque_log(path: Path) -> Path:
+    """A CSV file with torques in [-2, 2] and Gymnasium's names of flags."""
+    rng = np.random.default_rng(0)
+    names = ["observations_0", "observations_1", "actions_0", "rewards"]
+    columns = [rng.normal(size=60), rng.normal(size=60), rng.uniform(-2, 2, 60), np.ones(60)]
+    flags = [np.zeros(60), np.arange(60) % 20 == 19]
+    header = ",".join([*names, "terminations", "truncations"])
+    table = np.stack([*columns, *flags], axis=1)
+    np.savetxt(path, table, delimiter=",", header=header, comments="")
+    return path
+
+
+def test_info_shows_data_of_the_users_own_in_the_users_units(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = torque_log(tmp_path / "log.csv")
+    assert main(["info", str(path)]) == 0
+    text = capsys.readouterr().out
+    for words in ("log: 57 transitions, source file", "3 complete", "--action-bounds -2 2 if so"):
+        assert words in text
+    actions = next(line for line in text.splitlines() if line.strip().startswith("actions"))
+    low, high = float(actions.split()[-3]), float(actions.split()[-1])
+    assert -2 <= low < -1.8 and 1.8 < high <= 2
+    (tmp_path / "card.yaml").write_text("file: log.csv\nname: tank\naction_bounds: [-2, 2]\n")
+    assert main(["info", "--data", str(tmp_path / "card.yaml"), "--termination", "none"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("tank: 57") and "guessed" not in text and "termination none on" in text
+    with pytest.raises(UserError, match=r"outside .-1, 1.*the data suggest --action-bounds -2 2"):
+        main(["info", "--data", str(path), "--action-bounds", "-1", "1"])
+    with pytest.raises(UserError, match="action-bounds is a fact about data of your own"):
+        main(["info", "--task", "hopper-medium-v2", "--action-bounds", "-1", "1"])
+
+
+def test_a_benchmarks_rows_are_told_by_their_keys_not_by_the_files_suffix(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = "hopper-medium-v2"
+    arrays = hopper_rows()
+    loaded = load(task, str(write_hdf5(tmp_path / "a.hdf5", arrays)))
+    np.savez(tmp_path / "a.npz", **arrays)
+    flags = {"terminations": arrays.pop("terminals"), "truncations": arrays.pop("timeouts")}
+    np.savez(tmp_path / "b.npz", **arrays, **flags)
+    write_hdf5(tmp_path / "b.hdf5", arrays | flags)
+    (tmp_path / "c.yaml").write_text("file: b.npz\n")
+    for name in ("a.npz", "b.npz", "b.hdf5", "c.yaml"):
+        other = load(task, str(tmp_path / name))
+        for key, values in loaded.as_dict().items():
+            assert np.array_equal(values, other.as_dict()[key]), (name, key)
+        assert other.info.episodes == loaded.info.episodes and other.info.sha256
+    states = {key: np.zeros((12, 3)) for key in ("observations", "next_observations")}
+    np.savez(tmp_path / "pend.npz", **(arrays | states), **flags)
+    for words in (["info", "--data"], ["doctor"]):
+        path = str(tmp_path / "pend.npz")
+        with pytest.raises(UserError, match="is this the file of another task") as caught:
+            main([*words, path, "--task", task])
+        assert "NeoRL" not in str(caught.value)
+
+
+def test_a_source_that_is_none_hears_of_every_kind_there_is(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("1")
+    for words in (
+        ["info", "--task", "hopper-medium-v2", "--data", "nothing"],
+        ["info", "--task", "hopper-medium-v2", "--data", str(tmp_path / "a.txt")],
+        ["convert", str(tmp_path / "a.txt"), "--to", "npz", "-o", "b.npz"],
+        ["doctor", str(tmp_path / "a.txt")],
+    ):
+        with pytest.raises(UserError) as caught:
+            main(words)
+        for kind in (*READERS, "folder of episodes", "card (.yaml)", "minari:ID"):
+            assert kind in str(caught.value), words

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from offlinerlkit_romi.data.any_source import read_any
 from offlinerlkit_romi.data.commands import main
-from offlinerlkit_romi.data.convert import FORMATS, convert, read_any
+from offlinerlkit_romi.data.convert import FORMATS, convert
 from offlinerlkit_romi.data.generate import generate
 from offlinerlkit_romi.data.raw import RawData, read_raw
 from offlinerlkit_romi.errors import UserError
@@ -231,3 +232,39 @@ def test_neorls_files_are_read_with_their_time_limits_told_from_terminals(tmp_pa
     assert found.text("task") == "Hopper-v3-low"
     for key in ("observations", "next_observations", "actions", "rewards"):
         assert np.array_equal(found.columns[key].reshape(arrays[key].shape), arrays[key])
+
+
+def test_a_table_is_converted_and_what_is_left_out_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arrays = {key: values.astype(float) for key, values in in_order().items()}
+    names, columns = ["extra"], [np.arange(12.0)]
+    for key, values in arrays.items():
+        matrix = values.reshape(12, -1).T
+        names += [f"{key}_{at}" for at in range(len(matrix))] if len(matrix) > 1 else [key]
+        columns += list(matrix)
+    table = np.stack(columns, axis=1)
+    np.savetxt(tmp_path / "a.csv", table, delimiter=",", header=",".join(names), comments="")
+    out = tmp_path / "a.npz"
+    assert main(["convert", str(tmp_path / "a.csv"), "--to", "npz", "-o", str(out)]) == 0
+    assert "note: what has no name in D4RL's format is not read" in capsys.readouterr().out
+    found = read_raw(out).columns
+    assert set(found) == set(arrays)
+    assert all(np.array_equal(found[key], values) for key, values in arrays.items())
+
+
+@needs_minari
+def test_minari_hears_the_actions_own_box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import minari
+
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    arrays = in_order(60)
+    arrays["actions"] = 2 * arrays["actions"]
+    source = str(write_hdf5(tmp_path / "a.hdf5", arrays))
+    told = convert(source, "minari", "guess-v0")
+    box = minari.load_dataset("guess-v0").action_space
+    assert (box.low == -2).all() and (box.high == 2).all()
+    assert "action bounds guessed from the data: train with --action-bounds -2 2 if so" in told
+    told = convert(source, "minari", "told-v0", (-3, 3))
+    assert (minari.load_dataset("told-v0").action_space.high == 3).all()
+    assert not any("guessed" in line for line in told)

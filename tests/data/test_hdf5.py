@@ -119,7 +119,7 @@ def spoiled(key: str, row: int, value: float) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        (hopper_rows(rewards=None, actions=None), "lacks actions, rewards"),
+        (hopper_rows(rewards=None, actions=None), "lacks actions"),
         (hopper_rows(observations=np.zeros((12, 17))), "observations has shape (12, 17)"),
         (hopper_rows(rewards=np.zeros((12, 2))), "rewards has shape (12, 2)"),
         (hopper_rows(terminals=np.zeros(11, bool)), "terminals has shape (11,)"),
@@ -172,7 +172,7 @@ def test_missing_file_and_unknown_source_say_what_to_give(tmp_path: Path) -> Non
     with pytest.raises(UserError, match="no data file"):
         load(tmp_path / "none.hdf5")
     with pytest.raises(
-        UserError, match=r"no data source 'd4lr': give auto, d4rl, .*generated, the path"
+        UserError, match=r"no data source 'd4lr': give auto, d4rl, .*generated, a file"
     ):
         data.load(TASK, "d4lr")
 

@@ -1,18 +1,30 @@
-"""`offlinerlkit-romi data doctor TASK|FILE [--fix OUT]`."""
+"""`offlinerlkit-romi data doctor TASK|SOURCE [--fix OUT]`."""
 
 import argparse
+import shlex
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from offlinerlkit_romi.data.convert import read_any, write_file
+from offlinerlkit_romi.data.any_source import read_source
+from offlinerlkit_romi.data.card import Card
+from offlinerlkit_romi.data.checks import sliver
+from offlinerlkit_romi.data.convert import check_output, write_file
 from offlinerlkit_romi.data.doctor.diagnosis import CHECKS, Diagnosis, diagnose
 from offlinerlkit_romi.data.doctor.fix import REPAIRS, fix
 from offlinerlkit_romi.data.doctor.records import MAZE_RULE, SIMULATORS, Records, of_raw
 from offlinerlkit_romi.data.doctor.replay import check_replay
+from offlinerlkit_romi.data.doctor.values import in_words
+from offlinerlkit_romi.data.fact_options import add_facts, as_words, facts_of
+from offlinerlkit_romi.data.front import looks_like_data
 from offlinerlkit_romi.data.origins import ORIGINS, origin_of
+from offlinerlkit_romi.data.own import card_of, default_name, load_own, with_bounds
+from offlinerlkit_romi.data.own_task import make_task
 from offlinerlkit_romi.data.raw import RawData
+from offlinerlkit_romi.data.tables import KINDS
 from offlinerlkit_romi.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,11 +32,12 @@ if TYPE_CHECKING:
     from offlinerlkit_romi.envs.tasks import Task
 
 REPLAY = "another-simulator"
+NEAR = 0.65  # "halfcheetah" is near halfcheetah-random-v2, "tank" is near nothing
 NEED_SIMULATOR = ("terminal-without-cause", "terminal-missing", REPLAY)
 DESCRIPTION = """\
 Examine a data set: next states of another episode, time limits flagged as terminals, terminals
-against the task's rule, zero rewards, actions outside [-1, 1], repeated rows, NaN, and whether the
-simulator that evaluates is the one that made the data (a sample of stored actions is replayed,
+against the task's rule, zero rewards, actions outside their box, repeated rows, NaN, and whether
+the simulator that evaluates is the one that made the data (a sample of stored actions is replayed,
 unless errors were found). A dash marks what could not be examined.
 Exit status: 0 no errors, 1 errors found (with --fix: left in the copy), 2 bad input.
 """
@@ -36,11 +49,17 @@ def add_doctor(commands: "argparse._SubParsersAction[Parser]") -> None:
         "doctor", help="find what is wrong with a data set, and correct it", description=DESCRIPTION
     )
     doctor.add_argument(
-        "source", metavar="TASK|FILE", help="a task whose data are on this machine, or a file"
+        "source",
+        metavar="TASK|SOURCE",
+        help=f"a task whose data are on this machine, or {KINDS}",
     )
-    doctor.add_argument("--task", help="the task that FILE belongs to (default: as FILE says)")
+    doctor.add_argument("--task", help="the task of SOURCE (default: as it says; else your own)")
+    add_facts(doctor)
     doctor.add_argument(
-        "--fix", metavar="OUT", help="write a corrected copy (.hdf5 or .npz); never in place"
+        "--fix", metavar="OUT", help="write a corrected copy (.hdf5, .h5, .npz); never in place"
+    )
+    doctor.add_argument(
+        "--force", action="store_true", help="let --fix change more than 1 %% of the rows"
     )
     doctor.add_argument(
         "--transitions", type=int, default=200_000, help="TASK: rows of the generated data set"
@@ -58,30 +77,69 @@ def add_doctor(commands: "argparse._SubParsersAction[Parser]") -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Examine, report, and correct if asked; returns the exit status."""
     source, task = _find(arguments)
-    data = read_any(source)
+    facts = facts_of(arguments)
+    card = card_of(source).override(facts)
+    data = read_source(card)
     task = task or _task_of(data, source)
-    found = _examine(of_raw(data, task), arguments.replay)
-    name = "no task known" if task is None else task.name
+    if task is not None and facts:
+        raise UserError(
+            f"--{next(iter(facts)).replace('_', '-')} is a fact about data of your own: "
+            f"{task.name} has its own, leave it out"
+        )
+    records, notes = _records(data, task, card)
+    found = _examine(records, arguments.replay)
+    name = f"no task known, actions in {in_words(records.box)}" if task is None else task.name
     _write(f"{source}: {len(data):,} rows, {name}")
     _report(found, task, arguments.replay)
-    if arguments.fix is None:
-        if found.errors:
-            _write(f"correct it: {remedy(source, task)}")
-        return int(bool(found.errors))
-    return _correct(data, task, Path(arguments.fix), arguments.replay)
+    if (card.termination or card.reward_fn) and not found.errors:
+        notes = load_own(source, guess=True, **facts).info.notes
+    _write_lines(f"  note: {note}" for note in notes)
+    if arguments.fix is not None:
+        return _correct(data, records, Path(arguments.fix), arguments)
+    if any(finding.check in REPAIRS for finding in found.errors):
+        _write(f"{_advice(found)}: {remedy(source, task, facts)}")
+    return int(bool(found.errors))
 
 
-def remedy(source: str, task: "Task | None") -> str:
+def _records(data: RawData, task: "Task | None", card: Card) -> tuple[Records, tuple[str, ...]]:
+    """The rows with what is known of them, and what a reader must know."""
+    records = of_raw(data, task)
+    if task is not None:
+        return records, data.notes
+    card, guessed = with_bounds(card, records.actions)
+    widths = records.observations.shape[1], records.actions.shape[1]
+    named = card.override({"name": card.name or default_name(card.file)})
+    own = make_task(named, *widths, data.source)
+    bounds = own.action_low, own.action_high
+    return replace(records, task=own, bounds=bounds), (*data.notes, *guessed)
+
+
+def _advice(found: Diagnosis) -> str:
+    rows = sum(finding.count for finding in found.findings if finding.check in REPAIRS)
+    if rows <= sliver(found.rows):
+        return "correct it"
+    return f"correct what wrote these rows, they are too many ({rows:,}) to change without --force"
+
+
+def remedy(source: str, task: "Task | None", facts: dict[str, Any]) -> str:
     """The command that corrects a file."""
     named = "" if task is None else f" --task {task.name}"
-    return f"offlinerlkit-romi data doctor {source}{named} --fix OUT.hdf5"
+    told = as_words(facts)
+    return f"offlinerlkit-romi data doctor {shlex.quote(source)}{named}{told} --fix OUT.hdf5"
 
 
-def _correct(data: RawData, task: "Task | None", out: Path, replay: bool) -> int:
-    fixed, done, _ = fix(data, task)
-    write_file(fixed, out)
-    left = _examine(of_raw(fixed, task), replay)
-    _write("\n".join([*(f"fixed: {line}" for line in done), f"{out}: {len(fixed):,} rows"]))
+def _correct(data: RawData, records: Records, out: Path, arguments: argparse.Namespace) -> int:
+    check_output(out)
+    fixed = fix(data, records.task, records.bounds)
+    if fixed.changed > sliver(len(data)) and not arguments.force:
+        raise UserError(
+            f"{data.source}: --fix would change {fixed.changed:,} of {len(data):,} rows "
+            f"({'; '.join(fixed.done)}): correct what wrote them, or add --force"
+        )
+    write_file(fixed.data, out)
+    left = _examine(of_raw(fixed.data, records.task, records.bounds), arguments.replay)
+    _write_lines(f"fixed: {line}" for line in fixed.done)
+    _write(f"{out}: {len(fixed.data):,} rows")
     for finding in left.findings:
         cause = "what is left" if finding.check in REPAIRS else "cannot be fixed"
         _write(f"{cause}: {finding.check}: {finding}")
@@ -113,14 +171,14 @@ def _report(found: Diagnosis, task: "Task | None", replay: bool) -> None:
 
 
 def _find(arguments: argparse.Namespace) -> tuple[str, "Task | None"]:
-    """The file to examine, and its task where the command line names it."""
+    """What to examine, and its task where the command line names one of the benchmarks'."""
     from offlinerlkit_romi.envs.tasks import TASKS, canonical, get_task
 
-    task = None if arguments.task is None else get_task(arguments.task)
+    task = None if arguments.task is None else _benchmarks(arguments.task)
     name = canonical(arguments.source)
     if name not in TASKS:
-        if "/" not in name and "." not in name and ":" not in name:
-            get_task(name)  # neither a task nor a file's name: says which tasks are near
+        if not looks_like_data(arguments.source):
+            get_task(name)  # neither a task nor a source: says which tasks are near
         return arguments.source, task
     origin, task = origin_of(get_task(name)), get_task(name)
     places = (
@@ -134,6 +192,18 @@ def _find(arguments: argparse.Namespace) -> tuple[str, "Task | None"]:
         f"{name} has no data on this machine ({' or '.join(map(str, places))}): "
         f"run `data fetch --task {name}` or `data generate --task {name}`"
     )
+
+
+def _benchmarks(name: str) -> "Task | None":
+    """A benchmark's task; None for a name of the user's own.
+
+    Raises:
+        UserError: It looks like a benchmark's name, misspelt.
+    """
+    from offlinerlkit_romi.envs.tasks import TASKS, canonical, get_task
+
+    near = get_close_matches(name.lower(), [known.lower() for known in TASKS], cutoff=NEAR)
+    return get_task(name) if near or canonical(name) in TASKS else None
 
 
 def _task_of(data: RawData, source: str) -> "Task | None":
@@ -151,3 +221,8 @@ def _task_of(data: RawData, source: str) -> "Task | None":
 
 def _write(text: str) -> None:
     sys.stdout.write(text + "\n")
+
+
+def _write_lines(lines: Iterable[str]) -> None:
+    for line in lines:
+        _write(line)

@@ -1,10 +1,12 @@
 """`data doctor --fix`: a corrected copy, where there is one correction to make."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from offlinerlkit_romi.data.checks import Bounds
 from offlinerlkit_romi.data.doctor.diagnosis import Diagnosis, diagnose
 from offlinerlkit_romi.data.doctor.finding import Finding
 from offlinerlkit_romi.data.doctor.records import Array, Records, of_raw
@@ -17,25 +19,33 @@ ROUNDS = 4  # a repair can bring to light what another defect hid
 Repair = Callable[[RawData, Records, Finding], tuple[RawData, str]]
 
 
-def fix(data: RawData, task: "Task | None") -> tuple[RawData, list[str], Diagnosis]:
-    """Repair what can be repaired.
+@dataclass(frozen=True)
+class Fixed:
+    """The corrected rows, what was done in one line each, what is left, how many rows changed."""
 
-    Returns:
-        The corrected rows, what was done in one line each, and the diagnosis of the result.
-    """
+    data: RawData
+    done: list[str]
+    left: Diagnosis
+    changed: int
+
+
+def fix(data: RawData, task: "Task | None", bounds: Bounds | None = None) -> Fixed:
+    """Repair what can be repaired; `bounds` is the actions' box, [-1, 1] where it is None."""
     done: list[str] = []
+    changed = 0
     for _ in range(ROUNDS):
         repaired = False
         for check, repair in REPAIRS.items():
-            records = of_raw(data, task)
+            records = of_raw(data, task, bounds)
             found = _find(diagnose(records), check)
             if found is not None:
                 data, words = repair(data, records, found)
                 done.append(f"{check}: {words}")
+                changed += found.count
                 repaired = True
         if not repaired:
             break
-    return data, done, diagnose(of_raw(data, task))
+    return Fixed(data, done, diagnose(of_raw(data, task, bounds)), changed)
 
 
 def _find(diagnosis: Diagnosis, check: str) -> Finding | None:
@@ -65,7 +75,8 @@ def _flag(data: RawData, records: Records, **changes: tuple[Array, bool]) -> Raw
 
 
 def _clip(data: RawData, records: Records, found: Finding) -> tuple[RawData, str]:
-    clipped = np.clip(data.columns["actions"], -1.0, 1.0)
+    actions = data.columns["actions"]
+    clipped = np.clip(actions, *records.box).astype(actions.dtype)
     return data.with_columns(actions=clipped), f"clipped the actions of {found.count} rows"
 
 
@@ -82,7 +93,7 @@ def _next_states(data: RawData, records: Records, found: Finding) -> tuple[RawDa
     words = [f"took {len(restored)} next states from the following row"] if len(restored) else []
     if not len(lost):
         return data, "; ".join(words)
-    records = of_raw(data, records.task)
+    records = of_raw(data, records.task, records.bounds)
     if _better_underived(records, lost):
         # every next state within an episode is the following row's observation, which readers take
         open_ends = lost[~records.ends[lost]]
@@ -99,7 +110,7 @@ def _next_states(data: RawData, records: Records, found: Finding) -> tuple[RawDa
     before = lost[lost > 0] - 1
     before = before[~bad[before] & ~records.ends[before]]
     data = _flag(data, records, timeouts=(before, True))
-    return _drop(data, of_raw(data, records.task), bad), "; ".join(words)
+    return _drop(data, of_raw(data, records.task, records.bounds), bad), "; ".join(words)
 
 
 def _better_underived(records: Records, lost: Array) -> bool:
@@ -151,4 +162,4 @@ REPAIRS: dict[str, Repair] = {
     "terminal-missing": _missing,
 }
 
-__all__ = ["REPAIRS", "fix"]
+__all__ = ["REPAIRS", "Fixed", "fix"]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from offlinerlkit_romi.data.checks import Bounds
 from offlinerlkit_romi.data.dataset import Bools, Dataset
 from offlinerlkit_romi.data.hdf5 import time_limits
 from offlinerlkit_romi.data.raw import RawData
@@ -78,6 +79,7 @@ class Records:
         next_observations: (n, S); None where the next row's observation serves.
         task: Whose data these claim to be, if known.
         infos: Further columns, `infos/qpos` and `infos/qvel` among them.
+        bounds: The actions' box, -1 and 1 for all where it is None.
     """
 
     observations: Array
@@ -88,9 +90,16 @@ class Records:
     next_observations: Array | None
     task: "Task | None" = None
     infos: dict[str, Array] | None = None
+    bounds: Bounds | None = None
 
     def __len__(self) -> int:
         return len(self.observations)
+
+    @property
+    def box(self) -> Bounds:
+        """Lowest and highest action, one number per dimension."""
+        width = self.actions.shape[1]
+        return self.bounds or ((-1.0,) * width, (1.0,) * width)
 
     @property
     def simulator(self) -> Simulator | None:
@@ -187,8 +196,8 @@ class Records:
         return Records(obs, act, reward, terminal, timeout, following, self.task), kept
 
 
-def of_raw(data: RawData, task: "Task | None") -> Records:
-    """The rows of a file.
+def of_raw(data: RawData, task: "Task | None", bounds: Bounds | None = None) -> Records:
+    """The rows of a file, and the box of their actions where it is another than [-1, 1].
 
     Raises:
         UserError: A column has a shape that no check could read.
@@ -219,6 +228,7 @@ def of_raw(data: RawData, task: "Task | None") -> Records:
         columns.get("next_observations"),
         task,
         {key: value for key, value in columns.items() if key.startswith("infos/")},
+        bounds,
     )
 
 

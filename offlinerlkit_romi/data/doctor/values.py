@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from offlinerlkit_romi.data.checks import ACTION_SLACK
+from offlinerlkit_romi.data.checks import ACTION_SLACK, Bounds, outside
 from offlinerlkit_romi.data.doctor.finding import Finding
 from offlinerlkit_romi.data.doctor.records import BLOCK_ROWS, Array, Records
 
@@ -24,22 +24,26 @@ def check_finite(records: Records) -> Finding | None:
 
 
 def check_actions(records: Records) -> Finding | None:
-    """Actions outside [-1, 1]."""
+    """Actions outside their box."""
     actions, limit = records.actions, 1.0 + ACTION_SLACK
-    if actions.max(initial=0.0) <= limit and actions.min(initial=0.0) >= -limit:
+    if records.bounds is None and actions.max(initial=0.0) <= limit >= -actions.min(initial=0.0):
         return None  # false for NaN, too
-    with np.errstate(invalid="ignore"):
-        outside = np.asarray((np.abs(actions) > limit).any(axis=1))
-    outside &= np.isfinite(actions).all(axis=1)
-    if not outside.any():
+    wrong = outside(actions, records.box) & np.isfinite(actions).all(axis=1)
+    if not wrong.any():
         return None
-    largest = float(np.abs(actions[outside]).max())
+    largest = float(np.abs(actions[wrong]).max())
     return _rows(
         "actions-outside",
-        outside,
-        f"have actions outside [-1, 1] (up to {largest:.3g} in magnitude)",
-        "rescale them if your box is another one, else clip them",
+        wrong,
+        f"have actions outside {in_words(records.box)} (up to {largest:.3g} in magnitude)",
+        "give --action-bounds if your box is another one, else clip them",
     )
+
+
+def in_words(box: Bounds) -> str:
+    """A box as intervals: one where all dimensions are alike."""
+    pairs = [f"[{low:g}, {high:g}]" for low, high in zip(*box, strict=True)]
+    return " x ".join(pairs if len(set(pairs)) > 1 else pairs[:1])
 
 
 def check_rewards(records: Records) -> Finding | None:

@@ -117,7 +117,7 @@ def test_file_of_no_known_task_is_examined_as_far_as_it_goes(
         (["hopper-medium-v2"], "run `data fetch --task hopper-medium-v2`"),
         (["FILE", "--task", "halfcheetah-medium-v2"], "is this the file of another task?"),
         (["FILE", "--task", "halfcheetah"], "unknown task"),
-        (["FILE", "--task", TASK, "--fix", "a.csv"], "ends in .hdf5 or .npz"),
+        (["FILE", "--task", TASK, "--fix", "a.csv"], "ends in .hdf5 or .h5 or .npz"),
     ],
 )
 def test_bad_input_ends_with_2_and_one_line(
