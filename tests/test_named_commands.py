@@ -20,7 +20,7 @@ from offlinerlkit_romi.experiment.command_line import takes
 PACKAGE = Path(offlinerlkit_romi.__file__).parent
 ROOT = PACKAGE.parent
 VERBS = "train|evaluate|compare|data|bench"
-NAMED = re.compile(rf"offlinerlkit-romi ((?:{VERBS})\b[^`\n\"'#]*)|`((?:{VERBS}) [^`\n]+)`")
+NAMED = re.compile(rf"offlinerlkit-romi ((?:{VERBS})\b[^`\n\"'#;]*)|`((?:{VERBS}) [^`\n]+)`")
 # what stands for a value in a text
 VALUES = {
     **dict.fromkeys(("<algo>", "{algo}", "A"), "romi"),

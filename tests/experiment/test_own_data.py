@@ -319,7 +319,7 @@ def test_a_known_tasks_rows_may_come_in_any_format(tmp_path: Path) -> None:
     values["doctor"] = False  # random numbers are no Hopper
     summary = train("mopo", **values, task="hopper-medium-v2")
     assert summary.task == "hopper-medium-v2" and np.isfinite(summary.score_behaviour)
-    with pytest.raises(UserError, match="walker2d-medium-v2 needs .* is this the file of another"):
+    with pytest.raises(UserError, match=r"walker2d-medium-v2 needs .* is this the file of another"):
         train("mopo", **values, task="walker2d-medium-v2")
 
 
