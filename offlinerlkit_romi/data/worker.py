@@ -1,22 +1,17 @@
-"""Child process of `data.pool`: simulates shards until its input closes.
+"""Child process of `data.pool`: simulates shards until its parent has no more.
 
-Run as `python -m offlinerlkit_romi.data.worker`. Messages are pickles on stdin and stdout; whatever
-a simulator prints is sent to stderr, so that it cannot break into them. A process of its own keeps
-BLAS on one thread (the bits of a product depend on the number) without touching the caller.
+Run as `python -m offlinerlkit_romi.data.worker`.
 """
 
-import os
-import pickle
-import sys
 import time
 from dataclasses import dataclass
-from typing import IO
 
 import numpy as np
 
 from offlinerlkit_romi.data.actors import load_actor
 from offlinerlkit_romi.data.antmaze_collect import collect_maze
 from offlinerlkit_romi.data.lanes import SPECS, Array, Lanes, collect, lane_count
+from offlinerlkit_romi.system.child import Parent
 
 REPORT_SECONDS = 0.2
 
@@ -45,19 +40,13 @@ class Shard:
 class _Reporter:
     """Sends the rows done so far, a few times a second."""
 
-    def __init__(self, out: IO[bytes]) -> None:
-        self.out, self.next_time = out, 0.0
+    def __init__(self, parent: Parent) -> None:
+        self.parent, self.next_time = parent, 0.0
 
     def __call__(self, rows: int) -> None:
         if time.monotonic() >= self.next_time:
             self.next_time = time.monotonic() + REPORT_SECONDS
-            send(self.out, rows)
-
-
-def send(out: IO[bytes], message: object) -> None:
-    """Write one message."""
-    pickle.dump(message, out, protocol=pickle.HIGHEST_PROTOCOL)
-    out.flush()
+            self.parent.send(rows)
 
 
 def run_shard(shard: Shard, report: _Reporter | None = None) -> dict[str, Array]:
@@ -70,15 +59,10 @@ def run_shard(shard: Shard, report: _Reporter | None = None) -> dict[str, Array]
 
 
 def main() -> None:
-    """Serve shards from stdin until it closes."""
-    out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    """Serve the parent."""
+    parent = Parent()
     while True:
-        try:
-            shard = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
-        send(out, run_shard(shard, _Reporter(out)))
+        parent.send(run_shard(parent.receive(), _Reporter(parent)))
 
 
 if __name__ == "__main__":

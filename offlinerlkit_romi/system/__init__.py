@@ -1,0 +1,1 @@
+"""What the operating system gives, without torch: processes, locks, whole files, the machine."""
