@@ -11,6 +11,7 @@ import torch
 
 from offlinerlkit_romi.dynamics.base_dynamics import BaseDynamics, StepResult, TerminalFn
 from offlinerlkit_romi.dynamics.fit import EnsembleFit, OnEpoch, holdout_split, log_fit
+from offlinerlkit_romi.dynamics.space import ModelSpace, read_space, write_space
 from offlinerlkit_romi.engine import Engine, read_weights, save_atomically, spared_collector
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.modules import EnsembleDynamicsModel
@@ -52,6 +53,7 @@ class EnsembleDynamics(BaseDynamics):
         reward_fn: (obs, action, next_obs) -> (n, 1) where the reward is known; it then replaces the
             predicted one.
         engine: carries out the fit's steps.
+        space: what observations and rewards it is taught, where that is known; saved beside it.
 
     Raises:
         ValueError: unknown uncertainty mode.
@@ -59,6 +61,7 @@ class EnsembleDynamics(BaseDynamics):
 
     model: EnsembleDynamicsModel
     reward_fn: RewardFn | None = None
+    space: ModelSpace | None = None
 
     def __init__(
         self,
@@ -237,20 +240,26 @@ class EnsembleDynamics(BaseDynamics):
         return {"scaler": self.scaler}
 
     def save(self, save_path: str) -> None:
-        """Write `dynamics.pth` and the scaler into a folder, as the kit does."""
+        """Write `dynamics.pth` and the scaler into a folder, as the kit does, and the space."""
         save_atomically(self.model.state_dict(), os.path.join(save_path, "dynamics.pth"))
         self.scaler.save_scaler(save_path)
+        write_space(save_path, self.space)
 
     def load(self, load_path: str) -> None:
         """Read a folder written by `save`, or by the kit; a refused one changes nothing.
 
         Raises:
-            UserError: the folder holds no model and scaler, or those of another network.
+            UserError: the folder holds no model and scaler, those of another network, or a model
+                that says it is of other observations or rewards.
         """
         path = os.path.join(load_path, "dynamics.pth")
-        state = read_weights(self.model, path, self.model.elites.device)
+        state, space = read_weights(self.model, path, self.model.elites.device), self.space
+        told = read_space(load_path)
+        if told is not None and space is not None and (why := told.unlike(space)):
+            raise UserError(f"the dynamics model of {load_path} does not fit: {why}; fit one here")
         self.scaler.load_scaler(load_path)
         self.model.load_state_dict(state)
+        self.space = told if space is None else space
 
     def _make_fit(
         self, train: Rows, holdout: Rows, batch_size: int, logvar_loss_coef: float

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 
 from offlinerlkit_romi.dynamics.base_dynamics import BaseDynamics
+
+ROWS = 1000  # that a model is looked at on
 
 
 class Segments(NamedTuple):
@@ -77,3 +80,22 @@ def prediction_error(dynamics: BaseDynamics, segments: Segments) -> torch.Tensor
         obs = dynamics.expected_next(obs, segments.actions[:, step])
         errors.append((obs - segments.observations[:, step + 1]).square().mean().sqrt())
     return torch.stack(errors)
+
+
+def one_step_errors(
+    dynamics: BaseDynamics, data: Mapping[str, torch.Tensor]
+) -> tuple[float, float]:
+    """Root mean squared error of the model's next observation, and of the present one as it.
+
+    Args:
+        dynamics: the model.
+        data: transitions in the kit's keys; about `ROWS` of them count, evenly spread.
+    """
+    step = -(-len(data["rewards"]) // ROWS)
+    obs, action, next_obs = (
+        data[name][::step] for name in ("observations", "actions", "next_observations")
+    )
+    # (n, S), (n, S) -> (n, 2, S); (n, A) -> (n, 1, A)
+    segments = Segments(torch.stack([obs, next_obs], dim=1), action.unsqueeze(1))
+    unchanged = (next_obs - obs).square().mean().sqrt()
+    return float(prediction_error(dynamics, segments)[0]), float(unchanged)

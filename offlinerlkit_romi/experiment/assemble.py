@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from offlinerlkit_romi.data import Dataset
+from offlinerlkit_romi.dynamics.space import ModelSpace
 from offlinerlkit_romi.engine import Engine, Generators, make_engine
 from offlinerlkit_romi.envs import Task, family_of
 from offlinerlkit_romi.experiment.buffers import Buffers, make_sentinel, memory_plan, prepare
@@ -21,6 +22,7 @@ from offlinerlkit_romi.experiment.manifest import device_name, write_json
 from offlinerlkit_romi.experiment.memory import free_bytes
 from offlinerlkit_romi.experiment.own_data import task_of
 from offlinerlkit_romi.experiment.pretrain import pretrain
+from offlinerlkit_romi.experiment.rewards import model_reward_map
 from offlinerlkit_romi.experiment.session import Session
 from offlinerlkit_romi.experiment.summary import source_label
 from offlinerlkit_romi.policy_trainer import (
@@ -55,6 +57,9 @@ def assemble(session: Session) -> PolicyTrainer:
     for part in (policy, getattr(policy, "dynamics", policy)):
         if hasattr(part, "engine"):
             part.engine = engine
+    if isinstance(config, ModelBasedConfig):
+        reward_map = model_reward_map(config, session.dataset)
+        policy.dynamics.space = ModelSpace.of(setting.obs_scaler, reward_map)
     if isinstance(config, ModelBasedConfig) and not resuming:
         used = pretrain(
             policy, buffers.real, buffers.for_model.rows, config, logger, session.interrupts.check

@@ -173,7 +173,8 @@ class ModelBasedConfig(SoftConfig):
     logvar_loss_coef: float = 0.001
     """Weight of the bounds on the predicted log-variances in the pre-training."""
     load_dynamics_path: str | None = None
-    """Folder of a saved dynamics model, used instead of pre-training one."""
+    """Folder of a saved dynamics model, used instead of pre-training one; refused where its
+    observations (standardised or raw) or rewards are not this run's."""
     dynamics_cache: str = "auto"
     """Folder of pre-trained dynamics models, which runs with the very same pre-training share:
     auto for .dynamics under --log-root, off for none."""

@@ -6,9 +6,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from offlinerlkit_romi.buffer import ReplayBuffer, RowSubset
 from offlinerlkit_romi.dynamics import EnsembleDynamics, FitProgress
 from offlinerlkit_romi.dynamics.fit import log_fit
+from offlinerlkit_romi.dynamics.prediction_error import one_step_errors
+from offlinerlkit_romi.dynamics.space import read_space
+from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.config import AdversarialConfig, ModelBasedConfig
 from offlinerlkit_romi.experiment.dynamics_cache import (
     DynamicsCache,
@@ -44,18 +49,38 @@ def pretrain(
     Returns:
         Which fit of the model it was; None where it was read from a folder, or there is none.
     """
+    learns, folder = policy.dynamics.learns, config.load_dynamics_path
+    if learns and folder is not None:  # first: it may be refused
+        _load_model(policy.dynamics, model_buffer.tensors(), folder, logger)
     if isinstance(config, AdversarialConfig):
         _clone(policy, real_buffer, config, logger)
-    if not policy.dynamics.learns:
+    if not learns:
         logger.log("the true simulator stands in the model's place: a diagnostic, not offline RL")
-        return None
-    if config.load_dynamics_path is not None:
-        policy.dynamics.load(config.load_dynamics_path)
-        logger.log(f"dynamics model read from {config.load_dynamics_path}")
+    if not learns or folder is not None:
         return None
     fit, used = _obtain_fit(policy.dynamics, model_buffer.tensors(), config, logger, check)
     logger.log(f"dynamics model: held-out error {float(fit.errors.mean()):.4g} (mean over members)")
     return used
+
+
+def _load_model(
+    dynamics: EnsembleDynamics, rows: dict[str, torch.Tensor], folder: str, logger: Logger
+) -> None:
+    """Read a saved model, and look at it on some of the data's rows.
+
+    Raises:
+        UserError: It says that it is of other observations or rewards; or it does not say of which,
+            and predicts the next observation worse than whoever predicts no change.
+    """
+    dynamics.load(folder)
+    error, unchanged = one_step_errors(dynamics, rows)
+    found = f"one-step error {error:.3g} on the data, {unchanged:.3g} for predicting no change"
+    if not error < unchanged and read_space(folder) is None:
+        raise UserError(
+            f"--load-dynamics-path {folder}: the model does not say which observations and rewards "
+            f"it is of, and it is of no use here ({found}); leave it out"
+        )
+    logger.log(f"dynamics model read from {folder}: {found}")
 
 
 def _obtain_fit(

@@ -42,6 +42,16 @@ def reward_map(config: RunConfig) -> tuple[float, float]:
     return config.reward_scale, config.reward_bias
 
 
+def model_reward_map(config: RunConfig, dataset: Dataset) -> tuple[float, float]:
+    """What the rewards that a model learns are the data's times, and plus: `scaled_rewards`."""
+    scale, bias = reward_map(config)
+    if not _standardises(config):
+        return scale, bias
+    rewards = dataset.rewards * np.float32(scale) + np.float32(bias)
+    std = float(rewards.std()) + 1e-3
+    return scale / std, (bias - float(rewards.mean())) / std
+
+
 def _standardises(config: RunConfig) -> bool:
     if isinstance(config, MOBILEConfig):
         return config.norm_reward

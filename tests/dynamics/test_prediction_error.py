@@ -9,6 +9,7 @@ from offlinerlkit_romi.dynamics.prediction_error import (
     Segments,
     consecutive_starts,
     cut_segments,
+    one_step_errors,
     prediction_error,
 )
 from tests.factories import FLOAT64, generator, make_dynamics
@@ -75,3 +76,17 @@ def test_a_perfect_model_has_no_error() -> None:
     still = torch.ones(2, 4, 3, dtype=FLOAT64)
     segments = Segments(still, torch.zeros(2, 3, 2, dtype=FLOAT64))
     assert prediction_error(dynamics, segments).abs().max() == 0
+
+
+def test_one_step_errors_equal_those_of_the_elites_mean_and_of_no_change() -> None:
+    dynamics, data = make_dynamics(), _episodes([1500, 1000])
+    data["rewards"] = torch.zeros(2500, 1)
+    error, unchanged = one_step_errors(dynamics, data)
+    rows = range(0, 2500, 3)  # the least stride that leaves a thousand rows at most
+    gaps, steps = [], []
+    for i in rows:
+        obs, next_obs = data["observations"][i : i + 1], data["next_observations"][i]
+        gaps.append(dynamics.expected_next(obs, data["actions"][i : i + 1])[0] - next_obs)
+        steps.append(obs[0] - next_obs)
+    for found, parts in ((error, gaps), (unchanged, steps)):
+        assert abs(found - torch.stack(parts).square().mean().sqrt().item()) < 1e-9
