@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.config import (
@@ -13,6 +13,22 @@ from offlinerlkit_romi.experiment.config import (
     ModelBasedConfig,
     RunConfig,
     SoftConfig,
+)
+from offlinerlkit_romi.experiment.limits import (
+    BIG,
+    WIDE,
+    Between,
+    Count,
+    Dropout,
+    Few,
+    Number,
+    Part,
+    Positive,
+    Rate,
+    Share,
+    Weight,
+    Widths,
+    rising,
 )
 
 
@@ -28,7 +44,7 @@ class KitConfig(RunConfig):
 class RAMBOConfig(AdversarialConfig, KitConfig):
     """RAMBO: robust adversarial model-based offline RL."""
 
-    adv_weight: float = 3e-4
+    adv_weight: Weight = 3e-4
     """Weight of the adversarial loss against the model's likelihood; 0 switches it off."""
     adv_reduction: Literal["mean", "sum"] = "mean"
     """How the adversarial loss is reduced over the batch."""
@@ -41,9 +57,9 @@ class ROMIConfig(AdversarialConfig):
     arXiv 2603.08118, not the Reverse Offline Model-based Imagination of 2021.
     """
 
-    xi: float = 0.01
+    xi: Weight = 0.01
     """Scale of the uncertainty set around a next state; larger is more conservative."""
-    num_perturbations: int = 10
+    num_perturbations: Few = 10
     """States drawn from the uncertainty set per transition (N)."""
     uncertainty_set: Literal["relative", "ball"] = "relative"
     """relative: noise in proportion to the state's norm (released code); ball: Definition 4.1."""
@@ -57,11 +73,11 @@ class ROMIConfig(AdversarialConfig):
     """Derivative of the inner step: of Adam as it is, or the paper's plain gradient descent."""
     inner_optimizer: Literal["adam", "sgd"] = "adam"
     """Optimiser of the model while the policy trains."""
-    weight_lr: float = 1e-4
+    weight_lr: Rate = 1e-4
     """Learning rate of the weighting network (beta2)."""
-    weight_hidden_dims: tuple[int, ...] = (256, 256)
+    weight_hidden_dims: Widths = (256, 256)
     """Widths of the weighting network's hidden layers."""
-    weight_range: tuple[float, float] = (0.5, 2.0)
+    weight_range: Annotated[tuple[float, float], rising, Between(0, BIG, above=True)] = (0.5, 2.0)
     """Smallest and largest weight of a transition."""
     weight_input: Literal["sas", "sa"] = "sas"
     """What the weighting network sees: state, action and next state, or state and action."""
@@ -69,8 +85,6 @@ class ROMIConfig(AdversarialConfig):
     def check(self) -> None:
         """Raise a UserError for values that do not fit together."""
         super().check()
-        if not 0 < self.weight_range[0] < self.weight_range[1]:
-            raise UserError(f"--weight-range is {self.weight_range}: two rising numbers above 0")
         if not self.reward_likelihood and self.variant != "no_weighting":
             raise UserError(
                 f"--no-reward-likelihood: variant {self.variant} has no reward term of its own; "
@@ -91,7 +105,7 @@ class ROMIConfig(AdversarialConfig):
 class MOPOConfig(ModelBasedConfig, KitConfig):
     """MOPO: model-based policy optimisation with a penalty on model uncertainty."""
 
-    penalty_coef: float = 2.5
+    penalty_coef: Weight = 2.5
     """Weight of the uncertainty penalty on the model's rewards."""
     uncertainty_mode: Literal["aleatoric", "pairwise-diff", "ensemble_std"] = "aleatoric"
     """What measures uncertainty: predicted spread, disagreement of means, or their deviation."""
@@ -110,9 +124,9 @@ class MOPOConfig(ModelBasedConfig, KitConfig):
 class CQLConfig(SoftConfig, KitConfig):
     """CQL: conservative Q-learning. arXiv 2006.04779."""
 
-    cql_weight: float = 5.0
+    cql_weight: Weight = 5.0
     """Weight of the conservative term."""
-    temperature: float = 1.0
+    temperature: Positive = 1.0
     """Temperature of the log-sum-exp over actions."""
     max_q_backup: bool = False
     """Back up the largest of ten sampled actions' values."""
@@ -120,11 +134,11 @@ class CQLConfig(SoftConfig, KitConfig):
     """Leave the entropy out of the backup."""
     with_lagrange: bool = False
     """Tune the conservative term's weight against --lagrange-threshold."""
-    lagrange_threshold: float = 10.0
+    lagrange_threshold: Number = 10.0
     """Gap of values the tuned weight aims at."""
-    cql_alpha_lr: float = 3e-4
+    cql_alpha_lr: Rate = 3e-4
     """Learning rate of the tuned weight."""
-    num_repeat_actions: int = 10
+    num_repeat_actions: Few = 10
     """Actions drawn per state and source for the log-sum-exp."""
 
 
@@ -132,34 +146,28 @@ class CQLConfig(SoftConfig, KitConfig):
 class IQLConfig(CriticConfig, KitConfig):
     """IQL: implicit Q-learning. arXiv 2110.06169."""
 
-    critic_q_lr: float = 3e-4
+    critic_q_lr: Rate = 3e-4
     """Learning rate of the state-action critics."""
-    critic_v_lr: float = 3e-4
+    critic_v_lr: Rate = 3e-4
     """Learning rate of the state critic."""
-    expectile: float = 0.7
+    expectile: Part = 0.7
     """Expectile of the state value, between 0 and 1; 0.5 is the mean."""
-    temperature: float = 3.0
+    temperature: Positive = 3.0
     """Inverse temperature of the advantage weights."""
-    dropout_rate: float | None = None
+    dropout_rate: Dropout | None = None
     """Dropout in the actor's hidden layers."""
     reward: Literal["raw", "trajectory_range", "minus_one"] = "trajectory_range"
     """Rewards as they are, times 1000 over the range of the data's trajectory returns, or less one
     (AntMaze)."""
-
-    def check(self) -> None:
-        """Raise a UserError for values that do not fit together."""
-        super().check()
-        if not 0 < self.expectile < 1:
-            raise UserError(f"--expectile is {self.expectile}: it lies between 0 and 1")
 
 
 @dataclass(frozen=True)
 class EDACConfig(SoftConfig, KitConfig):
     """EDAC: ensemble-diversified actor-critic. arXiv 2110.01548."""
 
-    num_critics: int = 50
+    num_critics: Annotated[int, Between(2, 1000)] = 50
     """Critics in the diversified ensemble."""
-    eta: float = 1.0
+    eta: Weight = 1.0
     """Weight of the diversity of the critics' gradients."""
     max_q_backup: bool = False
     """Back up the largest of ten sampled actions' values."""
@@ -173,15 +181,15 @@ class EDACConfig(SoftConfig, KitConfig):
 class TD3BCConfig(CriticConfig, KitConfig):
     """TD3+BC: TD3 with a behaviour-cloning term. arXiv 2106.06860."""
 
-    alpha: float = 2.5
+    alpha: Weight = 2.5
     """Weight of the value against the cloning term."""
-    policy_noise: float = 0.2
+    policy_noise: Weight = 0.2
     """Standard deviation of the target action's noise."""
-    noise_clip: float = 0.5
+    noise_clip: Weight = 0.5
     """Bound of the target action's noise."""
-    update_actor_freq: int = 2
+    update_actor_freq: Count = 2
     """Critic updates per actor update."""
-    exploration_noise: float = 0.1
+    exploration_noise: Weight = 0.1
     """Noise of stochastic actions; evaluation is deterministic."""
     normalize_obs: bool = True
     """Standardise observations by the data's statistics."""
@@ -196,24 +204,18 @@ class BCConfig(KitConfig):
 class MCQConfig(SoftConfig, KitConfig):
     """MCQ: mildly conservative Q-learning. arXiv 2206.04745."""
 
-    actor_dropout: float | None = 0.1
+    actor_dropout: Dropout | None = 0.1
     """Dropout in the actor's hidden layers."""
-    lmbda: float = 0.9
+    lmbda: Share = 0.9
     """Weight of the data's Bellman error against that of out-of-distribution actions."""
-    num_sampled_actions: int = 10
+    num_sampled_actions: Few = 10
     """Actions of the behaviour model per state."""
-    behavior_policy_lr: float = 1e-3
+    behavior_policy_lr: Rate = 1e-3
     """Learning rate of the behaviour model."""
-    vae_hidden_dim: int = 750
+    vae_hidden_dim: Annotated[int, Between(1, WIDE)] = 750
     """Width of the behaviour model's hidden layers."""
-    vae_latent_dim: int | None = None
+    vae_latent_dim: Annotated[int, Between(1, WIDE)] | None = None
     """Width of its code; None means twice the action dimension."""
-
-    def check(self) -> None:
-        """Raise a UserError for values that do not fit together."""
-        super().check()
-        if not 0 <= self.lmbda <= 1:
-            raise UserError(f"--lmbda is {self.lmbda}: a share lies between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -230,11 +232,11 @@ class COMBOConfig(ModelBasedConfig, CQLConfig):
 class MOBILEConfig(ModelBasedConfig, KitConfig):
     """MOBILE: model-Bellman inconsistency penalised offline RL. ICML 2023."""
 
-    penalty_coef: float = 1.5
+    penalty_coef: Weight = 1.5
     """Weight of the spread of the members' Bellman targets."""
-    num_q_ensemble: int = 2
+    num_q_ensemble: Few = 2
     """Critics whose smallest value counts."""
-    num_samples: int = 10
+    num_samples: Few = 10
     """Next states sampled per member for the penalty."""
     deterministic_backup: bool = True
     """Leave the entropy out of the backup."""
@@ -250,15 +252,15 @@ class MOBILEConfig(ModelBasedConfig, KitConfig):
 class CountMORLConfig(ModelBasedConfig):
     """Count-MORL: a penalty from pseudo-counts of hashed transitions. arXiv 2307.11352."""
 
-    penalty_coef: float = 1.0
+    penalty_coef: Weight = 1.0
     """Weight of the penalty 1 / sqrt(count)."""
     count_mode: Literal["UC", "AVG", "LC"] = "UC"
     """Which end of the members' counts is used: upper, mean or lower."""
-    count_coef: float = 0.5
+    count_coef: Weight = 0.5
     """Standard deviations between the mean and that end."""
-    num_bits: int = 50
+    num_bits: Annotated[int, Between(1, 62)] = 50
     """Bits of the transitions' hash code."""
-    coder_lr: float = 1e-3
+    coder_lr: Rate = 1e-3
     """Learning rate of the auto-encoder whose code is the hash."""
     decoder_out: Literal["linear", "swish"] = "linear"
     """Decoder's last layer; swish is the released code's, which cannot reach its targets."""

@@ -1,18 +1,39 @@
 """What a run can be told; the command line is made from these dataclasses.
 
 `algorithms` adds one per algorithm.
-Field names are the kit's flags. A string under a field is its `--help` text. The values written
+Field names are the kit's flags. A field's type says what is allowed (`limits`), the string under it
+is its `--help` text. The values written
 here are the last resort: `presets/*.yaml` states the published ones, task by task, with sources.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
-from typing import Literal
+from functools import cache
+from typing import Annotated, Any, Literal, get_type_hints
 
 from offlinerlkit_romi.envs.tasks import canonical
 from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.experiment.limits import (
+    BIG,
+    LARGE,
+    Between,
+    Count,
+    Few,
+    Number,
+    Part,
+    Rate,
+    Seed,
+    Share,
+    Size,
+    Weight,
+    Whole,
+    Widths,
+    complaints,
+    not_zero,
+    rising,
+    some,
+)
 
 Compat = Literal["paper", "kit"]
 
@@ -38,20 +59,20 @@ class RunConfig:
     reward_fn: str = ""
     """Your own data: module:function of (obs, act, next_obs) where the reward is known; models
     learn it otherwise."""
-    action_bounds: tuple[float, float] | None = None
+    action_bounds: Annotated[tuple[float, float], rising, Between(-BIG, BIG)] | None = None
     """Your own data: lowest and highest action, by default the simulator's or -1 and 1."""
-    transitions: int = 200_000
+    transitions: Count = 200_000
     """Generated data: how many transitions."""
-    data_seed: int = 0
+    data_seed: Seed = 0
     """Generated data: its seed. All seeds of an experiment share one data set, as with D4RL."""
     doctor: bool = True
     """Examine the data first, and stop where training would learn something wrong; `data doctor`
     tells more and corrects."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of all that is random in the run."""
     device: str = "auto"
     """cpu, cuda, cuda:N, or auto (the first CUDA device, else the CPU)."""
-    threads: int = 0
+    threads: Annotated[int, Between(0, 1024)] = 0
     """CPU threads torch may use; 0 leaves torch's own choice."""
     matmul_precision: Literal["auto", "highest", "high", "medium"] = "auto"
     """torch's float32 matrix products; auto is highest, or a setting that is as exact on this CPU
@@ -66,9 +87,9 @@ class RunConfig:
     resume: str = ""
     """Go on with a run: its folder, or auto for the newest unfinished one of these very settings
     (a new run where there is none)."""
-    checkpoint_freq: int = 1
+    checkpoint_freq: Whole = 1
     """Epochs from one save of the full state to the next; 0 saves only when interrupted."""
-    checkpoint_share: float = 0.05
+    checkpoint_share: Share = 0.05
     """Most of the run's time that these saves may take: a large state is saved less often. 1 saves
     whatever it takes."""
     keep_state: bool = False
@@ -76,15 +97,15 @@ class RunConfig:
     on_divergence: Literal["stop", "warn"] = "stop"
     """What to do when training diverges: stop with a diagnosis, or say so and go on."""
 
-    epoch: int = 1000
+    epoch: Count = 1000
     """Epochs of policy training."""
-    step_per_epoch: int = 1000
+    step_per_epoch: Count = 1000
     """Policy updates per epoch."""
-    batch_size: int = 256
+    batch_size: Size = 256
     """Transitions per policy update, real and model together."""
-    eval_episodes: int = 10
+    eval_episodes: Annotated[int, Between(0, LARGE)] = 10
     """Episodes per evaluation; 0 trains without a simulator."""
-    eval_freq: int = 1
+    eval_freq: Count = 1
     """Epochs from one evaluation to the next; the last epoch is always evaluated."""
     eval_async: bool | None = None
     """Evaluate in a worker process while training goes on; the scores are the same. None does so on
@@ -94,14 +115,14 @@ class RunConfig:
     """Estimates of the policy's value from the data, none of them a score: fitted-Q evaluation, a
     model fitted before the policy trained, or auto (where there is no simulator: fqe, and model
     where the algorithm has a model)."""
-    estimate_freq: int = 0
+    estimate_freq: Whole = 0
     """Epochs from one estimate to the next; the last policy is always estimated."""
-    fqe_steps: int = 30_000
+    fqe_steps: Count = 30_000
     """Gradient steps of a fitted-Q evaluation."""
 
-    hidden_dims: tuple[int, ...] = (256, 256)
+    hidden_dims: Widths = (256, 256)
     """Widths of the hidden layers of the actor and the critics."""
-    actor_lr: float = 1e-4
+    actor_lr: Rate = 1e-4
     """Learning rate of the actor."""
     actor_lr_schedule: Literal["constant", "cosine"] = "constant"
     """The actor's learning rate over the epochs: constant, or a cosine to zero."""
@@ -118,15 +139,15 @@ class RunConfig:
 class CriticConfig(RunConfig):
     """What every algorithm with twin critics shares."""
 
-    critic_lr: float = 3e-4
+    critic_lr: Rate = 3e-4
     """Learning rate of the critics."""
-    gamma: float = 0.99
+    gamma: Share = 0.99
     """Discount per step."""
-    reward_scale: float = 1.0
+    reward_scale: Annotated[Number, not_zero] = 1.0
     """Rewards are learned from times this, plus --reward-bias."""
-    reward_bias: float = 0.0
+    reward_bias: Number = 0.0
     """Added to the scaled rewards (AntMaze: -1, so that every step short of the goal costs)."""
-    tau: float = 0.005
+    tau: Rate = 0.005
     """Share by which the target critics move towards the critics at each update."""
 
 
@@ -136,11 +157,11 @@ class SoftConfig(CriticConfig):
 
     auto_alpha: bool = True
     """Tune the entropy temperature; otherwise it stays at --alpha."""
-    alpha: float = 0.2
+    alpha: Weight = 0.2
     """Entropy temperature where it is not tuned."""
-    alpha_lr: float = 1e-4
+    alpha_lr: Rate = 1e-4
     """Learning rate of the entropy temperature."""
-    target_entropy: float | None = None
+    target_entropy: Number | None = None
     """Entropy the temperature aims at, in nats; None means minus the action dimension."""
 
 
@@ -148,29 +169,35 @@ class SoftConfig(CriticConfig):
 class ModelBasedConfig(SoftConfig):
     """What every model-based algorithm shares."""
 
-    real_ratio: float = 0.5
+    real_ratio: Share = 0.5
     """Share of the data set's transitions in a policy batch, 0 to 1."""
-    n_ensemble: int = 7
-    """Members of the dynamics ensemble."""
-    n_elites: int = 5
-    """Members used in rollouts: the best on held-out data."""
-    dynamics_hidden_dims: tuple[int, ...] = (200, 200, 200, 200)
+    n_ensemble: Few = 7
+    """Few of the dynamics ensemble."""
+    n_elites: Few = 5
+    """Few used in rollouts: the best on held-out data."""
+    dynamics_hidden_dims: Widths = (200, 200, 200, 200)
     """Widths of the dynamics model's hidden layers."""
-    dynamics_weight_decay: tuple[float, ...] = (2.5e-5, 5e-5, 7.5e-5, 7.5e-5, 1e-4)
+    dynamics_weight_decay: Annotated[tuple[float, ...], some, Between(0, 1)] = (
+        2.5e-5,
+        5e-5,
+        7.5e-5,
+        7.5e-5,
+        1e-4,
+    )
     """Weight decay of each layer of the dynamics model, one more than the hidden layers."""
-    dynamics_lr: float = 3e-4
+    dynamics_lr: Rate = 3e-4
     """Learning rate of the dynamics model's pre-training."""
-    dynamics_batch_size: int = 256
+    dynamics_batch_size: Size = 256
     """Transitions per member and step of the pre-training."""
-    dynamics_max_epochs: int | None = None
+    dynamics_max_epochs: Count | None = None
     """Most epochs of the pre-training; None leaves the end to early stopping."""
     dynamics_early_stop: bool = True
     """Stop the pre-training when no member's held-out error has improved by 1 % for a while."""
-    max_epochs_since_update: int = 10
+    max_epochs_since_update: Count = 10
     """Early stopping: epochs without improvement."""
-    holdout_ratio: float = 0.1
+    holdout_ratio: Part = 0.1
     """Share of the data held out in the pre-training (1000 transitions at most)."""
-    logvar_loss_coef: float = 0.001
+    logvar_loss_coef: Weight = 0.001
     """Weight of the bounds on the predicted log-variances in the pre-training."""
     load_dynamics_path: str | None = None
     """Folder of a saved dynamics model, used instead of pre-training one; refused where its
@@ -179,17 +206,17 @@ class ModelBasedConfig(SoftConfig):
     """Folder of pre-trained dynamics models, which runs with the very same pre-training share:
     auto for .dynamics under --log-root, off for none."""
 
-    error_segments: int = 64
+    error_segments: Annotated[int, Between(0, LARGE)] = 64
     """Pieces of episodes, as long as a rollout, kept from the model: its prediction error at steps
     1 to H on them is logged every epoch. 0 for none."""
 
-    rollout_freq: int = 250
+    rollout_freq: Count = 250
     """Policy updates from one model rollout to the next."""
-    rollout_batch_size: int = 50_000
+    rollout_batch_size: Size = 50_000
     """Data states a model rollout starts from."""
-    rollout_length: int = 5
+    rollout_length: Annotated[int, Between(1, 10_000)] = 5
     """Model steps per rollout (H)."""
-    model_retain_epochs: int = 5
+    model_retain_epochs: Count = 5
     """Epochs for which model transitions are kept."""
     model_buffer: Literal["auto", "device", "host"] = "auto"
     """Where they are kept: on the device, in the host's pinned memory, or auto (on the device if
@@ -198,10 +225,6 @@ class ModelBasedConfig(SoftConfig):
     def check(self) -> None:
         """Raise a UserError for values that do not fit together."""
         super().check()
-        if not 0 <= self.real_ratio <= 1:
-            raise UserError(f"--real-ratio is {self.real_ratio}: a share lies between 0 and 1")
-        if not 0 < self.holdout_ratio < 1:
-            raise UserError(f"--holdout-ratio is {self.holdout_ratio}: it must lie between 0 and 1")
         if self.n_elites > self.n_ensemble:
             raise UserError(
                 f"--n-elites is {self.n_elites}: there are only {self.n_ensemble} members"
@@ -223,51 +246,48 @@ class ModelBasedConfig(SoftConfig):
 class AdversarialConfig(ModelBasedConfig):
     """What RAMBO and ROMI share: the model goes on learning beside the policy."""
 
-    dynamics_adv_lr: float = 3e-4
+    dynamics_adv_lr: Rate = 3e-4
     """Learning rate of the model while the policy trains (ROMI's beta1)."""
-    dynamics_update_freq: int = 1000
+    dynamics_update_freq: Whole = 1000
     """Policy updates from one round of model updates to the next."""
-    adv_train_steps: int = 1000
+    adv_train_steps: Count = 1000
     """Model updates per round (K)."""
-    adv_batch_size: int = 256
+    adv_batch_size: Size = 256
     """Transitions per model update."""
     include_ent_in_adv: bool = False
     """Add the policy's entropy to the value that the model update looks at."""
-    bc_epoch: int = 0
+    bc_epoch: Whole = 0
     """Epochs of behaviour cloning before everything else."""
-    bc_lr: float = 1e-4
+    bc_lr: Rate = 1e-4
     """Learning rate of behaviour cloning."""
-    bc_batch_size: int = 256
+    bc_batch_size: Size = 256
     """Batch size of behaviour cloning."""
     load_bc_path: str | None = None
     """Folder of a saved behaviour-cloned policy, used instead of cloning one."""
 
 
 def validate(config: RunConfig) -> None:
-    """Check what types cannot say.
+    """Check what types cannot say: every field's own rules, then what must fit together.
 
     Raises:
         UserError: The first value that makes no sense, by its flag.
     """
-    _validate_finite(config)
-    for name in _POSITIVE:
-        value = getattr(config, name, 1)
-        if value is not None and value <= 0:
-            raise UserError(f"{flag(name)} is {value}: it must be above 0")
-    for name in _NOT_NEGATIVE:
-        if getattr(config, name, 0) < 0:
-            raise UserError(f"{flag(name)} is {getattr(config, name)}: it must be 0 or more")
+    for name, hint in ruled_hints(type(config)).items():
+        value = getattr(config, name)
+        for complaint in complaints(hint, value):
+            raise UserError(f"{flag(name)} is {_written(value)}: it must be {complaint}")
     config.check()
 
 
-def _validate_finite(config: RunConfig) -> None:
-    """NaN passes every comparison, and no layer is 0 wide or less."""
-    for name, value in as_dict(config).items():
-        for number in value if isinstance(value, list) else [value]:
-            if isinstance(number, float) and not math.isfinite(number):
-                raise UserError(f"{flag(name)} is {number}: it must be a finite number")
-            if name.endswith("hidden_dims") and isinstance(number, int) and number < 1:
-                raise UserError(f"{flag(name)} is {value}: widths are 1 or more")
+@cache
+def ruled_hints(kind: type[RunConfig]) -> dict[str, Any]:
+    """The fields' types with the rules in them."""
+    return get_type_hints(kind, include_extras=True)
+
+
+def _written(value: Any) -> str:
+    """A value as on the command line."""
+    return (" ".join(map(str, value)) or "empty") if isinstance(value, tuple) else str(value)
 
 
 def flag(name: str) -> str:
@@ -279,34 +299,3 @@ def as_dict(config: RunConfig) -> dict[str, object]:
     """Fields as plain values, tuples as lists, in the order of declaration."""
     values = {field.name: getattr(config, field.name) for field in fields(config)}
     return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
-
-
-_POSITIVE = (
-    *("transitions", "epoch", "step_per_epoch", "batch_size", "eval_freq", "actor_lr", "critic_lr"),
-    *("alpha_lr", "n_ensemble", "n_elites", "dynamics_lr", "dynamics_batch_size", "bc_batch_size"),
-    *("dynamics_max_epochs", "max_epochs_since_update", "rollout_freq", "rollout_batch_size"),
-    *("rollout_length", "model_retain_epochs", "dynamics_adv_lr", "adv_train_steps", "bc_lr"),
-    *("adv_batch_size", "num_perturbations", "weight_lr", "critic_q_lr", "critic_v_lr"),
-    *("num_critics", "num_q_ensemble", "num_samples", "num_repeat_actions", "num_sampled_actions"),
-    *("temperature", "cql_alpha_lr", "behavior_policy_lr", "vae_hidden_dim", "vae_latent_dim"),
-    *("update_actor_freq", "coder_lr", "num_bits", "fqe_steps"),
-)
-_NOT_NEGATIVE = (
-    *("seed", "data_seed", "threads", "eval_episodes", "gamma", "tau", "alpha", "penalty_coef"),
-    *(
-        "checkpoint_freq",
-        "checkpoint_share",
-        "estimate_freq",
-        "dynamics_update_freq",
-        "bc_epoch",
-        "adv_weight",
-        "xi",
-        "error_segments",
-        "cql_weight",
-        "eta",
-        "policy_noise",
-        "noise_clip",
-        "exploration_noise",
-        "count_coef",
-    ),
-)

@@ -106,7 +106,7 @@ def test_every_option_is_documented(capsys):
         ),
         (["--auto-alpha=maybe"], "--auto-alpha is 'maybe': write True or False"),
         (["--preset", "papre"], "unknown romi preset 'papre': did you mean paper"),
-        (["--real-ratio", "2"], "--real-ratio is 2.0: a share lies between 0 and 1"),
+        (["--real-ratio", "2"], "--real-ratio is 2.0: it must be 1 or less"),
         (["--no-reward-likelihood"], "--no-reward-likelihood: variant exact has no reward term"),
         (["--include-ent-in-adv"], "--include-ent-in-adv: ROMI's robust value has no entropy"),
         (["--variant", "release", "--adv-batch-size", "6"], "give a multiple of 4"),
