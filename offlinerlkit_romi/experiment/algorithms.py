@@ -227,11 +227,23 @@ class COMBOConfig(ModelBasedConfig, CQLConfig):
     rho_s: Literal["mix", "model"] = "mix"
     """States whose values are pushed down: of the mixed batch, or of the model's rows alone."""
 
+    def check(self) -> None:
+        """Raise a UserError for values that do not fit together."""
+        super().check()
+        real = int(self.real_ratio * self.batch_size)
+        if not real or (self.rho_s == "model" and real == self.batch_size):
+            raise UserError(
+                f"--real-ratio is {self.real_ratio}: it leaves {real} of {self.batch_size} rows to "
+                "the data, and COMBO needs some of the data's (for --rho-s model, the model's too)"
+            )
+
 
 @dataclass(frozen=True)
 class MOBILEConfig(ModelBasedConfig, KitConfig):
     """MOBILE: model-Bellman inconsistency penalised offline RL. ICML 2023."""
 
+    n_elites: Annotated[int, Between(2, 1000)] = 5
+    """Members used in rollouts, the best on held-out data; one alone cannot disagree."""
     penalty_coef: Weight = 1.5
     """Weight of the spread of the members' Bellman targets."""
     num_q_ensemble: Few = 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,8 @@ FLOAT = 4  # bytes
 LIVE_BACKWARD, LIVE_FORWARD = 8, 4
 # left free for kernels, libraries' workspaces and fragmentation
 RESERVE = 500_000_000
+# in what torch says where memory is short, and where a size is too large for a number
+SHORT = ("allocate", "overflow")
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,24 @@ class MemoryPlan:
         ]
         free = "" if self.free is None else f" of {_gigabytes(self.free)} free"
         return f"memory: {'; '.join(parts)}; together {_gigabytes(self.device_total)}{free}"
+
+
+@contextmanager
+def told_if_short() -> Iterator[None]:
+    """Say in one line that memory does not suffice.
+
+    Raises:
+        UserError: It does not.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError, TypeError) as error:
+        if not isinstance(error, MemoryError) and not any(x in str(error).lower() for x in SHORT):
+            raise
+        raise UserError(
+            "this run needs more memory than there is: lower the batch sizes, widths, members, "
+            "or --rollout-batch-size, --rollout-length and --model-retain-epochs"
+        ) from error
 
 
 def free_bytes(device: torch.device) -> int | None:

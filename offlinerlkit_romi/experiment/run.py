@@ -20,6 +20,7 @@ from offlinerlkit_romi.experiment.config import RunConfig, as_dict, validate
 from offlinerlkit_romi.experiment.examination import examined
 from offlinerlkit_romi.experiment.input_checks import check_input
 from offlinerlkit_romi.experiment.manifest import describe_config, make_manifest, write_json
+from offlinerlkit_romi.experiment.memory import told_if_short
 from offlinerlkit_romi.experiment.own_data import check_task, load_own_data, take_objects, task_of
 from offlinerlkit_romi.experiment.resolve import CALL, Resolved, check_seeds, settle
 from offlinerlkit_romi.experiment.resume import (
@@ -176,7 +177,7 @@ def carry_out(
     """
     logger = _open_logger(resolved, ground.dataset, earlier, label, row)
     try:
-        with run_lock(logger.dir), interrupts:
+        with run_lock(logger.dir), interrupts, told_if_short():
             if earlier is None:
                 _write_papers(resolved, ground, logger)
             session = Session(

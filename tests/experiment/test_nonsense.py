@@ -31,7 +31,7 @@ ZERO = {
 # what is more than one value, and why it is wrong
 SEVERAL = {
     "hidden_dims": ("", "0", "8 -8", "8 1.5", "8 nan", "8 abc", "8 1000000000"),
-    "dynamics_hidden_dims": ("", "0", "8", "8 8 8 8 8", "8 8 8 0", "8 8 8 1000000000"),
+    "dynamics_hidden_dims": ("", "0", "8 8", "8 8 8 8 8", "8 8 8 0", "8 8 8 1000000000"),
     "weight_hidden_dims": ("", "0", "8 -8", "8 1000000000"),
     "dynamics_weight_decay": ("", "0", "0 0 0 0 -1", "0 0 0 0 nan", "0 0 0 0 1e30", "0 0 0 0 0 0"),
     "weight_range": ("", "1", "0.5 1 2", "2 0.5", "1 1", "0 1", "-1 1", "nan 1", "0.5 1e30"),

@@ -321,6 +321,9 @@ def test_all_presets_are_sound_and_say_what_they_are_for(algo):
         ("romi", {"tau": 3}, "--tau is 3.0: it must be 1 or less"),
         ("romi", {"hidden_dims": []}, "--hidden-dims is empty: it must be one number or more"),
         ("edac", {"num_critics": 1}, "--num-critics is 1: it must be 2 or more"),
+        ("mobile", {"n_elites": 1}, "--n-elites is 1: it must be 2 or more"),
+        ("combo", {"real_ratio": 0.001}, "it leaves 0 of 256 rows to the data"),
+        ("combo", {"real_ratio": 1, "rho_s": "model"}, "COMBO needs some of the data's"),
         ("romi", {"n_elites": 9}, "--n-elites is 9: there are only 7 members"),
         ("romi", {"dynamics_hidden_dims": [8]}, "--dynamics-weight-decay has 5 values"),
         (

@@ -297,3 +297,17 @@ def test_the_front_door_leads_to_the_rooms():
     assert {"train", "evaluate", "load_policy", "load_dataset"} <= set(dir(offlinerlkit_romi))
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         _ = offlinerlkit_romi.trian
+
+
+def test_a_run_that_outgrows_the_memory_is_one_line(tiny_data, tmp_path):
+    for length, epochs in ((10_000, 1_000_000), (10_000, 10**9)):
+        with pytest.raises(UserError, match="needs more memory than there is") as caught:
+            run_tiny(
+                tmp_path,
+                "mopo",
+                rollout_batch_size=10**7,
+                rollout_length=length,
+                model_retain_epochs=epochs,
+                error_segments=0,
+            )
+        assert "\n" not in str(caught.value)
