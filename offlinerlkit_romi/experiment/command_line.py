@@ -6,13 +6,13 @@ import argparse
 import inspect
 from collections.abc import Callable, Sequence
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin
 
 from offlinerlkit_romi.arguments import TRUTHS, Parser, Switch, number, whole_number
 from offlinerlkit_romi.errors import UserError, unknown_name
 from offlinerlkit_romi.experiment import help_text
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
-from offlinerlkit_romi.experiment.config import RunConfig, flag, validate
+from offlinerlkit_romi.experiment.config import RunConfig, flag, hints, validate
 from offlinerlkit_romi.experiment.own_data import named_task
 from offlinerlkit_romi.experiment.resolve import COMMAND_LINE, Resolved, check_seeds, resolve
 
@@ -152,14 +152,14 @@ def _add_common(parser: Parser, config: RunConfig) -> None:
 
 
 def _add_fields(group: Any, config: RunConfig, names: Sequence[str]) -> None:
-    hints = get_type_hints(type(config))
+    types = hints(type(config))
     for name in names:
         text = f"{help_text.field_text(type(config), name)} (default: {{}})"
         group.add_argument(
             flag(name),
             dest=name,
             help=text.format(help_text.shown(getattr(config, name))).replace("%", "%%"),
-            **_reading(name, hints[name]),
+            **_reading(name, types[name]),
         )
 
 
@@ -189,11 +189,11 @@ def _or_none(read: Callable[[str], Any]) -> Callable[[str], Any]:
 
 def _add_spellings(parser: Parser, config_type: type[RunConfig]) -> None:
     """What the kit and the released script call some settings; not shown in the help."""
-    hints = get_type_hints(config_type)
+    types = hints(config_type)
     for name, ours in ALIASES.items():
-        if ours in hints:
+        if ours in types:
             parser.add_argument(
-                flag(name), dest=ours, help=argparse.SUPPRESS, **_reading(ours, hints[ours])
+                flag(name), dest=ours, help=argparse.SUPPRESS, **_reading(ours, types[ours])
             )
     for name in SCHEDULE_SWITCHES:
         settings: dict[str, Any] = {"dest": "actor_lr_schedule", "help": argparse.SUPPRESS}

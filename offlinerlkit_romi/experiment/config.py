@@ -272,17 +272,21 @@ def validate(config: RunConfig) -> None:
     Raises:
         UserError: The first value that makes no sense, by its flag.
     """
-    for name, hint in ruled_hints(type(config)).items():
+    for name, hint in hints(type(config), rules=True).items():
         value = getattr(config, name)
         for complaint in complaints(hint, value):
             raise UserError(f"{flag(name)} is {_written(value)}: it must be {complaint}")
     config.check()
 
 
-@cache
-def ruled_hints(kind: type[RunConfig]) -> dict[str, Any]:
-    """The fields' types with the rules in them."""
-    return get_type_hints(kind, include_extras=True)
+def hints(kind: Any, *, rules: bool = False) -> dict[str, Any]:
+    """The types of a configuration's fields, with the rules in them or without."""
+    return _compiled(kind, rules)
+
+
+@cache  # each type is a string until then
+def _compiled(kind: Any, rules: bool) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=rules)
 
 
 def _written(value: Any) -> str:

@@ -13,12 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from importlib.resources import files
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin
 
 from offlinerlkit_romi.envs.tasks import TASKS, canonical
 from offlinerlkit_romi.errors import UserError, unknown_name
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
-from offlinerlkit_romi.experiment.config import RunConfig, validate
+from offlinerlkit_romi.experiment.config import RunConfig, hints, validate
 from offlinerlkit_romi.experiment.own_data import named_task
 
 NO_PRESET = "default"
@@ -47,12 +47,12 @@ class Resolved:
         Raises:
             UserError: An unknown field, or a value of the wrong type.
         """
-        hints = _hints(self.algo)
+        known = hints(ALGORITHMS[self.algo])
         changes = {}
         for name, value in values.items():
-            if name not in hints:
-                raise UserError(unknown_name(f"{self.algo} setting", name, hints))
-            changes[name] = coerce(name, hints[name], value)
+            if name not in known:
+                raise UserError(unknown_name(f"{self.algo} setting", name, known))
+            changes[name] = coerce(name, known[name], value)
         return replace(
             self,
             config=replace(self.config, **changes),
@@ -237,11 +237,6 @@ def _check_book(algo: str, book: Any) -> None:
     for name, entry in presets.items():
         check_blocks(entry, "values", f"preset {name}")
         check(isinstance(name, str) and isinstance(entry.get("about"), str), f"preset {name}")
-
-
-@cache
-def _hints(algo: str) -> dict[str, Any]:
-    return get_type_hints(_config_type(algo))
 
 
 def _config_type(algo: str) -> type[RunConfig]:
