@@ -77,9 +77,14 @@ class Evaluation:
             f"{self.algo} on {self.task}, {source}\n"
             f"  {self.scale} {self.score:.2f} ± {self.score_std:.2f} over {self.episodes} episodes "
             f"of {self.episode_length:.0f} steps on average (seed {self.seed})\n"
-            f"  the data's own {self.scale} {self.score_behaviour:.2f}\n"
+            f"{self._behaviour()}"
             f"  weights {self.weights}"
         )
+
+    def _behaviour(self) -> str:
+        if math.isnan(self.score_behaviour):
+            return ""
+        return f"  the data's own {self.scale} {self.score_behaviour:.2f}\n"
 
 
 @dataclass(frozen=True)

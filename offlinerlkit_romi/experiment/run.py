@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING, Any, overload
 import torch
 
 from offlinerlkit_romi.data import Dataset, load
+from offlinerlkit_romi.data.own import MEMORY
 from offlinerlkit_romi.engine import choose_matmul_precision, keep_freed_memory
 from offlinerlkit_romi.errors import TrainingInterrupted
 from offlinerlkit_romi.experiment.assemble import assemble
 from offlinerlkit_romi.experiment.closing import close
-from offlinerlkit_romi.experiment.config import RunConfig, as_dict, validate
+from offlinerlkit_romi.experiment.config import ModelBasedConfig, RunConfig, as_dict, validate
 from offlinerlkit_romi.experiment.examination import examined
 from offlinerlkit_romi.experiment.input_checks import check_input
 from offlinerlkit_romi.experiment.manifest import describe_config, make_manifest, write_json
@@ -35,17 +37,10 @@ from offlinerlkit_romi.experiment.rewards import check_episodes
 from offlinerlkit_romi.experiment.session import Session
 from offlinerlkit_romi.experiment.summary import Summary
 from offlinerlkit_romi.policy_trainer import Interrupts
-from offlinerlkit_romi.utils.logger import Logger, make_log_dirs
+from offlinerlkit_romi.utils.logger import BACKUP, Logger, make_log_dirs
 
 if TYPE_CHECKING:
     from offlinerlkit_romi.experiment.seeds import SeedsSummary
-
-OUTPUTS = {
-    "consoleout_backup": "stdout",
-    "policy_training_progress": "csv",
-    "dynamics_training_progress": "csv",
-    "tb": "tensorboard",
-}
 
 
 @dataclass(frozen=True)
@@ -194,14 +189,33 @@ def carry_out(
             trainer.train()
             return close(session, trainer)
     except TrainingInterrupted as stop:
-        message = f"{stop}; go on with: train {resolved.algo} --resume '{logger.dir}'"
-        logger.log(message)
+        message = f"{stop}; go on with: {_resume_command(resolved, logger.dir)}"
+        # on the console who called tells it, for all runs there are
+        logger.log(str(stop)) if label else logger.log(message, BACKUP)
         raise TrainingInterrupted(message) from None
     except KeyboardInterrupt:
         logger.log(f"interrupted; what there is lies in {logger.dir}")
         raise
     finally:
         logger.close()
+
+
+def _resume_command(resolved: Resolved, folder: str) -> str:
+    """What goes on with a run, to be copied as it stands."""
+    if resolved.config.data == MEMORY:  # only Python has the data
+        return f"offlinerlkit_romi.train({resolved.algo!r}, data=..., resume={folder!r})"
+    return shlex.join(["offlinerlkit-romi", "train", resolved.algo, "--resume", folder])
+
+
+def _outputs(config: RunConfig) -> dict[str, str]:
+    """File name under `record/` to kind."""
+    fit = {"dynamics_training_progress": "csv"} if isinstance(config, ModelBasedConfig) else {}
+    return {
+        "consoleout_backup": "stdout",
+        "policy_training_progress": "csv",
+        **fit,
+        "tb": "tensorboard",
+    }
 
 
 def _write_papers(resolved: Resolved, ground: Ground, logger: Logger) -> None:
@@ -217,7 +231,7 @@ def _open_logger(
     config = resolved.config
     console: dict[str, Any] = {"console_tables": False, "label": label, "row": row}
     if earlier is not None:
-        return Logger(str(earlier.folder), OUTPUTS, resume=True, **console)
+        return Logger(str(earlier.folder), _outputs(config), resume=True, **console)
     folder = make_log_dirs(
         config.task,
         config.algo_name or resolved.algo,
@@ -226,4 +240,4 @@ def _open_logger(
         ["data"],
         root=config.log_root,
     )
-    return Logger(folder, OUTPUTS, **console)
+    return Logger(folder, _outputs(config), **console)

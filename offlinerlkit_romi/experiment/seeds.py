@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import queue
+import shlex
 import sys
 import threading
 import time
@@ -74,7 +75,8 @@ class SeedsSummary:
 
     def table(self) -> str:
         """A line per seed, mean and standard deviation over the seeds."""
-        head = f"  {'seed':<8}{'last':>9}{'last 10':>9}{'best':>9}  folder"
+        count = min((s.last_count for s in self.summaries.values()), default=10)
+        head = f"  {'seed':<8}{'last':>9}{f'last {count}':>9}{'best':>9}  folder"
         rows = [self._row(seed) for seed in sorted(self.summaries.keys() | self.failures.keys())]
         return "\n".join([self.title, head, *rows, *self._spread()])
 
@@ -152,7 +154,7 @@ def run_seeds(
         check_data(run, dataset)
     words = list(sys.argv if argv is None else argv)
     _side_by_side([job for job in jobs if job.open], Ground(dataset, device, words, start), lanes)
-    return _collect(resolved, jobs)
+    return _collect(resolved, jobs, argv)
 
 
 def _settings(resolved: Resolved, lanes: int, device: torch.device) -> dict[str, Any]:
@@ -253,7 +255,14 @@ def _own_stream(device: torch.device) -> Iterator[None]:
         yield
 
 
-def _collect(resolved: Resolved, jobs: Sequence[_Job]) -> SeedsSummary:
+def _resume_command(argv: Sequence[str] | None) -> str:
+    if argv is None:
+        return "the same call and resume='auto'"
+    told = any(word.partition("=")[0] == "--resume" for word in argv)
+    return shlex.join([*argv, *([] if told else ["--resume", "auto"])])
+
+
+def _collect(resolved: Resolved, jobs: Sequence[_Job], argv: Sequence[str] | None) -> SeedsSummary:
     errors = [job.error for job in jobs if job.error is not None]
     for error in errors:  # a bug, before all
         if not isinstance(error, (UserError, KeyboardInterrupt)):
@@ -263,8 +272,7 @@ def _collect(resolved: Resolved, jobs: Sequence[_Job]) -> SeedsSummary:
         raise KeyboardInterrupt
     if stops:
         raise TrainingInterrupted(
-            f"{len(stops)} of {len(jobs)} seeds interrupted; "
-            "go on with: the same command and --resume auto"
+            f"{len(stops)} of {len(jobs)} seeds interrupted; go on with: {_resume_command(argv)}"
         )
     summaries = {job.seed: job.summary for job in jobs if job.summary is not None}
     failures = {job.seed: job.error for job in jobs if isinstance(job.error, UserError)}

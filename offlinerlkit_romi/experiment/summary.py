@@ -53,6 +53,7 @@ class Summary:
         ms_per_rollout: Milliseconds per rollout of all its start states.
         ms_per_evaluation: Milliseconds that training waits per evaluation of all its episodes.
         ms_per_evaluation_worker: Milliseconds of a worker process per evaluation; NaN without one.
+        evaluations: How many there were; None in a summary of a version that did not say.
     """
 
     run_dir: str
@@ -74,6 +75,12 @@ class Summary:
     ms_per_rollout: float
     ms_per_evaluation: float
     ms_per_evaluation_worker: float
+    evaluations: int | None = None
+
+    @property
+    def last_count(self) -> int:
+        """Evaluations that the mean of the last ten is taken over."""
+        return min(self.evaluations or 10, 10)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values under the attributes' names."""
@@ -101,7 +108,7 @@ class Summary:
             (f"data's own {kind}", _score(values["behaviour"]), label),
             ("first evaluation", _score(values["first"]), ""),
             ("last evaluation", _score(values["last"]), ""),
-            ("mean of the last 10", _score(values["last10_mean"]), ""),
+            (f"mean of the last {self.last_count}", _score(values["last10_mean"]), ""),
             ("best evaluation", _score(values["best"]), "chosen with hindsight"),
         ]
 
@@ -173,6 +180,7 @@ def summarize(
         score_last10_mean=scores["last10_mean"],
         score_best=scores["best"],
         returns=returns,
+        evaluations=len(history),
         **{f"ms_per_{name}": timings.get(name, math.nan) for name in PHASES} | facts,
     )
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -141,11 +142,22 @@ def test_other_data_than_the_finished_runs_are_refused_before_training(made, tmp
 
 def test_an_interruption_ends_with_status_75(made, tmp_path, monkeypatch, capsys):
     def interrupted(*_):
-        raise TrainingInterrupted("interrupted; the same command goes on where it stopped")
+        raise TrainingInterrupted("interrupted")
 
     monkeypatch.setattr(perform, "conduct", interrupted)
     assert compare(tmp_path) == 75
-    assert "the same command goes on" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith("interrupted; go on with: offlinerlkit-romi compare --algos iql romi ")
+    again = shlex.split(error.partition("go on with: ")[2])[1:]
+    assert cli.main(again) == 75 and capsys.readouterr().err == error
+
+
+def test_a_killed_run_is_told_with_its_log(made, tmp_path, monkeypatch, capsys):
+    conduct = perform.conduct
+    monkeypatch.setattr(perform, "conduct", lambda todo, *rest: [-9, *conduct(todo[1:], *rest)])
+    assert compare(tmp_path, algos=["iql", "mopo"], seeds=(0,)) == 2
+    shown = capsys.readouterr().out
+    assert "iql: seed 0 killed (SIGKILL), log: iql_seed_0.log\n" in shown
 
 
 @pytest.mark.slow

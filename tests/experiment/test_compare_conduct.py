@@ -45,6 +45,8 @@ def test_every_errand_runs_and_its_status_and_words_are_kept(tmp_path):
     assert said[0] == "[1/3] good: started"
     assert any(line.startswith("[2/3] bad: ended with status 1, 0:") for line in said)
     assert any(line.startswith("[1/3] good: done, 0:0") for line in said)
+    killed = f"[3/3] killed: killed (SIGKILL), log: {tmp_path / 'killed.log'}, 0:"
+    assert any(line.startswith(killed) for line in said)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -87,7 +89,7 @@ def test_a_signal_is_passed_on_once_and_waited_for(number, tmp_path):
     errands.append(errand(tmp_path, "third", SAVES, str(third)))
     said = []
     thread = signalled(files, number)
-    with pytest.raises(TrainingInterrupted, match="the same command goes on where it stopped"):
+    with pytest.raises(TrainingInterrupted, match=r"^interrupted$"):
         conduct(errands, 2, said.append)
     thread.join(10)
     assert [path.read_text() for path in files] == ["ready saved ", "ready saved "]

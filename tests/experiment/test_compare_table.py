@@ -89,8 +89,18 @@ def test_the_text_has_every_algorithm_the_datas_score_and_who_is_ahead(tmp_path,
     assert re.search(r"^mopo +3 +2\.7 ± 2\.1 +2\.7 \[1\.0, 5\.0\] +300 +166\.7 +2:00", text, re.M)
     assert re.search(r"^iql +1 +50\.0 +- +1,000", text, re.M)
     assert re.search(r"^the data itself +18\.4$", text, re.M)
-    assert "highest mean score: iql (50.0); romi (4.8) is number 2 of 3" in text
+    assert "nobody is called ahead: not the same number of finished seeds (" in text
+    assert "mopo 3, romi 3, iql 1)" in text and "highest mean score" not in text
+    assert "last ten evaluations (mopo has 3); mean" in text
     assert "not the same number of policy steps: mopo 300, romi 1,200, iql 1,000" in text
+
+
+def test_who_is_ahead_is_told_where_all_have_as_many_seeds(records, tmp_path):
+    notes = make_notes(make_rows(records), records)
+    assert notes[0] == "highest mean score: romi (4.8)"
+    better = [read_record(make_run(tmp_path, "iql", seed, [50.0] * 10)) for seed in range(3)]
+    notes = make_notes(make_rows([*records, *better]), [*records, *better])
+    assert notes[0] == "highest mean score: iql (50.0); romi (4.8) is number 2 of 3"
 
 
 def test_a_diverged_and_a_stopped_run_are_shown_and_not_counted(tmp_path):

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 import signal
 import time
 from pathlib import Path
@@ -271,11 +272,14 @@ def test_the_command_line_says_how_to_go_on_and_does(tiny_data, tmp_path, monkey
     with monkeypatch.context() as patch:
         strike(patch, 5, terminate)
         assert cli.main(words) == 75
-    said = capsys.readouterr().err
+    said = capsys.readouterr()
     (folder,) = tmp_path.glob("*/*/seed_*")
-    assert "interrupted after step 6, state saved; " in said
-    assert f"go on with: train mopo --resume '{folder}'" in said
-    assert cli.main(["train", "mopo", "--resume", str(folder)]) == 0
+    assert (said.out + said.err).count("go on with: ") == 1
+    assert said.err.startswith("interrupted after step 6, state saved; go on with: ")
+    assert "go on with: " in (folder / "record" / "consoleout_backup.txt").read_text()
+    program, *printed = shlex.split(said.err.partition("go on with: ")[2])
+    assert (program, printed) == ("offlinerlkit-romi", ["train", "mopo", "--resume", str(folder)])
+    assert cli.main(printed) == 0
     assert cli.main(["train", "mopo", "--resume", str(folder), "--epoch", "1"]) == 2
 
 

@@ -20,6 +20,8 @@ from offlinerlkit_romi.experiment.input_checks import resolve_device
 from offlinerlkit_romi.experiment.reload import evaluate, load_policy
 from offlinerlkit_romi.experiment.resolve import settle
 from offlinerlkit_romi.experiment.run import train
+from offlinerlkit_romi.experiment.summary import read_summary, summarize
+from offlinerlkit_romi.policy_trainer.scoring import Scores
 from tests.experiment.conftest import TASK, TINY_ROMI, TINY_SETTINGS, make_dataset
 
 SUMMARY_KEYS = {
@@ -34,7 +36,7 @@ SUMMARY_KEYS = {
         "score_behaviour",
     ),
     *("ms_per_policy_step", "ms_per_model_update", "ms_per_rollout", "ms_per_evaluation"),
-    "ms_per_evaluation_worker",
+    *("ms_per_evaluation_worker", "evaluations"),
 }
 
 
@@ -66,6 +68,7 @@ def test_a_whole_run_leaves_the_kits_folders_and_its_papers(algo, tiny_data, tmp
         *("record/consoleout_backup.txt", "result/summary.json"),
     ):
         assert (folder / name).stat().st_size > 0, name
+    assert all(file.stat().st_size > 0 for file in (folder / "record").glob("*.*"))
     assert list((folder / "record" / "tb").iterdir())
     assert not (folder / "result" / "learning_curve.png").exists()
 
@@ -78,6 +81,25 @@ def test_the_summary_has_its_keys_and_nan_is_null(tiny_data, tmp_path):
     assert stored["score_behaviour"] == 0.0
     assert stored["score_last"] is None and math.isnan(summary.score_last)
     assert stored["ms_per_policy_step"] > 0 and stored["ms_per_model_update"] > 0
+
+
+@pytest.mark.parametrize(("count", "said"), [(3, 3), (10, 10), (12, 10)])
+def test_the_summary_says_over_how_many_evaluations_it_takes_the_mean(
+    count, said, tiny_data, tmp_path
+):
+    facts = run_tiny(tmp_path).as_dict()
+    facts = {k: v for k, v in facts.items() if not k.startswith(("score_", "ms_", "eval"))}
+    del facts["returns"]
+    history = [(step, Scores(float(step), 0.0, 1.0, 0.0)) for step in range(count)]
+    summary = summarize(history, {}, score_behaviour=0.0, **facts)
+    mean = sum(range(count)[-10:]) / said
+    assert f"  {f'mean of the last {said}':<25}{mean:>9.2f}\n" in summary.table()
+    summary.write(tmp_path / "summary.json")
+    assert read_summary(tmp_path / "summary.json").evaluations == count
+    older = read_json(tmp_path / "summary.json")
+    del older["evaluations"]
+    (tmp_path / "summary.json").write_text(json.dumps(older))
+    assert "mean of the last 10 " in read_summary(tmp_path / "summary.json").table()
 
 
 def test_the_manifest_says_what_the_run_was(tiny_data, tmp_path):

@@ -2,6 +2,7 @@
 
 import math
 import os
+import shlex
 import signal
 import threading
 import time
@@ -203,12 +204,15 @@ def test_a_signal_reaches_all_seeds_and_all_resume(algo, tiny_data, tmp_path, mo
         strike(patch, 5, lambda _: os.kill(os.getpid(), signal.SIGTERM))
         assert cli.main(words(algo, both, "--seeds", "0", "1")) == 75
     said = capsys.readouterr()
-    assert "2 of 2 seeds interrupted; go on with: the same command and --resume auto" in said.err
+    assert (said.out + said.err).count("go on with: ") == 1
+    assert said.err.startswith("2 of 2 seeds interrupted; go on with: offlinerlkit-romi train ")
+    again = shlex.split(said.err.partition("go on with: ")[2])[1:]
+    assert again == [*words(algo, both, "--seeds", "0", "1"), "--resume", "auto"]
     for seed in (0, 1):
         steps = StateStore(folder_of(both, seed) / "checkpoint").steps()
         assert steps and steps[-1] > 4
         assert f"seed {seed} | interrupted after step {steps[-1]}, state saved" in said.out
-    assert cli.main(words(algo, both, "--seeds", "0", "1", "--resume", "auto")) == 0
+    assert cli.main(again) == 0
     for seed in (0, 1):
         assert_as_alone(algo, folder_of(both, seed), seed, tmp_path)
 
@@ -304,8 +308,11 @@ def test_the_table_has_every_seed_their_mean_and_their_spread(tiny_data, tmp_pat
     second = type(made)(**values | {"score_last": 14.0})
     summary = SeedsSummary("bc", {0: first, 2: second}, {1: DivergedError("x")})
     lines = [line.split() for line in summary.table().splitlines()]
+    assert lines[1] == ["seed", "last", "last", "10", "best", "folder"]
     assert lines[2][:2] == ["0", "10.00"] and lines[4][:2] == ["2", "14.00"]
     assert lines[3] == ["1", "diverged"]
+    fewer = SeedsSummary("bc", {0: first, 2: type(made)(**values | {"evaluations": 3})}, {})
+    assert fewer.table().splitlines()[1].split()[2:4] == ["last", "3"]
     assert lines[5][:2] == ["mean", "12.00"] and lines[6][:2] == ["std", "2.83"]
     assert summary.only_diverged
     assert not SeedsSummary("bc", {}, {1: UserError("x")}).only_diverged

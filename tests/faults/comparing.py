@@ -23,9 +23,9 @@ def outcome(run_dir: str | Path) -> dict[str, Any]:
         for name in ("policy.pth", "dynamics.pth")
         if (run_dir / "model" / name).is_file()
     }
-    for name in ("policy_training_progress", "dynamics_training_progress"):
-        with (run_dir / "record" / f"{name}.csv").open(newline="") as file:
-            found[name] = [without(row, FREE_COLUMNS) for row in csv.DictReader(file)]
+    for path in (run_dir / "record").glob("*_training_progress.csv"):
+        with path.open(newline="") as file:
+            found[path.stem] = [without(row, FREE_COLUMNS) for row in csv.DictReader(file)]
     summary = json.loads((run_dir / "result" / "summary.json").read_text())
     found["summary"] = without(summary, FREE_KEYS)
     store = StateStore(run_dir / "checkpoint")

@@ -28,9 +28,11 @@ def test_critic_losses_equal_the_row_loop(max_action: float, compat: str) -> Non
     unit = max_action if compat == "paper" else 1.0
     targets = reference.critic_targets(policy, batch, noise, 0.9, max_action, unit)
     expected = [sac.critic_loss(c, batch, targets).item() for c in (policy.critic1, policy.critic2)]
+    q = policy.critic1(batch["observations"], batch["actions"]).mean().item()
     metrics = policy.update(batch)
     actual = [metrics[f"loss/critic{i}"].item() for i in (1, 2)]
     assert actual == pytest.approx(expected, rel=1e-10)
+    assert metrics["q/real"].item() == pytest.approx(q, rel=1e-12)
 
 
 def test_actor_losses_and_gradients_equal_the_row_loop() -> None:

@@ -116,7 +116,11 @@ WRONG = {
         {"algo": "iql", "task": "walker2d-medium-v2"},
         "takes 11 observations and gives 3 actions, walker2d-medium-v2 has 17 and 6",
     ),
-    "no statistics": ("td3bc", {"algo": "td3bc", "task": TASK}, "obs_scaler=StandardScaler"),
+    "no statistics": (
+        "td3bc",
+        {"algo": "td3bc", "task": TASK},
+        "give --data, or obs_scaler= from Python",
+    ),
 }
 
 
@@ -165,7 +169,9 @@ def test_senseless_shapes_are_refused_in_one_line(tmp_path) -> None:
 def test_a_run_of_the_kits_is_evaluated_from_the_command_line(tmp_path, capsys) -> None:
     words = ["evaluate", str(KIT_RUNS / "iql"), "--algo", "iql", "--task", TASK]
     assert main([*words, "--episodes", "1", "--device", "cpu"]) == 0
-    assert "iql on hopper-medium-v2, unknown data\n" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "iql on hopper-medium-v2, unknown data\n" in shown
+    assert "nan" not in shown and "the data's own" not in shown
 
 
 def test_its_data_give_the_statistics_that_it_lacks(tmp_path, capsys) -> None:

@@ -72,7 +72,7 @@ class _Pool:
             if interrupts.requested:
                 self._say(f"interrupted: waiting for {self._names()} to save")
                 self.stop()
-                raise TrainingInterrupted("interrupted; the same command goes on where it stopped")
+                raise TrainingInterrupted("interrupted")
             while self._waiting and len(self._running) < self._workers:
                 self._start(self._waiting.popleft())
             self._collect()
@@ -110,7 +110,7 @@ class _Pool:
             if code is not None:
                 del self._running[place]
                 self.codes[place] = code
-                outcome = "done" if code == 0 else f"ended with status {code}"
+                outcome = told_status(code, self._errands[place].log) if code else "done"
                 self._tell(place, f"{outcome}, {clock(time.monotonic() - start)}")
 
     def _tell(self, place: int, what: str) -> None:
@@ -149,6 +149,19 @@ def _where(log: Path) -> str:
     except OSError:
         return ""
     return f"(epoch {found[-1]})" if found else ""
+
+
+def told_status(code: int, log: Path | str) -> str:
+    """How a command ended that did not end well.
+
+    Args:
+        code: Its exit status, negative for a signal.
+        log: Where its output went.
+    """
+    if code > 0:
+        return f"ended with status {code}"
+    known = {number.value: number.name for number in signal.Signals}
+    return f"killed ({known.get(-code, f'signal {-code}')}), log: {log}"
 
 
 def last_words(log: Path) -> str:

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from offlinerlkit_romi.errors import UserError
-from offlinerlkit_romi.experiment.compare.conduct import conduct, last_words
+from offlinerlkit_romi.errors import TrainingInterrupted, UserError
+from offlinerlkit_romi.experiment.compare.conduct import conduct, last_words, told_status
 from offlinerlkit_romi.experiment.compare.jobs import (
     Job,
     default_workers,
@@ -49,7 +49,10 @@ def perform(chosen: argparse.Namespace, rest: list[str], command: str) -> int:
         jobs = _jobs(chosen, rest)
         config = jobs[0].resolved.config
         out = chosen.out or str(Path(config.log_root or ROOT_DIR) / config.task / "compare")
-        records = _make(jobs, chosen.jobs)
+        try:
+            records = _make(jobs, chosen.jobs)
+        except TrainingInterrupted as stop:
+            raise TrainingInterrupted(f"{stop}; go on with: {command}") from None
     return _report(Report(records, command), Path(out))
 
 
@@ -88,11 +91,18 @@ def _make(jobs: Sequence[Job], workers: int | None) -> list[RunRecord]:
     workers = default_workers(jobs) if workers is None else workers
     codes = conduct(errands, min(workers, len(errands)), _say)
     failures = {
-        errand.name: f"failed with status {code}: {last_words(errand.log)}"
+        errand.name: _failure(code, errand.log)
         for errand, code in zip(errands, codes, strict=True)
         if code
     }
     return [_outcome(job, failures.get(job.name)) for job in jobs]
+
+
+def _failure(code: int, log: Path) -> str:
+    """For the table, which stands beside the log."""
+    if code < 0:  # its last words tell nothing of it
+        return told_status(code, log.name)
+    return f"failed with status {code}: {last_words(log)}"
 
 
 def _outcome(job: Job, failure: str | None) -> RunRecord:

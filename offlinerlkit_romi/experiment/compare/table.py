@@ -159,8 +159,8 @@ def make_notes(rows: Sequence[Row], records: Sequence[RunRecord]) -> list[str]:
     ]
     return [
         *notes,
-        "last 10: a run's mean score over its last ten evaluations; mean ± sample standard "
-        "deviation over the finished runs",
+        f"last 10: a run's mean score over its last ten evaluations{_fewer(records)}; mean ± "
+        "sample standard deviation over the finished runs",
         "IQM: interquartile mean over runs, percentile bootstrap interval from 10,000 resamples; "
         "of three runs it is their mean, and its interval hardly more than their range",
         "steps/s: training with its rollouts and model updates, without pre-training and "
@@ -169,8 +169,22 @@ def make_notes(rows: Sequence[Row], records: Sequence[RunRecord]) -> list[str]:
     ]
 
 
+def _fewer(records: Sequence[RunRecord]) -> str:
+    """Whose runs have not had ten."""
+    counts = {
+        record.label: f"{record.label} has {len(record.scores)}"
+        for record in records
+        if record.finished and len(record.scores) < 10
+    }
+    return f" ({', '.join(counts.values())})" if counts else ""
+
+
 def _ranking(rows: Sequence[Row]) -> list[str]:
     """Who is ahead, and where ROMI stands if it is not."""
+    counts = {row.label: len(row.seeds) for row in rows}
+    if len(set(counts.values())) > 1:
+        told = ", ".join(f"{label} {count}" for label, count in counts.items())
+        return [f"nobody is called ahead: not the same number of finished seeds ({told})"]
     ranked = sorted((row for row in rows if not math.isnan(row.score)), key=lambda row: -row.score)
     if len(ranked) < 2:
         return []

@@ -47,11 +47,11 @@ def critic_target(
 
 def critic_losses(
     critics: Twins, batch: Batch, target: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """mean_B of (Q_c(s, a) - y)^2 of both critics."""
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """mean_B of (Q_c(s, a) - y)^2 of both critics, and Q_1 (B, 1)."""
     q1, q2 = twin_values(critics, batch["observations"], batch["actions"])
     assert q1.shape == q2.shape == target.shape, (q1.shape, q2.shape, target.shape)
-    return (q1 - target).square().mean(), (q2 - target).square().mean()
+    return (q1 - target).square().mean(), (q2 - target).square().mean(), q1
 
 
 def actor_loss(actor: nn.Module, critic: nn.Module, obs: torch.Tensor) -> torch.Tensor:
@@ -182,10 +182,11 @@ class TD3Policy(BasePolicy):
         target = critic_target(
             self.actor_old, self.target_critics, batch, noise, self._gamma, self._max_action
         )
-        loss1, loss2 = critic_losses((self.critic1, self.critic2), batch, target)
+        loss1, loss2, q1 = critic_losses((self.critic1, self.critic2), batch, target)
         parts = (self.critic1, self.critic1_optim), (self.critic2, self.critic2_optim)
         descend_apart(loss1 + loss2, parts)
-        return {"loss/critic1": loss1.detach(), "loss/critic2": loss2.detach()}
+        losses = {"loss/critic1": loss1.detach(), "loss/critic2": loss2.detach()}
+        return losses | {"q/real": q1.detach().mean()}
 
     def _update_actor(self, batch: Batch) -> None:
         loss = self.actor_loss(batch)
