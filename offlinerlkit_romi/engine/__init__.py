@@ -13,7 +13,7 @@ from offlinerlkit_romi.engine.optim import (
     polyak_update,
 )
 from offlinerlkit_romi.engine.precision import choose_matmul_precision
-from offlinerlkit_romi.engine.rng import Generators, derive_seed
+from offlinerlkit_romi.engine.rng import Generators, derive_seed, normal, uniform
 from offlinerlkit_romi.engine.state import Counts, capture, count_bytes, restore
 from offlinerlkit_romi.engine.state_store import StateStore
 
@@ -35,11 +35,13 @@ __all__ = [
     "keep_freed_memory",
     "make_adam",
     "make_engine",
+    "normal",
     "polyak_update",
     "read_state",
     "read_weights",
     "restore",
     "save_atomically",
     "spared_collector",
+    "uniform",
     "write_json",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -63,3 +63,17 @@ class Generators:
         """Continue exactly where `state` was taken."""
         for name in NAMES:
             getattr(self, name).set_state(state[name])
+
+
+def normal(
+    shape: Sequence[int], like: torch.Tensor, generator: torch.Generator | None
+) -> torch.Tensor:
+    """Standard normal draws of this shape, of the dtype and on the device of `like`."""
+    return torch.randn(tuple(shape), dtype=like.dtype, device=like.device, generator=generator)
+
+
+def uniform(
+    shape: Sequence[int], like: torch.Tensor, generator: torch.Generator | None
+) -> torch.Tensor:
+    """Uniform draws on [0, 1) of this shape, of the dtype and on the device of `like`."""
+    return torch.rand(tuple(shape), dtype=like.dtype, device=like.device, generator=generator)

@@ -2,44 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Collection, Mapping
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 import torch
 from torch import nn
 
+from offlinerlkit_romi.engine import normal
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.modules.common import ArrayLike
+from offlinerlkit_romi.utils.scaler import StandardScaler
 
 Batch = Mapping[str, torch.Tensor]
 Metrics = dict[str, torch.Tensor]
-# paper: as published, mistakes mended; kit: OfflineRL-Kit's arithmetic, quirks included
 Compat = Literal["paper", "kit"]
+
+
+class Ours(TypedDict, total=False):
+    """What every policy takes beyond the kit's arguments, by keyword.
+
+    Attributes:
+        generator: source of actions' and the update's noise, on the policy's device; none means
+            torch's global one.
+        compat: `paper`, as published with mistakes mended, or `kit`, OfflineRL-Kit's arithmetic,
+            quirks included; where the two differ an algorithm says how.
+    """
+
+    generator: torch.Generator | None
+    compat: Compat
 
 
 class BasePolicy(nn.Module):
     """A policy and its update.
 
-    Args:
-        generator: source of the update's noise, on the policy's device; none means torch's global
-            one.
-
-    A policy implements `update`, which changes state in place and returns detached scalar tensors
-    without a host sync (`learn` is the kit's name for it with floats), and `_act`, which
-    `select_action` asks.
+    Takes what `Ours` lists. A policy implements `update`, which changes state in place and returns
+    detached scalar tensors without a host sync (`learn` is the kit's name for it with floats), and
+    `_act`, which `select_action` asks.
 
     Attributes:
         actor: observation -> action or distribution.
         acts_with: Children whose weights `select_action` reads.
+        scaler: standardises what `select_action` is given; training sees standardised observations
+            already. None where they are used raw.
+
+    Raises:
+        ValueError: unknown `compat`.
     """
 
     actor: nn.Module
     acts_with: tuple[str, ...] = ("actor",)
+    scaler: StandardScaler | None = None
 
-    def __init__(self, generator: torch.Generator | None = None) -> None:
+    def __init__(self, generator: torch.Generator | None = None, compat: Compat = "paper") -> None:
         super().__init__()
+        check_choice("compat", compat, ("paper", "kit"))
         self.generator = generator
+        self._like_kit = compat == "kit"
 
     def train(self, mode: bool = True) -> BasePolicy:
         """Training mode; slow copies stay in evaluation mode and never drop units."""
@@ -72,11 +91,12 @@ class BasePolicy(nn.Module):
         rows = np.asarray(obs.numpy(force=True) if isinstance(obs, torch.Tensor) else obs)
         self._check_shape(rows.shape)
         if rows.ndim == 1:
-            return self._act(rows[None], deterministic)[0]
+            return self.select_action(rows[None], deterministic)[0]
+        rows = rows if self.scaler is None else self.scaler.transform(rows)
         return self._act(rows, deterministic)
 
     def _act(self, obs: np.ndarray, deterministic: bool) -> np.ndarray:
-        """(n, S) -> (n, A)."""
+        """Observations as the actor takes them, (n, S) -> (n, A)."""
         raise NotImplementedError
 
     def _check_shape(self, shape: tuple[int, ...]) -> None:
@@ -91,7 +111,11 @@ class BasePolicy(nn.Module):
 
     def training_state(self) -> dict[str, Any]:
         """Everything that training mutates, by name: modules, optimisers, tensors, generators."""
-        raise NotImplementedError
+        return {} if self.generator is None else {"generator": self.generator}
+
+    def _parts(self, *names: str) -> dict[str, Any]:
+        """These attributes by name, for `training_state`."""
+        return {name: getattr(self, name) for name in names}
 
     @property
     def tensor_device(self) -> torch.device:
@@ -100,17 +124,14 @@ class BasePolicy(nn.Module):
 
     def _noise(self, like: torch.Tensor) -> torch.Tensor:
         """Standard normal noise of the shape of `like` from the policy's generator."""
-        return torch.randn(
-            like.shape, dtype=like.dtype, device=like.device, generator=self.generator
-        )
+        return normal(like.shape, like, self.generator)
 
 
-def check_compat(compat: str) -> bool:
-    """Whether the kit's arithmetic is asked for.
+def check_choice(name: str, value: str, choices: Collection[str]) -> None:
+    """Refuse a choice that is none.
 
     Raises:
-        ValueError: neither `paper` nor `kit`.
+        ValueError: `value` is not among the choices.
     """
-    if compat not in ("paper", "kit"):
-        raise ValueError(f"compat is 'paper' or 'kit', not {compat!r}")
-    return compat == "kit"
+    if value not in choices:
+        raise ValueError(f"{name} is one of {', '.join(choices)}: {value!r}")

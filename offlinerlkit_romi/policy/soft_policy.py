@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -10,7 +10,10 @@ from torch import nn
 
 from offlinerlkit_romi.engine import apply_gradients, descend
 from offlinerlkit_romi.modules import TanhNormalWrapper
-from offlinerlkit_romi.policy.base_policy import BasePolicy, Metrics
+from offlinerlkit_romi.policy.base_policy import BasePolicy, Metrics, Ours
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 Alpha = float | tuple[float, torch.Tensor, torch.optim.Optimizer]
 
@@ -41,7 +44,7 @@ class SoftPolicy(BasePolicy):
         actor: observation -> `TanhNormalWrapper`.
         actor_optim: optimiser of the actor.
         alpha: fixed temperature, or (target entropy, log temperature, its optimiser).
-        generator: source of actions' and the update's noise.
+        ours: see `Ours`.
     """
 
     max_alpha = 1.0  # a tuned temperature is kept in [0, max_alpha] (kit behaviour)
@@ -52,12 +55,10 @@ class SoftPolicy(BasePolicy):
         actor: nn.Module,
         actor_optim: torch.optim.Optimizer,
         alpha: Alpha,
-        generator: torch.Generator | None = None,
+        **ours: Unpack[Ours],
     ) -> None:
-        super().__init__(generator)
-        self.actor = actor
-        self.actor_optim = actor_optim
-        self._is_auto_alpha = isinstance(alpha, tuple)
+        super().__init__(**ours)
+        self.actor, self.actor_optim = actor, actor_optim
         self._log_alpha: torch.Tensor | None = None
         self.alpha_optim: torch.optim.Optimizer | None = None
         if isinstance(alpha, tuple):
@@ -70,15 +71,10 @@ class SoftPolicy(BasePolicy):
 
     def training_state(self) -> dict[str, Any]:
         """Actor, temperature, their optimisers and the generator, by name."""
-        state: dict[str, Any] = {
-            "actor": self.actor,
-            "actor_optim": self.actor_optim,
-            "alpha": self._alpha,
-        }
-        if self._is_auto_alpha:
+        state = super().training_state() | self._parts("actor", "actor_optim")
+        state["alpha"] = self._alpha
+        if self._log_alpha is not None:
             state.update(log_alpha=self._log_alpha, alpha_optim=self.alpha_optim)
-        if self.generator is not None:
-            state["generator"] = self.generator
         return state
 
     def actforward(
@@ -86,19 +82,14 @@ class SoftPolicy(BasePolicy):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Action (B, A) and its log-density (B, 1)."""
         dist = self.actor(obs)
-        action, raw_action = (
-            dist.mode() if deterministic else dist.rsample(dist.noise(self.generator))
-        )
-        return action, dist.log_prob(action, raw_action)
+        drawn = dist.mode() if deterministic else dist.rsample(dist.noise(self.generator))
+        return drawn[0], dist.log_prob(*drawn)
 
     @torch.no_grad()
     def choose_action(self, obs: torch.Tensor, deterministic: bool = False) -> torch.Tensor:
         """The action of `actforward` alone, without its density, (n, S) -> (n, A)."""
-        dist = self.actor(obs)
-        if deterministic:
-            return dist.mode()[0]
-        action: torch.Tensor = dist.rsample(dist.noise(self.generator))[0]
-        return action
+        dist: TanhNormalWrapper = self.actor(obs)
+        return (dist.mode() if deterministic else dist.rsample(dist.noise(self.generator)))[0]
 
     def _act(self, obs: np.ndarray, deterministic: bool) -> np.ndarray:
         return self.choose_action(obs, deterministic).cpu().numpy()  # type: ignore[arg-type]

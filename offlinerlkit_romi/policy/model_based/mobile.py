@@ -13,17 +13,19 @@ rows, which count for nothing, are not computed.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from offlinerlkit_romi.dynamics import EnsembleDynamics
 from offlinerlkit_romi.engine import descend, frozen_copy, polyak_update
-from offlinerlkit_romi.modules.common import ArrayLike, as_input
-from offlinerlkit_romi.policy.base_policy import Batch, Compat, Metrics, check_compat
-from offlinerlkit_romi.policy.model_based.rollout import Rollout, mix, rollout, value_metrics
-from offlinerlkit_romi.policy.soft_policy import Alpha, SoftPolicy, act
+from offlinerlkit_romi.policy.base_policy import Batch, Metrics, Ours
+from offlinerlkit_romi.policy.model_based.on_model import OnModel, mix, value_metrics
+from offlinerlkit_romi.policy.soft_policy import Alpha, act
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 # actions per next state of the max-Q backup (kit behaviour)
 BACKUP_SAMPLES = 10
@@ -110,7 +112,7 @@ def actor_loss(
     return (alpha * log_prob - q).mean(), log_prob
 
 
-class MOBILEPolicy(SoftPolicy):
+class MOBILEPolicy(OnModel):
     """Model-Bellman inconsistency penalised policy.
 
     Args:
@@ -126,9 +128,9 @@ class MOBILEPolicy(SoftPolicy):
         num_samples: K, successors per member.
         deterministic_backup: leave the entropy out of the targets.
         max_q_backup: back up the best of ten actions instead.
-        clamp_targets: keep targets at zero or above; none means as `compat` says.
-        compat: `kit` clamps targets, `paper` does not.
-        generator: source of actions' and the update's noise.
+        clamp_targets: keep targets at zero or above; none means as `compat` says: `kit` does,
+            `paper` does not.
+        ours: see `Ours`.
 
     Raises:
         ValueError: unknown `compat`, or a single elite.
@@ -150,13 +152,11 @@ class MOBILEPolicy(SoftPolicy):
         max_q_backup: bool = False,
         *,
         clamp_targets: bool | None = None,
-        compat: Compat = "paper",
-        generator: torch.Generator | None = None,
+        **ours: Unpack[Ours],
     ) -> None:
-        super().__init__(actor, actor_optim, alpha, generator)
+        super().__init__(actor, actor_optim, alpha, **ours)
         if dynamics.model.num_elites < 2:
             raise ValueError("MOBILE needs two elites or more: one alone cannot disagree")
-        self._like_kit = check_compat(compat)
         self.dynamics = dynamics
         self.critics, self.critics_old = critics, frozen_copy(critics).eval()
         self.critics_optim = critics_optim
@@ -167,21 +167,8 @@ class MOBILEPolicy(SoftPolicy):
 
     def training_state(self) -> dict[str, Any]:
         """Everything that training mutates, by name."""
-        own = {
-            "critics": self.critics,
-            "critics_old": self.critics_old,
-            "critics_optim": self.critics_optim,
-        }
-        return super().training_state() | own | self.dynamics.training_state()
-
-    def rollout(self, init_obss: ArrayLike, rollout_length: int) -> Rollout:
-        """Roll the stochastic policy in the model; see `MOPOPolicy.rollout`."""
-        obs = as_input(init_obss, self.actor)
-        return rollout(self.dynamics, self.act_in_model, obs, rollout_length)
-
-    def act_in_model(self, obs: torch.Tensor) -> torch.Tensor:
-        """Actions of a rollout, (n, S) -> (n, A)."""
-        return self.choose_action(obs)
+        own = self._parts("critics", "critics_old", "critics_optim")
+        return super().training_state() | own
 
     def update(self, batch: dict[str, Batch]) -> Metrics:
         """Critics, actor, temperature, targets, on `batch["real"]` followed by `batch["fake"]`."""

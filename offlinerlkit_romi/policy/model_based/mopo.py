@@ -7,34 +7,25 @@ batch, as in OfflineRL-Kit.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from offlinerlkit_romi.dynamics import BaseDynamics
-from offlinerlkit_romi.modules.common import ArrayLike, as_input
-from offlinerlkit_romi.policy.base_policy import Batch, Compat, Metrics
-from offlinerlkit_romi.policy.model_based.rollout import Rollout, mix, rollout, value_metrics
-from offlinerlkit_romi.policy.model_free.sac import Alpha, SACPolicy
+from offlinerlkit_romi.policy.base_policy import Batch, Metrics, Ours
+from offlinerlkit_romi.policy.model_based.on_model import OnModel, mix, value_metrics
+from offlinerlkit_romi.policy.model_free.sac import SACPolicy
+from offlinerlkit_romi.policy.soft_policy import Alpha
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
-class MOPOPolicy(SACPolicy):
-    """SAC whose batches mix dataset and model transitions.
+class MOPOPolicy(OnModel, SACPolicy):
+    """SAC whose batches mix dataset and model transitions; it computes the same in the kit.
 
-    Args:
-        dynamics: the learned simulator.
-        actor: see `SACPolicy`, as all that follow.
-        critic1: first critic.
-        critic2: second critic.
-        actor_optim: optimiser of the actor.
-        critic1_optim: optimiser of the first critic.
-        critic2_optim: optimiser of the second critic.
-        tau: share the targets move per update.
-        gamma: discount per step.
-        alpha: temperature.
-        generator: source of actions' and the update's noise.
-        compat: `paper` or `kit`; MOPO computes the same under both.
+    Takes the learned simulator and what `SACPolicy` takes.
     """
 
     def __init__(
@@ -49,47 +40,11 @@ class MOPOPolicy(SACPolicy):
         tau: float = 0.005,
         gamma: float = 0.99,
         alpha: Alpha = 0.2,
-        *,
-        generator: torch.Generator | None = None,
-        compat: Compat = "paper",
+        **ours: Unpack[Ours],
     ) -> None:
-        super().__init__(
-            actor,
-            critic1,
-            critic2,
-            actor_optim,
-            critic1_optim,
-            critic2_optim,
-            tau,
-            gamma,
-            alpha,
-            generator=generator,
-            compat=compat,
-        )
+        nets, optims = (actor, critic1, critic2), (actor_optim, critic1_optim, critic2_optim)
+        super().__init__(*nets, *optims, tau, gamma, alpha, **ours)
         self.dynamics = dynamics
-
-    def training_state(self) -> dict[str, Any]:
-        """Everything that training mutates, by name."""
-        return super().training_state() | self.dynamics.training_state()
-
-    def rollout(self, init_obss: ArrayLike, rollout_length: int) -> Rollout:
-        """Roll the stochastic policy in the model; a row stops at its predicted terminal.
-
-        Args:
-            init_obss: start states (n, S).
-            rollout_length: H.
-
-        Returns:
-            Transitions `obss, next_obss, actions, rewards, terminals`, at most n*H rows each, and
-            `num_transitions`,
-            `reward_mean`.
-        """
-        obs = as_input(init_obss, self.actor)
-        return rollout(self.dynamics, self.act_in_model, obs, rollout_length)
-
-    def act_in_model(self, obs: torch.Tensor) -> torch.Tensor:
-        """Actions of a rollout, (n, S) -> (n, A)."""
-        return self.choose_action(obs)
 
     def update(self, batch: dict[str, Batch]) -> Metrics:  # type: ignore[override]
         """One SAC update on the rows of `batch["real"]` followed by those of `batch["fake"]`."""

@@ -12,9 +12,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -32,14 +31,19 @@ from offlinerlkit_romi.engine import (
     Steps,
     apply_gradients,
     make_adam,
+    normal,
     read_weights,
     save_atomically,
 )
 from offlinerlkit_romi.modules.common import ArrayLike, as_input
-from offlinerlkit_romi.policy.base_policy import Compat, Metrics
+from offlinerlkit_romi.policy.base_policy import Metrics, Ours, check_choice
 from offlinerlkit_romi.policy.model_based.mopo import MOPOPolicy
-from offlinerlkit_romi.policy.model_free.sac import Alpha, act, min_q
+from offlinerlkit_romi.policy.model_free.sac import min_q
+from offlinerlkit_romi.policy.soft_policy import Alpha, act
 from offlinerlkit_romi.utils.scaler import StandardScaler
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 # the factor of the log-variance bound term in the model updates; pre-training has its own
 LOGVAR_LOSS_COEF = 0.001
@@ -79,18 +83,10 @@ def underflowing_mixture_log_prob(log_probs: torch.Tensor) -> torch.Tensor:
 class RAMBOPolicy(MOPOPolicy):
     """MOPO with adversarial model updates between policy epochs.
 
+    Takes what `MOPOPolicy` takes, and
+
     Args:
-        dynamics: the learned simulator.
-        actor: see `SACPolicy`.
-        critic1: first critic.
-        critic2: second critic.
-        actor_optim: optimiser of the actor.
-        critic1_optim: optimiser of the first critic.
-        critic2_optim: optimiser of the second critic.
         dynamics_adv_optim: optimiser of the model updates.
-        tau: share the targets move per update.
-        gamma: discount per step.
-        alpha: temperature.
         adv_weight: factor of the adversarial loss.
         adv_train_steps: model updates per call of `update_dynamics`, K.
         adv_rollout_batch_size: rows per model update.
@@ -100,9 +96,8 @@ class RAMBOPolicy(MOPOPolicy):
             already.
         device: kept for the kit's signature; tensors live where the networks do.
         adv_reduction: `mean` (kit) or `sum` (original code) over the batch.
-        generator: source of noise.
-        compat: `paper`, or `kit` for its likelihood by exp and log, rollouts beyond terminals,
-            whole rollouts per call, and cloning in the data's order.
+        ours: see `Ours`; `compat="kit"` for its likelihood by exp and log, rollouts beyond
+            terminals, whole rollouts per call, and cloning in the data's order.
 
     Raises:
         ValueError: unknown `adv_reduction` or `compat`.
@@ -132,32 +127,17 @@ class RAMBOPolicy(MOPOPolicy):
         device: str | torch.device = "cpu",
         *,
         adv_reduction: str = "mean",
-        generator: torch.Generator | None = None,
-        compat: Compat = "paper",
+        **ours: Unpack[Ours],
     ) -> None:
-        super().__init__(
-            dynamics,
-            actor,
-            critic1,
-            critic2,
-            actor_optim,
-            critic1_optim,
-            critic2_optim,
-            tau,
-            gamma,
-            alpha,
-            generator=generator,
-            compat=compat,
-        )
-        if adv_reduction not in ("mean", "sum"):
-            raise ValueError(f"adv_reduction is 'mean' or 'sum', not {adv_reduction!r}")
+        check_choice("adv_reduction", adv_reduction, ("mean", "sum"))
+        nets, optims = (actor, critic1, critic2), (actor_optim, critic1_optim, critic2_optim)
+        super().__init__(dynamics, *nets, *optims, tau, gamma, alpha, **ours)
         self._dynamics_adv_optim = dynamics_adv_optim
-        self._adv_weight = adv_weight
+        self._adv_weight, self._adv_reduction = adv_weight, adv_reduction
         self._adv_train_steps = adv_train_steps
         self._adv_rollout_batch_size = adv_rollout_batch_size
         self._adv_rollout_length = adv_rollout_length
         self._include_ent_in_adv = include_ent_in_adv
-        self._adv_reduction = adv_reduction
         self.scaler = scaler
         self.engine = Engine()
         self._means = MetricMeans()  # of model updates
@@ -166,12 +146,6 @@ class RAMBOPolicy(MOPOPolicy):
     def training_state(self) -> dict[str, Any]:
         """Everything that training mutates, by name."""
         return super().training_state() | {"dynamics_adv_optim": self._dynamics_adv_optim}
-
-    def _act(self, obs: np.ndarray, deterministic: bool) -> np.ndarray:
-        """Standardises the raw observations."""
-        if self.scaler is not None:
-            obs = self.scaler.transform(obs)
-        return super()._act(obs, deterministic)
 
     def update_dynamics(self, real_buffer: ReplayBuffer) -> dict[str, float]:
         """K model updates; returns their mean metrics."""
@@ -276,12 +250,7 @@ class RAMBOPolicy(MOPOPolicy):
             len(mean), rows.shape, device=mean.device, generator=self.dynamics.generator
         )
         chosen = mean[member, rows]
-        noise = torch.randn(
-            chosen.shape,
-            dtype=mean.dtype,
-            device=mean.device,
-            generator=self.dynamics.generator,
-        )
+        noise = normal(chosen.shape, mean, self.dynamics.generator)
         return chosen + torch.exp(0.5 * logvar[member, rows]) * noise
 
     def _next_value(self, next_obs: torch.Tensor) -> torch.Tensor:

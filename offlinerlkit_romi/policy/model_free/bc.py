@@ -5,7 +5,7 @@ As in OfflineRL-Kit; there is nothing to mend, so `compat` changes nothing.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,7 +13,10 @@ from torch import nn
 
 from offlinerlkit_romi.engine import descend
 from offlinerlkit_romi.nets import own_dropout
-from offlinerlkit_romi.policy.base_policy import BasePolicy, Batch, Compat, Metrics, check_compat
+from offlinerlkit_romi.policy.base_policy import BasePolicy, Batch, Metrics, Ours
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def actor_loss(actor: nn.Module, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
@@ -29,32 +32,19 @@ class BCPolicy(BasePolicy):
     Args:
         actor: observation -> action.
         actor_optim: optimiser of the actor.
-        compat: taken by every policy; here both are the same.
-        generator: taken by every policy; nothing is drawn here but an actor's dropout.
-
-    Raises:
-        ValueError: unknown `compat`.
+        ours: see `Ours`; `compat` changes nothing here, and only an actor's dropout draws.
     """
 
     def __init__(
-        self,
-        actor: nn.Module,
-        actor_optim: torch.optim.Optimizer,
-        *,
-        compat: Compat = "paper",
-        generator: torch.Generator | None = None,
+        self, actor: nn.Module, actor_optim: torch.optim.Optimizer, **ours: Unpack[Ours]
     ) -> None:
-        super().__init__(generator)
-        self._like_kit = check_compat(compat)
+        super().__init__(**ours)
         self.actor, self.actor_optim = actor, actor_optim
-        own_dropout(self, generator)
+        own_dropout(self, self.generator)
 
     def training_state(self) -> dict[str, Any]:
         """Everything that training mutates, by name."""
-        state: dict[str, Any] = {"actor": self.actor, "actor_optim": self.actor_optim}
-        if self.generator is not None:
-            state["generator"] = self.generator
-        return state
+        return super().training_state() | self._parts("actor", "actor_optim")
 
     def _act(self, obs: np.ndarray, deterministic: bool) -> np.ndarray:
         """Deterministic in any case."""

@@ -11,16 +11,19 @@ the density of the action box. tests/upstream shows `compat="kit"` equal to the 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
 
-from offlinerlkit_romi.engine import apply_gradients, descend_apart, make_adam
+from offlinerlkit_romi.engine import apply_gradients, make_adam, uniform
 from offlinerlkit_romi.modules import twin_values
-from offlinerlkit_romi.policy.base_policy import Batch, Compat, Metrics
+from offlinerlkit_romi.policy.base_policy import Batch, Metrics, Ours
 from offlinerlkit_romi.policy.model_free.sac import SACPolicy, critic_target
 from offlinerlkit_romi.policy.soft_policy import Alpha, act
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 Critics = tuple[nn.Module, nn.Module]
 MAX_LAMBDA = 1e6
@@ -39,7 +42,7 @@ def propose(
     actor: nn.Module,
     batch: Batch,
     noise: tuple[torch.Tensor, torch.Tensor],
-    uniform: torch.Tensor,
+    anywhere: torch.Tensor,
     uniform_log_prob: float,
 ) -> Proposals:
     """Actions of pi(.|s), of pi(.|s') and uniform ones; no gradient reaches the actor.
@@ -48,13 +51,13 @@ def propose(
         actor: the policy.
         batch: B transitions.
         noise: of the actions at s and at s', (R, B, A) each.
-        uniform: uniform actions, (R, B, A).
+        anywhere: uniform actions, (R, B, A).
         uniform_log_prob: their log-density.
     """
     own, log_prob = act(actor, batch["observations"], noise[0])
     later, later_log_prob = act(actor, batch["next_observations"], noise[1])
     log_probs = [log_prob, later_log_prob, torch.full_like(log_prob, uniform_log_prob)]
-    actions = torch.stack([own, later, uniform])
+    actions = torch.stack([own, later, anywhere])
     return Proposals(batch["observations"], actions, torch.stack(log_probs).squeeze(-1))
 
 
@@ -101,17 +104,10 @@ def max_q_target(
 class CQLPolicy(SACPolicy):
     """Soft actor-critic with conservative critics.
 
+    Takes what `SACPolicy` takes, its `alpha`, where tuned, exp(log alpha) and not clamped, and
+
     Args:
-        actor: see `SACPolicy`, as the next five.
-        critic1: first critic.
-        critic2: second critic.
-        actor_optim: optimiser of the actor.
-        critic1_optim: optimiser of the first critic.
-        critic2_optim: optimiser of the second critic.
         action_space: box; its `low[0]` and `high[0]` bound the uniform actions.
-        tau: share the targets move per update.
-        gamma: discount per step.
-        alpha: temperature; a tuned one is exp(log alpha), not clamped.
         cql_weight: factor of the conservative loss.
         temperature: of the log-sum-exp.
         max_q_backup: back up the largest of R actions' values, without entropy.
@@ -120,11 +116,7 @@ class CQLPolicy(SACPolicy):
         lagrange_threshold: that threshold.
         cql_alpha_lr: rate of log lambda.
         num_repeart_actions: R (the kit's spelling).
-        generator: source of the update's noise.
-        compat: `paper`, or `kit` for log-sum-exps over 3 values.
-
-    Raises:
-        ValueError: unknown `compat`.
+        ours: see `Ours`; `compat="kit"` takes log-sum-exps over 3 values.
     """
 
     max_alpha = math.inf
@@ -149,28 +141,14 @@ class CQLPolicy(SACPolicy):
         lagrange_threshold: float = 10.0,
         cql_alpha_lr: float = 1e-4,
         num_repeart_actions: int = 10,
-        *,
-        generator: torch.Generator | None = None,
-        compat: Compat = "paper",
+        **ours: Unpack[Ours],
     ) -> None:
-        super().__init__(
-            actor,
-            critic1,
-            critic2,
-            actor_optim,
-            critic1_optim,
-            critic2_optim,
-            tau,
-            gamma,
-            alpha,
-            generator=generator,
-            compat=compat,
-        )
+        nets, optims = (actor, critic1, critic2), (actor_optim, critic1_optim, critic2_optim)
+        super().__init__(*nets, *optims, tau, gamma, alpha, **ours)
         self.action_space = action_space
         self._low, self._high = float(action_space.low[0]), float(action_space.high[0])
         self._cql_weight, self._temperature = cql_weight, temperature
-        self._max_q_backup = max_q_backup
-        self._deterministic_backup = deterministic_backup
+        self._max_q_backup, self._deterministic_backup = max_q_backup, deterministic_backup
         self._with_lagrange, self._lagrange_threshold = with_lagrange, lagrange_threshold
         self._num_repeat_actions = num_repeart_actions
         like = next(actor.parameters())
@@ -181,10 +159,8 @@ class CQLPolicy(SACPolicy):
 
     def training_state(self) -> dict[str, Any]:
         """Everything that training mutates, by name."""
-        state = super().training_state()
-        if self._with_lagrange:
-            state.update(cql_log_alpha=self.cql_log_alpha, cql_alpha_optim=self.cql_alpha_optim)
-        return state
+        tuned = ("cql_log_alpha", "cql_alpha_optim") if self._with_lagrange else ()
+        return super().training_state() | self._parts(*tuned)
 
     def update(self, batch: Batch) -> Metrics:
         """Actor, temperature, lambda, critics, targets, in this order."""
@@ -255,13 +231,15 @@ class CQLPolicy(SACPolicy):
 
     def _propose(self, batch: Batch) -> Proposals:
         action, repeats = batch["actions"], self._num_repeat_actions
-        shape = (len(action), repeats, action.shape[1])
-        draw = torch.rand(shape, dtype=action.dtype, device=action.device, generator=self.generator)
         # (B, R, A) -> (R, B, A)
-        uniform = (self._low + (self._high - self._low) * draw).transpose(0, 1)
+        anywhere = self._uniform_actions((len(action), repeats, action.shape[1]), action)
         noise = self._repeated_noise(action, repeats), self._repeated_noise(action, repeats)
         log_prob = self._uniform_log_prob(action.shape[1])
-        return propose(self.actor, batch, noise, uniform, log_prob)
+        return propose(self.actor, batch, noise, anywhere.transpose(0, 1), log_prob)
+
+    def _uniform_actions(self, shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
+        """Uniform in the box, (..., A)."""
+        return self._low + (self._high - self._low) * uniform(shape, like, self.generator)
 
     def _uniform_log_prob(self, action_dim: int) -> float:
         """Log-density of uniform actions; the kit's is that of [-1, 1] whatever the box."""
@@ -285,8 +263,3 @@ class CQLPolicy(SACPolicy):
         apply_gradients(self.cql_alpha_optim, [self.cql_log_alpha], grads)
         metrics = {"loss/cql_alpha": loss.detach(), "cql_alpha": weight}
         return weight * excess1, weight * excess2, metrics
-
-    def _descend_critics(self, loss1: torch.Tensor, loss2: torch.Tensor) -> Metrics:
-        parts = (self.critic1, self.critic1_optim), (self.critic2, self.critic2_optim)
-        descend_apart(loss1 + loss2, parts)
-        return {"loss/critic1": loss1.detach(), "loss/critic2": loss2.detach()}

@@ -9,15 +9,18 @@ critics serves both terms, and the sum over pairs, |\sum_n g_n|^2 - \sum_n |g_n|
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from offlinerlkit_romi.engine import descend, frozen_copy, polyak_update
 from offlinerlkit_romi.modules import EnsembleCritic
-from offlinerlkit_romi.policy.base_policy import Batch, Compat, Metrics, check_compat
+from offlinerlkit_romi.policy.base_policy import Batch, Metrics, Ours
 from offlinerlkit_romi.policy.soft_policy import Alpha, SoftPolicy, act
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 BACKUP_ACTIONS = 10  # per next state under max_q_backup (kit behaviour)
 EPS = 1e-10  # keeps a vanishing gradient's direction finite
@@ -105,8 +108,7 @@ class EDACPolicy(SoftPolicy):
         max_q_backup: back up each member's largest value of 10 actions, without entropy.
         deterministic_backup: leave the entropy out of the target.
         eta: factor of the diversity loss; 0 leaves SAC-N.
-        generator: source of the update's noise.
-        compat: `paper` or `kit`; EDAC computes the same under both.
+        ours: see `Ours`; EDAC computes the same under both `compat`s.
 
     Raises:
         ValueError: unknown `compat`, or diversity asked of a single critic.
@@ -124,28 +126,21 @@ class EDACPolicy(SoftPolicy):
         max_q_backup: bool = False,
         deterministic_backup: bool = True,
         eta: float = 1.0,
-        *,
-        generator: torch.Generator | None = None,
-        compat: Compat = "paper",
+        **ours: Unpack[Ours],
     ) -> None:
-        super().__init__(actor, actor_optim, alpha, generator)
-        check_compat(compat)
+        super().__init__(actor, actor_optim, alpha, **ours)
         self._num_critics = critics._num_ensemble
         if eta > 0 and self._num_critics < 2:
             raise ValueError("eta > 0 needs two critics or more: a single one has no pairs")
         self.critics, self.critics_old = critics, frozen_copy(critics)
         self.critics_optim = critics_optim
         self._tau, self._gamma, self._eta = tau, gamma, eta
-        self._max_q_backup = max_q_backup
-        self._deterministic_backup = deterministic_backup
+        self._max_q_backup, self._deterministic_backup = max_q_backup, deterministic_backup
 
     def training_state(self) -> dict[str, Any]:
         """Everything that training mutates, by name."""
-        return super().training_state() | {
-            "critics": self.critics,
-            "critics_old": self.critics_old,
-            "critics_optim": self.critics_optim,
-        }
+        own = self._parts("critics", "critics_old", "critics_optim")
+        return super().training_state() | own
 
     def update(self, batch: Batch) -> Metrics:
         """Actor, temperature, critics, slow critics, in this order."""

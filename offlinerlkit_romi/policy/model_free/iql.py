@@ -9,7 +9,7 @@ once, not twice.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,8 +18,11 @@ from torch import nn
 from offlinerlkit_romi.engine import descend, descend_apart, frozen_copy, polyak_update
 from offlinerlkit_romi.modules import Twins, lay_side_by_side, twin_values
 from offlinerlkit_romi.nets import own_dropout
-from offlinerlkit_romi.policy.base_policy import BasePolicy, Batch, Compat, Metrics, check_compat
+from offlinerlkit_romi.policy.base_policy import BasePolicy, Batch, Metrics, Ours
 from offlinerlkit_romi.policy.model_free.sac import min_q
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 MAX_WEIGHT = 100.0  # larger advantages count as this one (official code and kit)
 
@@ -70,11 +73,8 @@ class IQLPolicy(BasePolicy):
         gamma: discount per step.
         expectile: of the values of the data's actions; 0.5 is their mean, towards 1 their maximum.
         temperature: inverse temperature beta of the advantage weights.
-        generator: source of sampled actions; the update draws nothing but an actor's dropout.
-        compat: `paper` or `kit`; IQL computes the same under both.
-
-    Raises:
-        ValueError: unknown `compat`.
+        ours: see `Ours`; both `compat`s are the same here, and the update draws nothing but an
+            actor's dropout.
     """
 
     def __init__(
@@ -92,12 +92,9 @@ class IQLPolicy(BasePolicy):
         gamma: float = 0.99,
         expectile: float = 0.8,
         temperature: float = 0.1,
-        *,
-        generator: torch.Generator | None = None,
-        compat: Compat = "paper",
+        **ours: Unpack[Ours],
     ) -> None:
-        super().__init__(generator)
-        check_compat(compat)
+        super().__init__(**ours)
         self.actor = actor
         self.critic_q1, self.critic_q1_old = critic_q1, frozen_copy(critic_q1)
         self.critic_q2, self.critic_q2_old = critic_q2, frozen_copy(critic_q2)
@@ -109,15 +106,14 @@ class IQLPolicy(BasePolicy):
         self.action_space = action_space
         self._tau, self._gamma = tau, gamma
         self._expectile, self._temperature = expectile, temperature
-        own_dropout(self, generator)
+        own_dropout(self, self.generator)
 
     def training_state(self) -> dict[str, Any]:
         """Everything that training mutates, by name."""
-        names = ("actor", "critic_q1", "critic_q2", "critic_v")
-        state = {name: getattr(self, name) for name in names}
-        state |= {f"{name}_optim": getattr(self, f"{name}_optim") for name in names}
-        state.update(critic_q1_old=self.critic_q1_old, critic_q2_old=self.critic_q2_old)
-        return state if self.generator is None else state | {"generator": self.generator}
+        state = super().training_state()
+        for name in ("actor", "critic_q1", "critic_q2", "critic_v"):
+            state |= self._parts(name, f"{name}_optim")
+        return state | self._parts("critic_q1_old", "critic_q2_old")
 
     def _act(self, obs: np.ndarray, deterministic: bool) -> np.ndarray:
         """Within the action box."""

@@ -11,7 +11,7 @@ The same as in OfflineRL-Kit but for speed: both terms of a critic share one pas
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
@@ -20,8 +20,12 @@ from torch.nn import functional as F
 from offlinerlkit_romi.engine import descend
 from offlinerlkit_romi.modules import twin_values
 from offlinerlkit_romi.nets import VAE, own_dropout
-from offlinerlkit_romi.policy.base_policy import Batch, Compat, Metrics
-from offlinerlkit_romi.policy.model_free.sac import Alpha, SACPolicy, critic_target
+from offlinerlkit_romi.policy.base_policy import Batch, Metrics, Ours
+from offlinerlkit_romi.policy.model_free.sac import SACPolicy, critic_target
+from offlinerlkit_romi.policy.soft_policy import Alpha
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 # codes of sampled behaviour actions stay where the decoder has seen data (BCQ's choice)
 CODE_BOUND = 0.5
@@ -81,22 +85,14 @@ def critic_loss(
 class MCQPolicy(SACPolicy):
     """Mildly conservative Q-learning.
 
+    Takes what `SACPolicy` takes, and
+
     Args:
-        actor: see `SACPolicy`.
-        critic1: first critic.
-        critic2: second critic.
         behavior_policy: model of the data's actions.
-        actor_optim: optimiser of the actor.
-        critic1_optim: optimiser of the first critic.
-        critic2_optim: optimiser of the second critic.
         behavior_policy_optim: optimiser of the behaviour model, which is trained all along.
-        tau: share the targets move per update.
-        gamma: discount per step.
-        alpha: temperature.
         lmbda: share of the data's term in the critics' loss, (0, 1].
         num_sampled_actions: M, behaviour actions per state.
-        compat: taken by every policy; here both are the same.
-        generator: source of the update's noise, the actor's dropout included.
+        ours: see `Ours`; both `compat`s are the same here, and an actor's dropout draws too.
     """
 
     def __init__(
@@ -114,34 +110,19 @@ class MCQPolicy(SACPolicy):
         alpha: Alpha = 0.2,
         lmbda: float = 0.7,
         num_sampled_actions: int = 10,
-        *,
-        compat: Compat = "paper",
-        generator: torch.Generator | None = None,
+        **ours: Unpack[Ours],
     ) -> None:
-        super().__init__(
-            actor,
-            critic1,
-            critic2,
-            actor_optim,
-            critic1_optim,
-            critic2_optim,
-            tau,
-            gamma,
-            alpha,
-            compat=compat,
-            generator=generator,
-        )
+        nets, optims = (actor, critic1, critic2), (actor_optim, critic1_optim, critic2_optim)
+        super().__init__(*nets, *optims, tau, gamma, alpha, **ours)
         self.behavior_policy = behavior_policy
         self.behavior_policy_optim = behavior_policy_optim
         self._lmbda, self._num_sampled_actions = lmbda, num_sampled_actions
-        own_dropout(self, generator)
+        own_dropout(self, self.generator)
 
     def training_state(self) -> dict[str, Any]:
         """Everything that training mutates, by name."""
-        return super().training_state() | {
-            "behavior_policy": self.behavior_policy,
-            "behavior_policy_optim": self.behavior_policy_optim,
-        }
+        own = self._parts("behavior_policy", "behavior_policy_optim")
+        return super().training_state() | own
 
     def update(self, batch: Batch) -> Metrics:
         """Behaviour model, critics, actor, temperature, targets, in this order."""

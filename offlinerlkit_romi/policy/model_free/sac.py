@@ -6,17 +6,18 @@ OfflineRL-Kit the critics are stepped before the actor, and the temperature is c
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from offlinerlkit_romi.engine import descend_apart, frozen_copy, polyak_update
 from offlinerlkit_romi.modules import Twins, lay_side_by_side, twin_values
-from offlinerlkit_romi.policy.base_policy import Batch, Compat, Metrics, check_compat
-from offlinerlkit_romi.policy.soft_policy import Alpha, SoftPolicy, act, alpha_loss
+from offlinerlkit_romi.policy.base_policy import Batch, Metrics, Ours
+from offlinerlkit_romi.policy.soft_policy import Alpha, SoftPolicy, act
 
-__all__ = ["Alpha", "SACPolicy", "act", "actor_loss", "alpha_loss", "critic_target", "min_q"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def min_q(critics: Twins, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
@@ -71,11 +72,7 @@ class SACPolicy(SoftPolicy):
         tau: share the targets move per update.
         gamma: discount per step.
         alpha: fixed temperature, or (target entropy, log temperature, its optimiser).
-        generator: source of the update's noise.
-        compat: `paper` or `kit`; SAC itself computes the same under both.
-
-    Raises:
-        ValueError: unknown `compat`.
+        ours: see `Ours`; SAC itself computes the same under both `compat`s.
     """
 
     def __init__(
@@ -89,12 +86,9 @@ class SACPolicy(SoftPolicy):
         tau: float = 0.005,
         gamma: float = 0.99,
         alpha: Alpha = 0.2,
-        *,
-        generator: torch.Generator | None = None,
-        compat: Compat = "paper",
+        **ours: Unpack[Ours],
     ) -> None:
-        super().__init__(actor, actor_optim, alpha, generator)
-        self._like_kit = check_compat(compat)
+        super().__init__(actor, actor_optim, alpha, **ours)
         self.critic1, self.critic1_old = critic1, frozen_copy(critic1)
         self.critic2, self.critic2_old = critic2, frozen_copy(critic2)
         self.critic1_optim, self.critic2_optim = critic1_optim, critic2_optim
@@ -114,14 +108,8 @@ class SACPolicy(SoftPolicy):
 
     def training_state(self) -> dict[str, Any]:
         """Everything that training mutates, by name."""
-        return super().training_state() | {
-            "critic1": self.critic1,
-            "critic2": self.critic2,
-            "critic1_old": self.critic1_old,
-            "critic2_old": self.critic2_old,
-            "critic1_optim": self.critic1_optim,
-            "critic2_optim": self.critic2_optim,
-        }
+        critics = self._parts("critic1", "critic2", "critic1_old", "critic2_old")
+        return super().training_state() | critics | self._parts("critic1_optim", "critic2_optim")
 
     def update(self, batch: Batch) -> Metrics:
         """Critics, actor, temperature, targets, in this order."""
@@ -143,10 +131,12 @@ class SACPolicy(SoftPolicy):
         q1, q2 = twin_values(self.critics, obs, action)
         assert q1.shape == q2.shape == target.shape, (q1.shape, q2.shape, target.shape)
         losses = (q1 - target).square().mean(), (q2 - target).square().mean()
+        return self._descend_critics(*losses), q1.detach()
+
+    def _descend_critics(self, loss1: torch.Tensor, loss2: torch.Tensor) -> Metrics:
         parts = (self.critic1, self.critic1_optim), (self.critic2, self.critic2_optim)
-        descend_apart(losses[0] + losses[1], parts)
-        metrics = {"loss/critic1": losses[0].detach(), "loss/critic2": losses[1].detach()}
-        return metrics, q1.detach()
+        descend_apart(loss1 + loss2, parts)
+        return {"loss/critic1": loss1.detach(), "loss/critic2": loss2.detach()}
 
     def _update_actor(self, obs: torch.Tensor, noise: torch.Tensor) -> Metrics:
         loss, log_prob = actor_loss(self.actor, self.critics, obs, noise, self._alpha)

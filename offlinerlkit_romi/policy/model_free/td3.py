@@ -9,7 +9,7 @@ it. Deviation: the smoothing noise is in units of the action's bound, as in the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,9 +18,12 @@ from torch import nn
 from offlinerlkit_romi.engine import Counts, descend, descend_apart, frozen_copy, polyak_update
 from offlinerlkit_romi.modules import Twins, lay_side_by_side, twin_values
 from offlinerlkit_romi.nets import own_dropout
-from offlinerlkit_romi.policy.base_policy import BasePolicy, Batch, Compat, Metrics, check_compat
+from offlinerlkit_romi.policy.base_policy import BasePolicy, Batch, Metrics, Ours
 from offlinerlkit_romi.policy.model_free.sac import min_q
 from offlinerlkit_romi.utils.noise import GaussianNoise
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @torch.no_grad()
@@ -77,11 +80,7 @@ class TD3Policy(BasePolicy):
         policy_noise: standard deviation of the target's smoothing noise.
         noise_clip: bound of the smoothing noise.
         update_actor_freq: critic updates per actor update.
-        compat: `kit` does not scale the smoothing noise by `max_action`.
-        generator: source of the smoothing noise.
-
-    Raises:
-        ValueError: unknown `compat`.
+        ours: see `Ours`; `compat="kit"` does not scale the smoothing noise by `max_action`.
     """
 
     _last_actor_loss: torch.Tensor
@@ -101,12 +100,9 @@ class TD3Policy(BasePolicy):
         policy_noise: float = 0.2,
         noise_clip: float = 0.5,
         update_actor_freq: int = 2,
-        *,
-        compat: Compat = "paper",
-        generator: torch.Generator | None = None,
+        **ours: Unpack[Ours],
     ) -> None:
-        super().__init__(generator)
-        self._like_kit = check_compat(compat)
+        super().__init__(**ours)
         self.actor, self.actor_old = actor, frozen_copy(actor).eval()
         self.critic1, self.critic1_old = critic1, frozen_copy(critic1).eval()
         self.critic2, self.critic2_old = critic2, frozen_copy(critic2).eval()
@@ -126,7 +122,7 @@ class TD3Policy(BasePolicy):
         self._counts = Counts(updates=0)
         loss = next(self.parameters()).new_zeros(())
         self.register_buffer("_last_actor_loss", loss, persistent=False)
-        own_dropout(self, generator)
+        own_dropout(self, self.generator)
 
     @property
     def target_critics(self) -> Twins:
@@ -135,16 +131,10 @@ class TD3Policy(BasePolicy):
 
     def training_state(self) -> dict[str, Any]:
         """Everything that training mutates, by name."""
-        names = ("actor", "critic1", "critic2")
-        state: dict[str, Any] = {
-            f"{name}{suffix}": getattr(self, f"{name}{suffix}")
-            for name in names
-            for suffix in ("", "_old", "_optim")
-        }
-        state.update(updates=self._counts, last_actor_loss=self._last_actor_loss)
-        if self.generator is not None:
-            state["generator"] = self.generator
-        return state
+        state = super().training_state()
+        for name in ("actor", "critic1", "critic2"):
+            state |= self._parts(name, f"{name}_old", f"{name}_optim")
+        return state | {"updates": self._counts, "last_actor_loss": self._last_actor_loss}
 
     def _act(self, obs: np.ndarray, deterministic: bool) -> np.ndarray:
         """With exploration noise unless deterministic."""

@@ -8,16 +8,19 @@ same as in OfflineRL-Kit.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from offlinerlkit_romi.policy.base_policy import Batch, Compat
+from offlinerlkit_romi.policy.base_policy import Batch, Ours
 from offlinerlkit_romi.policy.model_free.td3 import TD3Policy
 from offlinerlkit_romi.utils.noise import GaussianNoise
 from offlinerlkit_romi.utils.scaler import StandardScaler
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def actor_loss(
@@ -38,25 +41,12 @@ def actor_loss(
 class TD3BCPolicy(TD3Policy):
     """TD3 with a behaviour-cloning term.
 
+    Takes what `TD3Policy` takes, and
+
     Args:
-        actor: see `TD3Policy`, as all that follow.
-        critic1: first critic.
-        critic2: second critic.
-        actor_optim: optimiser of the actor.
-        critic1_optim: optimiser of the first critic.
-        critic2_optim: optimiser of the second critic.
-        tau: share the targets move per actor update.
-        gamma: discount per step.
-        max_action: bound of the action box.
-        exploration_noise: noise of non-deterministic actions.
-        policy_noise: standard deviation of the target's smoothing noise.
-        noise_clip: bound of the smoothing noise.
-        update_actor_freq: critic updates per actor update.
         alpha: weight of the values against cloning.
         scaler: standardises observations in `select_action`; training sees standardised ones
             already.
-        compat: see `TD3Policy`.
-        generator: source of the smoothing noise.
     """
 
     def __init__(
@@ -76,35 +66,14 @@ class TD3BCPolicy(TD3Policy):
         update_actor_freq: int = 2,
         alpha: float = 2.5,
         scaler: StandardScaler | None = None,
-        *,
-        compat: Compat = "paper",
-        generator: torch.Generator | None = None,
+        **ours: Unpack[Ours],
     ) -> None:
-        super().__init__(
-            actor,
-            critic1,
-            critic2,
-            actor_optim,
-            critic1_optim,
-            critic2_optim,
-            tau,
-            gamma,
-            max_action,
-            exploration_noise,
-            policy_noise,
-            noise_clip,
-            update_actor_freq,
-            compat=compat,
-            generator=generator,
-        )
+        nets, optims = (actor, critic1, critic2), (actor_optim, critic1_optim, critic2_optim)
+        noise = exploration_noise, policy_noise, noise_clip
+        td3 = (tau, gamma, max_action, *noise, update_actor_freq)
+        super().__init__(*nets, *optims, *td3, **ours)
         self._alpha = alpha
         self.scaler = scaler
-
-    def _act(self, obs: np.ndarray, deterministic: bool) -> np.ndarray:
-        """Standardises the raw observations."""
-        if self.scaler is not None:
-            obs = self.scaler.transform(obs)
-        return super()._act(obs, deterministic)
 
     def actor_loss(self, batch: Batch) -> torch.Tensor:
         """What the actor descends."""

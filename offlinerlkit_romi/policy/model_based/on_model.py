@@ -3,14 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 
 from offlinerlkit_romi.dynamics import BaseDynamics
+from offlinerlkit_romi.modules.common import ArrayLike, as_input
 from offlinerlkit_romi.policy.base_policy import Batch, Metrics
+from offlinerlkit_romi.policy.soft_policy import SoftPolicy
 
 Rollout = tuple[dict[str, torch.Tensor], dict[str, float]]
 TRANSITION = ("obss", "next_obss", "actions", "rewards", "terminals")
+
+
+class OnModel(SoftPolicy):
+    """Rollouts in a learned simulator, and its part of `training_state`.
+
+    Stands before the policy that learns from them in a class's bases.
+
+    Attributes:
+        dynamics: the learned simulator.
+    """
+
+    dynamics: BaseDynamics
+
+    def training_state(self) -> dict[str, Any]:
+        """The policy's, then the simulator's, by name."""
+        return super().training_state() | self.dynamics.training_state()
+
+    def rollout(self, init_obss: ArrayLike, rollout_length: int) -> Rollout:
+        """Roll the policy from start states (n, S); see the function `rollout`."""
+        obs = as_input(init_obss, self.actor)
+        return rollout(self.dynamics, self.act_in_model, obs, rollout_length)
+
+    def act_in_model(self, obs: torch.Tensor) -> torch.Tensor:
+        """Actions of a rollout, (n, S) -> (n, A)."""
+        return self.choose_action(obs)
 
 
 @torch.no_grad()
