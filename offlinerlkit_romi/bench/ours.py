@@ -31,7 +31,7 @@ from offlinerlkit_romi.experiment.buffers import Buffers, prepare
 from offlinerlkit_romi.experiment.build import Setting, build_policy, soft_actor
 from offlinerlkit_romi.experiment.config import ModelBasedConfig
 from offlinerlkit_romi.model_buffer import MaskedReplayBuffer
-from offlinerlkit_romi.policy.model_based.rollout import masked_rollout, rollout_metrics
+from offlinerlkit_romi.policy.model_based.on_model import masked_rollout, rollout_metrics
 from offlinerlkit_romi.policy.soft_policy import SoftPolicy
 
 QUIET_LOGVAR = -6.0  # bound of an untrained model's log-variance: its states stay healthy

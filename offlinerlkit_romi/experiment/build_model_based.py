@@ -48,6 +48,7 @@ from offlinerlkit_romi.policy import (
     RAMBOPolicy,
     ROMIPolicy,
 )
+from offlinerlkit_romi.policy.model_based.romi import INNER
 from offlinerlkit_romi.utils.scaler import StandardScaler
 from offlinerlkit_romi.utils.termination_fns import Rule, get_termination_fn, obs_unnormalization
 
@@ -91,7 +92,7 @@ def _build_romi(config: ROMIConfig, setting: Setting) -> ROMIPolicy:
             weight_input=config.weight_input,
             device=setting.device,
         )
-    inner = torch.optim.SGD if config.inner_optimizer == "sgd" else make_adam
+    inner, _ = INNER[config.inner_optimizer]
     return ROMIPolicy(
         dynamics,
         weighting_net=weighting_net,

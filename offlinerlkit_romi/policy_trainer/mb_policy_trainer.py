@@ -10,7 +10,7 @@ from typing import Any
 
 from offlinerlkit_romi.engine import Engine
 from offlinerlkit_romi.model_buffer import HostReplayBuffer, MaskedReplayBuffer
-from offlinerlkit_romi.policy.model_based.rollout import masked_rollout, rollout_metrics
+from offlinerlkit_romi.policy.model_based.on_model import masked_rollout, rollout_metrics
 from offlinerlkit_romi.policy_trainer.checkpoints import Checkpoints
 from offlinerlkit_romi.policy_trainer.diagnosis import DATA, MODEL_DATA
 from offlinerlkit_romi.policy_trainer.events import Event, Metrics

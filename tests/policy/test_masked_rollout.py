@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from offlinerlkit_romi.policy import COMBOPolicy, MOPOPolicy
-from offlinerlkit_romi.policy.model_based.rollout import (
+from offlinerlkit_romi.policy.model_based.on_model import (
     masked_rollout,
     rollout,
     rollout_metrics,

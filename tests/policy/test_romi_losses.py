@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from offlinerlkit_romi.policy import ROMIPolicy
-from offlinerlkit_romi.policy.model_based.romi import perturb, robust_target
+from offlinerlkit_romi.policy.model_based.romi import ball, relative_set, robust_target
 from tests.factories import FLOAT64, generator, make_batch, make_policy
 from tests.policy.scripted import draw, twin
 from tests.reference import ensemble, romi
@@ -38,11 +38,10 @@ def test_value_is_the_lesser_slow_critic_at_the_mode() -> None:
     torch.testing.assert_close(policy.value(obs)[:, 0], slow, rtol=1e-10, atol=0)
 
 
-def test_relative_set_equals_its_formula_and_ends_with_the_state() -> None:
+def test_relative_set_equals_its_formula() -> None:
     next_obs = make_batch(4)["next_observations"]
+    points = relative_set(next_obs, XI, DRAWS, generator(1))
     noise = draw(generator(1), DRAWS, 4, 3)
-    points = perturb(next_obs, noise, XI, "relative")
-    assert torch.equal(points[-1], next_obs)
     for n in range(DRAWS):
         for i in range(4):
             expected = romi.relative_point(next_obs[i], noise[n, i], XI)
@@ -51,13 +50,10 @@ def test_relative_set_equals_its_formula_and_ends_with_the_state() -> None:
 
 @pytest.mark.parametrize("dims", [1, 2, 5])
 def test_ball_points_stay_within_the_radius_and_fill_it_uniformly(dims: int) -> None:
-    g, count = generator(2), 20_000
-    noise = draw(g, count, 1, dims)
-    radius = torch.rand(count, 1, 1, generator=g, dtype=FLOAT64)
+    count = 20_000
     centre = torch.full((1, dims), 3.0, dtype=FLOAT64)
-    points = perturb(centre, noise, XI, "ball", radius)
-    assert torch.equal(points[-1], centre)
-    offsets = (points[:-1, 0] - centre) / XI
+    points = ball(centre, XI, count, generator(2))
+    offsets = (points[:, 0] - centre) / XI
     lengths = offsets.norm(dim=-1)
     assert lengths.max() <= 1 + 1e-12
     # uniform in volume: a ball of half the volume holds half the points; directions have no bias
@@ -70,7 +66,8 @@ def test_ball_points_stay_within_the_radius_and_fill_it_uniformly(dims: int) -> 
 def test_robust_target_is_the_least_candidate_and_never_above_the_state_itself() -> None:
     policy, next_obs = make_romi(), make_batch(ROWS)["next_observations"]
     noise = draw(generator(3), DRAWS, ROWS, 3)
-    target = robust_target(policy.value, perturb(next_obs, noise, 2.0, "relative")).detach()
+    drawn = relative_set(next_obs, 2.0, DRAWS, generator(3))
+    target = robust_target(policy.value, next_obs, drawn).detach()
     assert (target <= policy.value(next_obs)).all()
     for i in range(ROWS):
         others = [romi.relative_point(next_obs[i], z[i], 2.0) for z in noise]

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from offlinerlkit_romi.policy import SACPolicy
-from offlinerlkit_romi.policy.model_free.sac import actor_loss, alpha_loss, critic_target
+from offlinerlkit_romi.policy.model_free.sac import actor_loss, critic_target
+from offlinerlkit_romi.policy.soft_policy import alpha_loss
 from tests.factories import FLOAT64, make_batch, make_policy
 from tests.reference import sac
 

@@ -66,8 +66,8 @@ class COMBOPolicy(OnModel, CQLPolicy):
         nets, optims = (actor, critic1, critic2), (actor_optim, critic1_optim, critic2_optim)
         loss, backup = (cql_weight, temperature), (max_q_backup, deterministic_backup)
         lagrange = with_lagrange, lagrange_threshold, cql_alpha_lr
-        conservative = (*loss, *backup, *lagrange, num_repeart_actions)
-        super().__init__(*nets, *optims, action_space, tau, gamma, alpha, *conservative, **ours)
+        cql = (action_space, tau, gamma, alpha, *loss, *backup, *lagrange, num_repeart_actions)
+        super().__init__(*nets, *optims, *cql, **ours)  # type: ignore[arg-type]  # mypy miscounts
         self.dynamics = dynamics
         self._uniform_rollout, self._rho_s = uniform_rollout, rho_s
 

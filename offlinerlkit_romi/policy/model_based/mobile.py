@@ -136,6 +136,8 @@ class MOBILEPolicy(OnModel):
         ValueError: unknown `compat`, or a single elite.
     """
 
+    dynamics: EnsembleDynamics
+
     def __init__(
         self,
         dynamics: EnsembleDynamics,

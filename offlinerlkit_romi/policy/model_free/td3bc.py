@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -70,8 +69,7 @@ class TD3BCPolicy(TD3Policy):
     ) -> None:
         nets, optims = (actor, critic1, critic2), (actor_optim, critic1_optim, critic2_optim)
         noise = exploration_noise, policy_noise, noise_clip
-        td3 = (tau, gamma, max_action, *noise, update_actor_freq)
-        super().__init__(*nets, *optims, *td3, **ours)
+        super().__init__(*nets, *optims, tau, gamma, max_action, *noise, update_actor_freq, **ours)
         self._alpha = alpha
         self.scaler = scaler
 
