@@ -1,4 +1,4 @@
-"""The learned simulator: fit, step and penalties, on tensors."""
+"""What policies ask of a dynamics model, and the learned simulator: fit, step and penalties."""
 
 from __future__ import annotations
 
@@ -8,20 +8,70 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
-from offlinerlkit_romi.dynamics.base_dynamics import BaseDynamics, StepResult, TerminalFn
 from offlinerlkit_romi.dynamics.fit import EnsembleFit, OnEpoch, holdout_split, log_fit
 from offlinerlkit_romi.dynamics.space import ModelSpace, read_space, write_space
-from offlinerlkit_romi.engine import Engine, read_weights, save_atomically, spared_collector
+from offlinerlkit_romi.engine import Engine, normal, read_weights, save_atomically, spared_collector
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.modules import EnsembleDynamicsModel
 from offlinerlkit_romi.modules.common import ArrayLike, as_input
 from offlinerlkit_romi.utils.scaler import StandardScaler
 
+TerminalFn = Callable[[Any, Any, Any], Any]
+StepResult = tuple[torch.Tensor, torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]
 # scaled inputs (n, S+A) and targets (n, D)
 Rows = tuple[torch.Tensor, torch.Tensor]
 RewardFn = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 UNCERTAINTY_MODES = ("aleatoric", "pairwise-diff", "ensemble_std")
+
+
+class BaseDynamics:
+    """A model, its optimiser and its save and load.
+
+    Args:
+        model: predicts transitions.
+        optim: trains the model.
+
+    Attributes:
+        learns: Whether there is anything to fit, to checkpoint and to look at.
+    """
+
+    learns = True
+
+    def __init__(self, model: nn.Module, optim: torch.optim.Optimizer) -> None:
+        self.model = model
+        self.optim = optim
+
+    def step(
+        self, obs: np.ndarray, action: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        """One model step: next observations, rewards, terminals, information."""
+        raise NotImplementedError
+
+    def sample_step(self, obs: torch.Tensor, action: torch.Tensor) -> StepResult:
+        """`step` on tensors, (n, S), (n, A): (n, S), (n, 1), (n, 1) bool, information."""
+        raise NotImplementedError
+
+    def expected_next(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        """The next observation without noise, (n, S), (n, A) -> (n, S)."""
+        raise NotImplementedError
+
+    def training_state(self) -> dict[str, Any]:
+        """Everything that training mutates, by name; nothing where nothing is learned."""
+        return {}
+
+    def fitted(self) -> dict[str, Any]:
+        """What a fit changes besides the model and its optimiser, by name, for a checkpoint."""
+        return {}
+
+    def save(self, save_path: str) -> None:
+        """Write the model into a folder."""
+        raise NotImplementedError
+
+    def load(self, load_path: str) -> None:
+        """Read the model from a folder."""
+        raise NotImplementedError
 
 
 def known_reward(
@@ -78,11 +128,8 @@ class EnsembleDynamics(BaseDynamics):
             raise ValueError(
                 f"uncertainty_mode is one of {UNCERTAINTY_MODES}: {uncertainty_mode!r}"
             )
-        self.scaler = scaler
-        self.terminal_fn = terminal_fn
-        self._penalty_coef = penalty_coef
-        self._uncertainty_mode = uncertainty_mode
-        self.generator = generator
+        self.scaler, self.terminal_fn, self.generator = scaler, terminal_fn, generator
+        self._penalty_coef, self._uncertainty_mode = penalty_coef, uncertainty_mode
         self.engine = Engine()
 
     def inputs(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
@@ -111,10 +158,7 @@ class EnsembleDynamics(BaseDynamics):
             mean, logvar = self._pick(means, slots), self._pick(logvars, slots)
         else:
             mean, logvar = self._routed(inputs, slots)
-        noise = torch.randn(
-            mean.shape, dtype=mean.dtype, device=mean.device, generator=self.generator
-        )
-        sample = mean + torch.exp(0.5 * logvar) * noise
+        sample = mean + torch.exp(0.5 * logvar) * normal(mean.shape, mean, self.generator)
         next_obs = obs + sample[:, :-1]
         reward = known_reward(self, obs, action, next_obs, sample[:, -1:])
         terminal = torch.as_tensor(self.terminal_fn(obs, action, next_obs), device=obs.device)
@@ -152,12 +196,7 @@ class EnsembleDynamics(BaseDynamics):
         """Samples of every elite, (n, S), (n, A) -> (num_samples, M, n, S)."""
         mean, logvar = self.model(self.inputs(obs, action))
         mean, std = mean[self.model.elites], torch.exp(0.5 * logvar[self.model.elites])
-        noise = torch.randn(
-            (num_samples, *mean.shape),
-            dtype=mean.dtype,
-            device=mean.device,
-            generator=self.generator,
-        )
+        noise = normal((num_samples, *mean.shape), mean, self.generator)
         return obs + (mean + std * noise)[..., :-1]
 
     def expected_next(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
@@ -277,8 +316,7 @@ class EnsembleDynamics(BaseDynamics):
         """A random slot for every row, (n,): slot // ceil(n / M) is the row's elite.
 
         Stratified: every row's elite is uniform, and the elites share the rows evenly, so that the
-            batched product
-        over members has a fixed shape.
+        batched product over members has a fixed shape.
         """
         slots = len(self.model.elites) * -(-n // len(self.model.elites))
         order = torch.randperm(slots, generator=self.generator, device=self.model.elites.device)

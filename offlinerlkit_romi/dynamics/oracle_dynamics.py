@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from offlinerlkit_romi.dynamics.base_dynamics import BaseDynamics, StepResult, TerminalFn
+from offlinerlkit_romi.dynamics.ensemble_dynamics import BaseDynamics, StepResult, TerminalFn
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.utils.scaler import StandardScaler
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from offlinerlkit_romi.dynamics.base_dynamics import BaseDynamics
+from offlinerlkit_romi.dynamics.ensemble_dynamics import BaseDynamics
 
 ROWS = 1000  # that a model is looked at on
 
@@ -25,8 +25,7 @@ def consecutive_starts(
     """Rows from which `length` transitions follow each other within one episode, (m,).
 
     Rows follow each other where a next observation is the next row's observation; nothing else
-    about
-    episodes is needed.
+    about episodes is needed.
     """
     n = len(observations) - length + 1
     if n < 1:
@@ -72,8 +71,7 @@ def prediction_error(dynamics: BaseDynamics, segments: Segments) -> torch.Tensor
     """Root mean squared error of the elites' mean at open-loop steps 1..H, (H,).
 
     The model starts at each segment's first observation and follows the data's actions; the error
-    is in
-    the units the model is trained in (standardised observations for RAMBO and ROMI).
+    is in the units the model is trained in (standardised observations for RAMBO and ROMI).
     """
     obs, errors = segments.observations[:, 0], []
     for step in range(segments.actions.shape[1]):

@@ -35,9 +35,9 @@ AUTO, OFF = "auto", "off"
 FOLDER = ".dynamics"
 # files of the package whose code decides what a fit gives
 _CODE = (
-    *("dynamics/count_dynamics.py", "dynamics/counts.py", "dynamics/ensemble_dynamics.py"),
-    *("dynamics/fit.py", "dynamics/losses.py", "engine/capture.py", "engine/metrics.py"),
-    *("engine/optim.py", "engine/state.py", "modules/common.py", "modules/dynamics_module.py"),
+    *("dynamics/count_dynamics.py", "dynamics/ensemble_dynamics.py", "dynamics/fit.py"),
+    *("dynamics/losses.py", "engine/capture.py", "engine/metrics.py", "engine/optim.py"),
+    *("engine/state.py", "modules/common.py", "modules/dynamics_module.py"),
     *("modules/hash_coder.py", "nets.py", "utils/scaler.py"),
 )
 _PLAIN = (bool, int, float, str)

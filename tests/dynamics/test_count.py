@@ -9,8 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from offlinerlkit_romi.dynamics.count_dynamics import coder_loss, trunk_features
-from offlinerlkit_romi.dynamics.counts import CountTable, aggregate
+from offlinerlkit_romi.dynamics.count_dynamics import (
+    CountTable,
+    aggregate,
+    coder_loss,
+    trunk_features,
+)
 from offlinerlkit_romi.dynamics.ensemble_dynamics import EnsembleDynamics
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.modules import HashCoder
