@@ -16,7 +16,6 @@ from offlinerlkit_romi.dynamics import (
 from offlinerlkit_romi.dynamics.count_dynamics import CountEnsembleDynamics
 from offlinerlkit_romi.dynamics.ensemble_dynamics import RewardFn
 from offlinerlkit_romi.engine import make_adam
-from offlinerlkit_romi.envs.custom import CustomTask
 from offlinerlkit_romi.envs.make import make_bare_env
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.algorithms import (
@@ -38,7 +37,7 @@ from offlinerlkit_romi.experiment.build import (
 )
 from offlinerlkit_romi.experiment.build_model_free import cql_arguments
 from offlinerlkit_romi.experiment.config import AdversarialConfig, ModelBasedConfig, RunConfig
-from offlinerlkit_romi.experiment.rewards import reward_map
+from offlinerlkit_romi.experiment.rewards import known_reward_of, reward_map
 from offlinerlkit_romi.modules import EnsembleDynamicsModel, WeightingNet
 from offlinerlkit_romi.modules.hash_coder import HashCoder
 from offlinerlkit_romi.policy import (
@@ -220,9 +219,7 @@ def _oracle(config: ModelBasedConfig, setting: Setting) -> MujocoOracleDynamics:
 
 def _known_reward(config: ModelBasedConfig, setting: Setting) -> RewardFn | None:
     """The known reward of observations as the policy sees them, scaled as the data's rewards."""
-    if not isinstance(setting.task, CustomTask):
-        return None
-    raw = setting.task.reward_function()
+    raw = known_reward_of(config, setting.task or config.task)
     if raw is None:
         return None
     reward_fn, (scale, bias) = _on_policy_states(raw, setting), reward_map(config)

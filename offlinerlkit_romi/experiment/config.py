@@ -206,6 +206,9 @@ class ModelBasedConfig(SoftConfig):
     """Folder of pre-trained dynamics models, which runs with the very same pre-training share:
     auto for .dynamics under --log-root, off for none."""
 
+    reward: Literal["learned", "known"] = "learned"
+    """Rewards of the model's transitions: learned, or known, the simulator's formula of (s, a, s')
+    (HalfCheetah, Hopper, Walker2d). Your own data: known wherever there is a --reward-fn."""
     error_segments: Annotated[int, Between(0, LARGE)] = 64
     """Pieces of episodes, as long as a rollout, kept from the model: its prediction error at steps
     1 to H on them is logged every epoch. 0 for none."""

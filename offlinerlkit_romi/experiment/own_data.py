@@ -15,6 +15,7 @@ from offlinerlkit_romi.envs.custom import CustomTask, task_from_record, task_rec
 from offlinerlkit_romi.envs.functions import name_of
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.config import ModelBasedConfig, RunConfig
+from offlinerlkit_romi.experiment.rewards import known_reward_of
 
 # settings that are facts about the user's own data
 FUNCTIONS = ("env", "termination", "reward_fn")
@@ -126,15 +127,19 @@ def check_task(config: RunConfig, task: Task) -> None:
     """Whether an algorithm can be trained on a task.
 
     Raises:
-        UserError: It has a model, and nobody knows when episodes end; or it scales rewards that
-            a known function does not.
+        UserError: It has a model, and nobody knows when episodes end; or it asks for a known
+            reward that is not, or scales rewards that a known function does not.
     """
     if isinstance(config, ModelBasedConfig):
         from offlinerlkit_romi.utils.termination_fns import get_termination_fn  # imports torch
 
         get_termination_fn(task)
-        if getattr(config, "norm_reward", False) and getattr(task, "reward_fn", ""):
-            raise UserError("--norm-reward scales rewards and --reward-fn does not: leave one out")
+        known = known_reward_of(config, task)
+        if getattr(config, "norm_reward", False) and known is not None:
+            raise UserError(
+                "--norm-reward scales rewards and a known reward (--reward known, --reward-fn) "
+                "does not: leave one out"
+            )
 
 
 def _plain(value: Any) -> bool:

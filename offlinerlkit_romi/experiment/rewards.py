@@ -6,9 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offlinerlkit_romi.data import Dataset
+from offlinerlkit_romi.envs import Task
+from offlinerlkit_romi.envs.custom import CustomTask
+from offlinerlkit_romi.envs.reward_formulas import RewardFn, reward_formula
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.algorithms import EDACConfig, IQLConfig, MOBILEConfig
-from offlinerlkit_romi.experiment.config import CriticConfig, RunConfig
+from offlinerlkit_romi.experiment.config import CriticConfig, ModelBasedConfig, RunConfig
 
 Floats = NDArray[np.float32]
 RETURN_RANGE = 1000.0  # IQL's published scale: the best and the worst trajectory lie this far apart
@@ -50,6 +53,16 @@ def model_reward_map(config: RunConfig, dataset: Dataset) -> tuple[float, float]
     rewards = dataset.rewards * np.float32(scale) + np.float32(bias)
     std = float(rewards.std()) + 1e-3
     return scale / std, (bias - float(rewards.mean())) / std
+
+
+def known_reward_of(config: ModelBasedConfig, task: Task | str) -> RewardFn | None:
+    """The reward of raw (obs, act, next_obs) that a model need not learn; None where it must.
+
+    Raises:
+        UserError: It is told to be known, and is not.
+    """
+    own = task.reward_function() if isinstance(task, CustomTask) else None
+    return reward_formula(task) if own is None and config.reward == "known" else own
 
 
 def _standardises(config: RunConfig) -> bool:

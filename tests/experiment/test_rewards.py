@@ -6,10 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from offlinerlkit_romi import load_dataset, train
+from offlinerlkit_romi import load_dataset, load_policy, train
+from offlinerlkit_romi.dynamics.ensemble_dynamics import known_reward
+from offlinerlkit_romi.engine import Generators
+from offlinerlkit_romi.envs.reward_formulas import reward_formula
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.algorithms import CQLConfig, IQLConfig
+from offlinerlkit_romi.experiment.buffers import prepare
+from offlinerlkit_romi.experiment.build import build_policy
 from offlinerlkit_romi.experiment.resolve import settle
 from offlinerlkit_romi.experiment.rewards import scaled_rewards, trajectory_returns
 from tests.experiment import own_functions
@@ -125,3 +131,58 @@ def test_nothing_is_told_of_returns_where_rows_do_not_tell_the_episodes(shuffled
     assert dataset.info.episodes == 0 and np.isnan(dataset.info.behaviour_return)
     assert dataset.complete is None
     assert any("do not tell the episodes" in note for note in dataset.info.notes)
+
+
+@pytest.mark.parametrize("algo", ["romi", "rambo", "mopo", "count_morl", "combo", "mobile"])
+@pytest.mark.parametrize("kind", ["known", "learned"])
+def test_models_of_the_mujoco_tasks_compute_the_reward_where_told(algo, kind):
+    told = TINY_SETTINGS[algo] | {"reward": kind, "reward_scale": 2.0, "reward_bias": -1.0}
+    config, dataset, device = settle(algo, told).config, make_dataset(), torch.device("cpu")
+    setting, buffers = prepare(config, dataset, device, Generators(0, device))
+    dynamics, rows = build_policy(config, setting).dynamics, buffers.real.tensors()
+    inputs = rows["observations"], rows["actions"], rows["next_observations"]
+    predicted = torch.full_like(rows["rewards"], torch.nan)
+    found = known_reward(dynamics, *inputs, predicted)
+    if kind == "learned":
+        assert found is predicted
+        return
+    keys = ("observations", "actions", "next_observations")
+    expected = reward_formula(config.task)(*(getattr(dataset, key) for key in keys))
+    np.testing.assert_allclose(found, 2 * expected - 1, rtol=1e-4, atol=1e-4)
+
+
+def test_a_run_with_known_rewards_resumes_and_loads(tiny_data, tmp_path):
+    told = TINY_SETTINGS["romi"] | {"reward": "known", "log_root": str(tmp_path)}
+    told["actor_lr_schedule"] = "constant"  # a cosine knows its length
+    summary = train("romi", **told, keep_state=True, checkpoint_share=1.0)
+    again = train("romi", resume=summary.run_dir, epoch=told["epoch"] + 1)
+    assert again.run_dir == summary.run_dir
+    dynamics = load_policy(summary.run_dir, device="cpu").dynamics
+    assert dynamics.reward_fn is not None
+
+
+@pytest.mark.parametrize(
+    ("algo", "told", "words"),
+    [
+        ("mopo", {"task": "antmaze-umaze-v0"}, "no reward formula is known for antmaze-umaze-v0"),
+        ("mobile", {"norm_reward": True}, "--norm-reward scales rewards and a known reward"),
+    ],
+)
+def test_a_known_reward_that_cannot_be_is_refused(algo, told, words, monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        "offlinerlkit_romi.experiment.run.load",
+        lambda task, *_, **__: make_dataset().with_info(task=task),
+    )
+    settings = TINY_SETTINGS[algo] | {"reward": "known", "log_root": str(tmp_path / "log")} | told
+    with pytest.raises(UserError, match=words):
+        train(algo, **settings)
+    assert not (tmp_path / "log").exists()
+
+
+def test_a_known_reward_of_own_data_is_the_users_function(tmp_path):
+    settings = {k: v for k, v in TINY_SETTINGS["mopo"].items() if k != "task"}
+    settings |= {"estimates": "none", "log_root": str(tmp_path / "log"), "reward": "known"}
+    settings |= _own_rows() | {"termination": "none"}
+    with pytest.raises(UserError, match=r"no reward formula is known for my-task.*reward_fn"):
+        train("mopo", **settings)
+    assert train("mopo", **settings, reward_fn=own_functions.reward_of).steps == 8
