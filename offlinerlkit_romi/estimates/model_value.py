@@ -28,6 +28,8 @@ def model_value(
     gamma: float,
     box: tuple[torch.Tensor, torch.Tensor] | None = None,
     horizon: int | None = None,
+    reward_map: tuple[float, float] = (1.0, 0.0),
+    watch: Callable[[float], None] = lambda share: None,
 ) -> torch.Tensor:
     """Discounted return in the model from every start, (m,).
 
@@ -39,14 +41,20 @@ def model_value(
         box: Lowest and highest observation (S,) of the data: predictions are clipped to it, because
             hundreds of steps of a model that is wrong outside its data end at infinity.
         horizon: Steps; by default `discount_horizon(gamma)`.
+        reward_map: The model pays rewards times the first plus the second; the value is of
+            rewards, so that what is added counts at no step.
+        watch: Told after every step how much is done, up to 1; may raise to leave.
     """
-    obs = starts
+    obs, (scale, bias) = starts, reward_map
+    steps = discount_horizon(gamma) if horizon is None else horizon
     value, alive = torch.zeros_like(starts[:, 0]), torch.ones_like(starts[:, 0])
-    for step in range(discount_horizon(gamma) if horizon is None else horizon):
+    for step in range(steps):
         next_obs, _, terminal, info = dynamics.sample_step(obs, act(obs))
-        value += gamma**step * alive * info["raw_reward"].squeeze(-1)
+        reward = (info["raw_reward"].squeeze(-1) - bias) / scale
+        value += gamma**step * alive * reward
         alive = alive * (~terminal.squeeze(-1)).to(alive)
         if not bool(alive.any()):
             break
         obs = next_obs if box is None else torch.clamp(next_obs, *box)
+        watch((step + 1) / steps)
     return value

@@ -72,8 +72,8 @@ def assemble(session: Session) -> PolicyTrainer:
         session.dataset,
         session.task,
         policy,
-        Path(logger.model_dir),
-        logger.log,
+        logger,
+        session.interrupts.check,
         fitted=not resuming,
     )
     trainer = _make_trainer(session, policy, scorer, buffers, checkpoints, estimator, engine)
@@ -98,7 +98,9 @@ def _make_trainer(
         if buffers.model is not None:
             found |= buffers.model.prediction_error(policy.dynamics)
         epoch = trainer.state_dict()["epochs"] + 1
-        return found | (estimator(policy, epoch) if estimator.due(epoch) else {})
+        if estimator.due(epoch):
+            found |= estimator(policy, epoch, trainer.leave_if_asked)
+        return found
 
     trainer: PolicyTrainer
     shared: dict[str, Any] = {

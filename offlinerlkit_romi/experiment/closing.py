@@ -50,8 +50,7 @@ def close(session: Session, trainer: PolicyTrainer) -> Summary:
             **({} if scores[-1].scale == "score" else {"y_label": "return (undiscounted)"}),
         )
         logger.log(f"learning curve: {results / 'learning_curve.png'}")
-    elif len(estimates) > 1:
-        _plot_estimates(results / "estimates.png", estimates, summary)
+    elif _plot_estimates(results / "estimates.png", estimates, summary):
         logger.log(f"estimates: {results / 'estimates.png'}")
     logger.log(f"summary: {results / 'summary.json'}")
     return summary
@@ -59,10 +58,12 @@ def close(session: Session, trainer: PolicyTrainer) -> Summary:
 
 def _plot_estimates(
     path: Path, estimates: list[tuple[int, dict[str, float]]], summary: Summary
-) -> None:
-    """Draw the estimate that was made at every point: FQE's, else the model's."""
-    name = FQE if all(FQE in values for _, values in estimates) else MODEL
+) -> bool:
+    """Draw the estimate that was made most often, FQE's or the model's, if more than once."""
+    name = max((FQE, MODEL), key=lambda name: sum(name in values for _, values in estimates))
     points = [(step, values[name]) for step, values in estimates if name in values]
+    if len(points) < 2:
+        return False
     plot_learning_curve(
         path,
         [step for step, _ in points],
@@ -73,3 +74,4 @@ def _plot_estimates(
         reference_label="the data's own discounted return",
         y_label=f"{name} estimate of the discounted return (not a score)",
     )
+    return True

@@ -117,8 +117,8 @@ class RunConfig:
     where the algorithm has a model)."""
     estimate_freq: Whole = 0
     """Epochs from one estimate to the next; the last policy is always estimated."""
-    fqe_steps: Count = 30_000
-    """Gradient steps of a fitted-Q evaluation."""
+    fqe_steps: Count = 10_000
+    """Regressions of each fit of a fitted-Q evaluation, at most: it ends where values settle."""
 
     hidden_dims: Widths = (256, 256)
     """Widths of the hidden layers of the actor and the critics."""

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from offlinerlkit_romi.data import Dataset
-from offlinerlkit_romi.dynamics import EnsembleDynamics
+from offlinerlkit_romi.dynamics import EnsembleDynamics, FitProgress
 from offlinerlkit_romi.engine import derive_seed
 from offlinerlkit_romi.envs import Task
 from offlinerlkit_romi.errors import UserError
@@ -22,18 +22,29 @@ from offlinerlkit_romi.estimates import FQERows, FQESettings, fitted_q_evaluatio
 from offlinerlkit_romi.experiment.build import Setting
 from offlinerlkit_romi.experiment.build_model_based import plain_dynamics
 from offlinerlkit_romi.experiment.config import ModelBasedConfig, RunConfig
-from offlinerlkit_romi.experiment.rewards import discounted_values, piece_starts
+from offlinerlkit_romi.experiment.pretrain import FitReport
+from offlinerlkit_romi.experiment.rewards import discounted_values, piece_starts, reward_map
+from offlinerlkit_romi.policy_trainer.progress import Stage
+from offlinerlkit_romi.utils.logger import Logger
 from offlinerlkit_romi.utils.scaler import StandardScaler
 
 FQE, MODEL, BEHAVIOUR = "fqe", "model", "behaviour"
+FQE_BEHAVIOUR = "fqe_behaviour"
 PREFIX = "estimate/"
 FOLDER = "estimate_model"
-STARTS = 1000  # starts of episodes that the model is rolled from
+STARTS = 1000  # starts of episodes that values are taken at
+FQE_ROWS = 50_000  # of the data, for a fitted-Q evaluation
 BLOCK = 1 << 16  # observations per call of the policy
 # for algorithms without a model of their own
 OWN_MODEL = ModelBasedConfig()
+TITLES = {
+    FQE: "fitted-Q evaluation",
+    FQE_BEHAVIOUR: "fitted-Q evaluation of the data's own policy",
+    MODEL: "value in the model",
+}
 Floats = NDArray[np.float32]
-Tell = Callable[[str], None]
+Rows = NDArray[np.int64]
+Check = Callable[[], None]
 
 
 def wanted_estimates(config: RunConfig, task: Task) -> tuple[str, ...]:
@@ -58,7 +69,9 @@ class Estimator:
         scaler: What the policy standardises observations by; None where it does not.
         wanted: The estimates to make.
         model: The model as it was before the policy trained, where it is wanted.
+        reward_map: The model pays the data's rewards times the first plus the second.
         device: Where the work is done.
+        logger: Takes what there is to say.
     """
 
     config: RunConfig
@@ -66,7 +79,10 @@ class Estimator:
     scaler: StandardScaler | None
     wanted: tuple[str, ...]
     model: EnsembleDynamics | None
+    reward_map: tuple[float, float]
     device: torch.device
+    logger: Logger
+    _calibration: dict[str, float] | None = None
 
     @property
     def gamma(self) -> float:
@@ -80,19 +96,20 @@ class Estimator:
             epoch == self.config.epoch or (every > 0 and epoch % every == 0)
         )
 
-    def __call__(self, policy: Any, epoch: int) -> dict[str, float]:
-        """Estimates under their keys, those that are not finite left out.
+    def __call__(self, policy: Any, epoch: int, check: Check = lambda: None) -> dict[str, float]:
+        """Estimates under their keys in the data's own rewards, those that are not finite left out.
 
-        Draws of its own: training goes on as if nobody had asked.
+        Draws of its own: training goes on as if nobody had asked. `check` is called all along and
+        may raise to leave.
         """
         policy.eval()
         seed = derive_seed(self.config.seed, f"estimates/{epoch}")
         found: dict[str, float] = {}
         if FQE in self.wanted:
-            values = self._fqe(policy, torch.Generator().manual_seed(seed))
-            found |= {FQE: float(values.mean())}
+            found |= self._fqe(FQE, self._rows_of(policy, seed), seed, check)
+            found |= self._calibrate(check)
         if MODEL in self.wanted and self.model is not None:
-            values = self._model_value(policy, self.model, seed)
+            values = self._model_value(policy, self.model, seed, check)
             found |= {
                 MODEL: float(values.mean()),
                 f"{MODEL}_std": float(values.std(unbiased=False)),
@@ -104,27 +121,74 @@ class Estimator:
         """Mean discounted return of the data's own pieces of episodes, cut where they are cut."""
         return float(discounted_values(self.dataset, self.gamma).mean())
 
-    def _fqe(self, policy: Any, generator: torch.Generator) -> torch.Tensor:
-        data = self.dataset
-        starts = data.observations[piece_starts(data)]
-        mean, std = data.observations.mean(0), data.observations.std(0) + 1e-3
-        rows = FQERows(
-            obs=self._tensor((data.observations - mean) / std),
-            action=self._tensor(data.actions),
-            reward=self._tensor(data.rewards),
-            next_obs=self._tensor((data.next_observations - mean) / std),
-            next_action=self._tensor(actions_of(policy, data.next_observations)),
-            terminal=self._tensor(data.terminals),
-            start_obs=self._tensor((starts - mean) / std),
-            start_action=self._tensor(actions_of(policy, starts)),
-        )
+    def _fqe(self, name: str, rows: FQERows, seed: int, check: Check) -> dict[str, float]:
+        """Value and spread where the fit settled, and whether it did."""
         settings = FQESettings(gamma=self.gamma, steps=self.config.fqe_steps)
-        return fitted_q_evaluation(rows, settings, generator)
+        generator, title = torch.Generator().manual_seed(seed), TITLES[name]
+        with Stage(self.logger, title) as stage:
 
-    def _model_value(self, policy: Any, model: EnsembleDynamics, seed: int) -> torch.Tensor:
+            def watch(share: float) -> None:
+                check()
+                stage(share)
+
+            result = fitted_q_evaluation(rows, settings, generator, watch)
+        if result.problem:
+            self.logger.log(f"{title} did not settle, it gives no value: {result.problem}")
+            return {f"{name}_settled": 0.0}
+        return {name: result.mean, f"{name}_std": result.std, f"{name}_settled": 1.0}
+
+    def _calibrate(self, check: Check) -> dict[str, float]:
+        """The same of the policy that made the data, once: how near is it to their returns?"""
+        if self._calibration is None:
+            seed = derive_seed(self.config.seed, "estimates/behaviour")
+            rows = self._behaviour_rows(seed)
+            found = {} if rows is None else self._fqe(FQE_BEHAVIOUR, rows, seed, check)
+            self._calibration = found
+        return self._calibration
+
+    def _rows_of(self, policy: Any, seed: int) -> FQERows:
+        data, chosen = self.dataset, _choose(np.arange(len(self.dataset)), seed)
+        starts = data.observations[self._starts()]
+        next_action = actions_of(policy, data.next_observations[chosen])
+        return self._fqe_rows(chosen, next_action, starts, actions_of(policy, starts))
+
+    def _behaviour_rows(self, seed: int) -> FQERows | None:
+        """The rows whose next action the data tell; None where few do."""
+        data, first = self.dataset, piece_starts(self.dataset)
+        last = np.r_[first[1:], len(data)] - 1
+        told = np.ones(len(data), bool)
+        told[last] = data.terminals[last, 0]
+        if told.mean() < 0.5:
+            return None
+        chosen, starts = _choose(np.flatnonzero(told), seed), self._starts()
+        next_action = data.actions[np.minimum(chosen + 1, len(data) - 1)]
+        return self._fqe_rows(chosen, next_action, data.observations[starts], data.actions[starts])
+
+    def _fqe_rows(
+        self, chosen: Rows, next_action: Floats, starts: Floats, start_action: Floats
+    ) -> FQERows:
+        data = self.dataset
+        return FQERows(
+            obs=self._tensor(data.observations[chosen]),
+            action=self._tensor(data.actions[chosen]),
+            reward=self._tensor(data.rewards[chosen]),
+            next_obs=self._tensor(data.next_observations[chosen]),
+            next_action=self._tensor(next_action),
+            terminal=self._tensor(data.terminals[chosen]),
+            start_obs=self._tensor(starts),
+            start_action=self._tensor(start_action),
+        )
+
+    def _starts(self) -> Rows:
+        """First rows of pieces of episodes, evenly spaced where there are many."""
+        first = piece_starts(self.dataset)
+        return first[np.linspace(0, len(first) - 1, min(STARTS, len(first))).astype(int)]
+
+    def _model_value(
+        self, policy: Any, model: EnsembleDynamics, seed: int, check: Check
+    ) -> torch.Tensor:
         model.generator = torch.Generator(device=self.device).manual_seed(seed)
-        starts = self.dataset.observations[piece_starts(self.dataset)]
-        kept = np.linspace(0, len(starts) - 1, min(STARTS, len(starts))).astype(int)
+        starts = self._tensor(self._seen(self.dataset.observations[self._starts()]))
         observed = self._seen(self.dataset.observations)
         box = self._tensor(observed.min(0)), self._tensor(observed.max(0))
 
@@ -134,7 +198,21 @@ class Estimator:
                 raw = self.scaler.inverse_transform(raw)
             return self._tensor(actions_of(policy, raw))
 
-        return model_value(model, act, self._tensor(self._seen(starts[kept])), self.gamma, box)
+        with Stage(self.logger, TITLES[MODEL]) as stage:
+
+            def watch(share: float) -> None:
+                check()
+                stage(share)
+
+            return model_value(
+                model,
+                act,
+                starts,
+                self.gamma,
+                box,
+                reward_map=self.reward_map,
+                watch=watch,
+            )
 
     def _seen(self, obs: Floats) -> Floats:
         """Observations as the policy's networks and the model see them."""
@@ -142,6 +220,13 @@ class Estimator:
 
     def _tensor(self, values: Any) -> torch.Tensor:
         return torch.as_tensor(np.asarray(values, np.float32), device=self.device)
+
+
+def _choose(rows: Rows, seed: int) -> Rows:
+    """As many of the rows as a fitted-Q evaluation takes, in their order."""
+    if len(rows) <= FQE_ROWS:
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, FQE_ROWS, replace=False))
 
 
 def actions_of(policy: Any, obs: Floats) -> Floats:
@@ -159,8 +244,8 @@ def make_estimator(
     dataset: Dataset,
     task: Task,
     policy: Any,
-    model_dir: Path,
-    tell: Tell,
+    logger: Logger,
+    check: Check,
     *,
     fitted: bool,
 ) -> Estimator:
@@ -172,21 +257,35 @@ def make_estimator(
         dataset: Transitions.
         task: Their task.
         policy: Has `dynamics` where the algorithm has a model.
-        model_dir: The run's folder of models.
-        tell: Hears one line where an estimate cannot be made.
+        logger: Takes what there is to say; the model lies in its folder of models.
+        check: Called after every epoch of a fit; may raise to leave.
         fitted: The policy's model has just been fitted, and the policy has not trained on it yet.
     """
     wanted, model = wanted_estimates(config, task), None
     reason = dataset.untold() if wanted else ""
     if reason:
-        tell(f"no estimates: {reason}")
+        logger.log(f"no estimates: {reason}")
         wanted = ()
     if MODEL in wanted:
         try:
-            model = _independent_model(config, setting, dataset, policy, model_dir, fitted)
+            model = _independent_model(config, setting, dataset, policy, logger, check, fitted)
         except UserError as error:
-            tell(f"no model estimate: {error}")
-    return Estimator(config, dataset, setting.obs_scaler, wanted, model, setting.device)
+            logger.log(f"no model estimate: {error}")
+    return Estimator(
+        config,
+        dataset,
+        setting.obs_scaler,
+        wanted,
+        model,
+        reward_map(_model_config(config)),
+        setting.device,
+        logger,
+    )
+
+
+def _model_config(config: RunConfig) -> ModelBasedConfig:
+    """The configuration that the independent model is fitted by."""
+    return config if isinstance(config, ModelBasedConfig) else OWN_MODEL
 
 
 def _independent_model(
@@ -194,7 +293,8 @@ def _independent_model(
     setting: Setting,
     dataset: Dataset,
     policy: Any,
-    model_dir: Path,
+    logger: Logger,
+    check: Check,
     fitted: bool,
 ) -> EnsembleDynamics:
     """The model by likelihood alone: no policy has been trained against it.
@@ -205,22 +305,32 @@ def _independent_model(
     """
     if getattr(config, "norm_reward", False):
         raise UserError("the model's rewards are standardised (--norm-reward)")
-    own = isinstance(config, ModelBasedConfig)
-    base = config if isinstance(config, ModelBasedConfig) else OWN_MODEL
-    model = plain_dynamics(base, setting)
-    folder = model_dir / FOLDER
+    model = plain_dynamics(_model_config(config), setting)
+    folder = Path(logger.model_dir) / FOLDER
     if fitted:
         folder.mkdir(exist_ok=True)
-        if own:
+        if isinstance(config, ModelBasedConfig):
             policy.dynamics.save(str(folder))
         else:
-            _fit_own(model, setting, dataset, config.seed)
+            with FitReport(logger) as report:
+
+                def on_epoch(epoch: FitProgress) -> None:
+                    report(epoch)
+                    check()
+
+                _fit_own(model, setting, dataset, config.seed, on_epoch)
             model.save(str(folder))
     model.load(str(folder))
     return model
 
 
-def _fit_own(model: EnsembleDynamics, setting: Setting, dataset: Dataset, seed: int) -> None:
+def _fit_own(
+    model: EnsembleDynamics,
+    setting: Setting,
+    dataset: Dataset,
+    seed: int,
+    on_epoch: Callable[[FitProgress], None],
+) -> None:
     generator = torch.Generator(device=setting.device)
     model.generator = generator.manual_seed(derive_seed(seed, "estimates/model"))
     rows: dict[str, Any] = dataset.model_dict()
@@ -234,6 +344,7 @@ def _fit_own(model: EnsembleDynamics, setting: Setting, dataset: Dataset, seed: 
         batch_size=OWN_MODEL.dynamics_batch_size,
         holdout_ratio=OWN_MODEL.holdout_ratio,
         logvar_loss_coef=OWN_MODEL.logvar_loss_coef,
+        on_epoch=on_epoch,
     )
 
 

@@ -44,7 +44,8 @@ def pretrain(
         model_buffer: What the model learns from.
         config: Epochs, rates and paths.
         logger: Takes the fit's curves.
-        check: Called after every epoch of the fit; may raise to leave.
+        check: Called after every step of the cloning and every epoch of the fit; may raise to
+            leave.
 
     Returns:
         Which fit of the model it was; None where it was read from a folder, or there is none.
@@ -53,7 +54,7 @@ def pretrain(
     if learns and folder is not None:  # first: it may be refused
         _load_model(policy.dynamics, model_buffer.tensors(), folder, logger)
     if isinstance(config, AdversarialConfig):
-        _clone(policy, real_buffer, config, logger)
+        _clone(policy, real_buffer, config, logger, check)
     if not learns:
         logger.log("the true simulator stands in the model's place: a diagnostic, not offline RL")
     if not learns or folder is not None:
@@ -133,7 +134,7 @@ def _fit(
 ) -> Fit:
     start = time.perf_counter()
     progress: list[FitProgress] = []
-    with _FitReport(logger) as report:
+    with FitReport(logger) as report:
 
         def on_epoch(epoch: FitProgress) -> None:
             progress.append(epoch)
@@ -144,14 +145,20 @@ def _fit(
     return Fit(errors, progress, time.perf_counter() - start, str(logger.dir))
 
 
-def _clone(policy: Any, buffer: ReplayBuffer, config: AdversarialConfig, logger: Logger) -> None:
+def _clone(
+    policy: Any,
+    buffer: ReplayBuffer,
+    config: AdversarialConfig,
+    logger: Logger,
+    check: Callable[[], None],
+) -> None:
     if config.load_bc_path is not None:
         policy.load(config.load_bc_path)
         logger.log(f"cloned policy read from {config.load_bc_path}")
     elif config.bc_epoch:
         logger.log(f"behaviour cloning for {config.bc_epoch} epochs")
         loss = policy.pretrain(
-            buffer.tensors(), config.bc_epoch, config.bc_batch_size, config.bc_lr, logger
+            buffer.tensors(), config.bc_epoch, config.bc_batch_size, config.bc_lr, logger, check
         )
         logger.log(f"behaviour cloning: mean squared error {loss:.4g}")
 
@@ -169,7 +176,7 @@ def _patience(config: ModelBasedConfig) -> int:
     return most
 
 
-class _FitReport:
+class FitReport:
     """Shows a fit's epochs: a bar on a terminal, a line at 1, 2, 5, 10, 20, 30 ... elsewhere."""
 
     def __init__(self, logger: Logger) -> None:
@@ -177,7 +184,7 @@ class _FitReport:
         self._title, self._row = f"{logger.label}dynamics model", logger.row
         self._bar: Any = None
 
-    def __enter__(self) -> _FitReport:
+    def __enter__(self) -> FitReport:
         if on_terminal():
             from tqdm import tqdm
 
@@ -189,6 +196,7 @@ class _FitReport:
             self._bar.close()
 
     def __call__(self, progress: Any) -> None:
+        """Tell of an epoch."""
         if self._bar is not None:
             self._bar.total = progress.max_epochs
             self._bar.set_postfix(holdout=f"{progress.holdout_loss:.4g}")

@@ -23,6 +23,12 @@ OWN_SOURCES = {
     "arrays": "the user's own data",
     "minari": "Minari data (not D4RL)",
 }
+ESTIMATES = {
+    "behaviour": "data's own value",
+    "fqe_behaviour": "FQE of the data's policy",
+    "fqe": "FQE estimate",
+    "model": "model estimate",
+}
 PHASES = ("policy_step", "model_update", "rollout", "evaluation", "evaluation_worker")
 
 
@@ -46,7 +52,8 @@ class Summary:
         returns: Undiscounted returns where the task has no score scale: first, last, last10_mean,
             best, behaviour; empty otherwise.
         estimates: Discounted values where there is no simulator, none of them a score: fqe, model,
-            behaviour; empty otherwise.
+            behaviour, fqe_behaviour, each fqe with its spread (`_std`) and whether it settled
+            (`_settled`, 1 or 0; without a value where not); empty otherwise.
         wall_seconds: Seconds from start to end, data and pre-training included.
         ms_per_policy_step: Milliseconds per policy update.
         ms_per_model_update: Milliseconds per model update, of which a round has K.
@@ -113,13 +120,16 @@ class Summary:
         ]
 
     def _estimate_rows(self, label: str) -> list[tuple[str, str, str]]:
-        titles = {"behaviour": "data's own value", "fqe": "FQE estimate", "model": "model estimate"}
-        notes = {"behaviour": f"discounted; {label}"}
-        return [
-            (title, f"{self.estimates[name]:.4g}", notes.get(name, "an estimate, not a score"))
-            for name, title in titles.items()
-            if name in self.estimates
-        ]
+        found, rows = self.estimates, []
+        for name, title in ESTIMATES.items():
+            note = f"discounted; {label}" if name == "behaviour" else "an estimate, not a score"
+            if name.startswith("fqe") and f"{name}_std" in found:
+                note = f"± {found[f'{name}_std']:.2g} among its fits; {note}"
+            if name in found:
+                rows.append((title, f"{found[name]:.4g}", note))
+            elif found.get(f"{name}_settled") == 0:
+                rows.append((title, "-", "did not settle: no value"))
+        return rows
 
     def table(self) -> str:
         """The closing table."""

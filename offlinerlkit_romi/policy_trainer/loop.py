@@ -108,13 +108,13 @@ class PolicyTrainer:
                 self.scorer.open()
             with self._interrupts.deferred(), spared_collector():
                 for epoch in range(self._epochs_done + 1, self._epoch + 1):
-                    self._leave_if_asked()
+                    self.leave_if_asked()
                     progress.start_epoch(epoch)
                     self._run_epoch(epoch, progress)
                     self._finish_epoch(epoch)
                     # between two epochs only: what a signal saves must be a state to go on from
-                    self._curve.await_evaluations(EVALUATIONS_AT_MOST, self._leave_if_asked)
-                self._curve.await_evaluations(0, self._leave_if_asked)
+                    self._curve.await_evaluations(EVALUATIONS_AT_MOST, self.leave_if_asked)
+                self._curve.await_evaluations(0, self.leave_if_asked)
         finally:
             if self.scorer is not None:
                 self.scorer.close()
@@ -160,7 +160,7 @@ class PolicyTrainer:
         again = (lambda _: None) if self.scorer is None else self.scorer.again
         self._curve.load_state(state, again)
 
-    def _leave_if_asked(self) -> None:
+    def leave_if_asked(self) -> None:
         """Save and stop where a signal asked for it.
 
         Raises:
@@ -199,9 +199,7 @@ class PolicyTrainer:
                 if self._interrupts.requested:
                     break
         self.timer.count(POLICY_STEP, self._steps_done - before)
-        self._leave_if_asked()
-        if self.lr_scheduler is not None:
-            self.lr_scheduler.step()
+        self.leave_if_asked()
 
     def _capture_obstacle(self) -> str:
         """Why the policy step cannot be captured, if so."""
@@ -217,7 +215,10 @@ class PolicyTrainer:
         """Read the metrics, have the policy evaluated, hand in the row, save the checkpoint."""
         steps = epoch * self._step_per_epoch
         if self._diagnose is not None:
+            # may leave, and is then done again: nothing of the epoch's end is done before it
             self._updates.note(self._diagnose(), steps - 1)
+        if self.lr_scheduler is not None:
+            self.lr_scheduler.step()
         row = self._updates.means.result()
         findings = self.sentinel.check(steps, row)
         # the rows before are sound

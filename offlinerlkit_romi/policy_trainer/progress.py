@@ -9,6 +9,9 @@ from typing import Any
 
 from offlinerlkit_romi.utils.logger import BACKUP, INFO, Logger
 
+# seconds before work beside the steps is told, and from one line to the next
+FIRST_LINE, NEXT_LINE = 2.0, 10.0
+
 
 class Progress:
     """Reports on a training run of `epochs` times `steps` policy steps.
@@ -66,6 +69,41 @@ class Progress:
             self._bar.close()
 
 
+class Stage:
+    """Reports on work beside the steps: a bar of its own, elsewhere a line where it takes long.
+
+    Args:
+        logger: Takes the lines.
+        title: What is done.
+    """
+
+    def __init__(self, logger: Logger, title: str) -> None:
+        self._logger, self._title = logger, title
+        self._next = time.perf_counter() + FIRST_LINE
+        self._bar: Any = None
+
+    def __enter__(self) -> Stage:
+        if on_terminal():
+            from tqdm import tqdm
+
+            # a free row: the run's bar keeps its own
+            title = f"{self._logger.label}{self._title}"
+            self._bar = tqdm(desc=title, total=100, unit="%", leave=False, dynamic_ncols=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, share: float) -> None:
+        """Tell how much is done, up to 1."""
+        if self._bar is not None:
+            self._bar.update(round(100 * share) - self._bar.n)
+        elif time.perf_counter() >= self._next:
+            self._next = time.perf_counter() + NEXT_LINE
+            self._logger.log(f"{self._title}: {share:.0%}")
+
+
 def on_terminal() -> bool:
     """Whether a bar on stderr would be seen: a terminal of width 0 shows none."""
     if not sys.stderr.isatty():
@@ -84,6 +122,8 @@ def describe(row: dict[str, float]) -> dict[str, str]:
     for name in ("fqe", "model"):
         if f"estimate/{name}" in row:
             parts[f"{name} estimate"] = f"{row[f'estimate/{name}']:.4g}"
+        elif row.get(f"estimate/{name}_settled") == 0:
+            parts[f"{name} estimate"] = "did not settle"
     if "eval/normalized_episode_reward" in row:
         spread = row["eval/normalized_episode_reward_std"]
         parts["score"] = f"{row['eval/normalized_episode_reward']:.1f}±{spread:.1f}"

@@ -24,6 +24,7 @@ from tests.experiment import own_functions
 from tests.experiment.conftest import TINY_SETTINGS
 
 BOUNDS = (own_functions.LOW, own_functions.HIGH)
+FQE = [f"{name}{of}" for name in ("fqe", "fqe_behaviour") for of in ("", "_std", "_settled")]
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def data() -> Dataset:
 
 def run(algo: str, data: Dataset, root: Path, **values: Any) -> Any:
     tiny = {k: v for k, v in TINY_SETTINGS[algo].items() if k not in ("task", "eval_episodes")}
-    settings = {**tiny, "epoch": 3, "fqe_steps": 3, "log_root": str(root / "log"), **values}
+    settings = {**tiny, "epoch": 3, "log_root": str(root / "log"), **values}
     if algo != "bc":
         settings["gamma"] = 0.8  # a horizon of 21 steps
     return train(algo, data=data, **settings)
@@ -52,11 +53,11 @@ def test_a_run_without_a_simulator_reports_estimates_and_no_score(
     summary = run("romi", data, tmp_path, estimate_freq=2)
     shown = capsys.readouterr().out
     rows, folder = rows_of(summary.run_dir), Path(summary.run_dir)
-    keys = {f"estimate/{name}" for name in ("fqe", "model", "model_std", "behaviour")}
+    keys = {f"estimate/{name}" for name in (*FQE, "model", "model_std", "behaviour")}
     assert [{k for k in keys if row[k]} for row in rows] == [set(), keys, keys]
     assert not [key for key in rows[0] if key.startswith("eval/")]
     last = {key: float(rows[-1][f"estimate/{key}"]) for key in summary.estimates}
-    assert set(summary.estimates) == {"fqe", "model", "model_std", "behaviour"}
+    assert set(summary.estimates) == {*FQE, "model", "model_std", "behaviour"}
     assert summary.estimates == last and all(map(math.isfinite, last.values()))
     assert math.isnan(summary.score_last) and math.isnan(summary.score_behaviour)
     assert not summary.returns
@@ -117,9 +118,9 @@ def test_an_algorithm_without_a_model_gets_one_when_told(
         dynamics_hidden_dims=(8,), dynamics_weight_decay=(0.0, 0.0), dynamics_max_epochs=1
     )
     monkeypatch.setattr(estimates_module, "OWN_MODEL", small)
-    assert set(run("td3bc", data, tmp_path).estimates) == {"fqe", "behaviour"}
+    assert set(run("td3bc", data, tmp_path).estimates) == {*FQE, "behaviour"}
     told = run("td3bc", data, tmp_path, estimates="both").estimates
-    assert set(told) == {"fqe", "model", "model_std", "behaviour"}
+    assert set(told) == {*FQE, "model", "model_std", "behaviour"}
     unknown = load_dataset(own_functions.episodes(3), name="tank", action_bounds=BOUNDS)
     assert "model" not in run("bc", unknown, tmp_path, estimates="both").estimates
     assert "no model estimate: no termination rule is known for tank" in capsys.readouterr().out

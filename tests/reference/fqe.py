@@ -1,64 +1,48 @@
-"""Fitted-Q evaluation in float64, row by row, with Adam and the schedule written out."""
+"""Fitted-Q evaluation row by row: lists, loops, and one linear system per regression."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
-import torch
+import numpy as np
 
-ADAM = (0.9, 0.999, 1e-8)
-
-
-def q_of(weights: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
-    """ReLU network of one row: weights and biases in turn."""
-    for i in range(0, len(weights) - 2, 2):
-        x = torch.clamp(weights[i] @ x + weights[i + 1], min=0)
-    return (weights[-2] @ x + weights[-1])[0]
+Row = tuple[np.ndarray, float, np.ndarray, bool]  # (s, a), r, (s', a'), whether it ends
 
 
-def loss_of(
-    weights: list[torch.Tensor],
-    old: list[torch.Tensor],
-    rows: list[Any],
-    gamma: float,
-    scale: float,
-) -> torch.Tensor:
-    """Mean squared Bellman error over rows of (obs, action, reward, next_obs, next_action, end)."""
-    total = torch.zeros((), dtype=torch.float64)
-    for obs, action, reward, next_obs, next_action, terminal in rows:
-        aim = reward / scale
-        if not terminal:
-            aim = aim + gamma * q_of(old, torch.cat([next_obs, next_action])).detach()
-        total = total + (q_of(weights, torch.cat([obs, action])) - aim) ** 2
-    return total / len(rows)
+def wave(x: np.ndarray, directions: np.ndarray, phases: np.ndarray) -> np.ndarray:
+    """Random features of one row."""
+    return np.array([math.cos(sum(x * w) + b) for w, b in zip(directions.T, phases, strict=True)])
 
 
 def evaluate(
-    weights: list[torch.Tensor],
-    rows: list[Any],
-    starts: list[torch.Tensor],
-    batches: list[list[int]],
+    rows: Sequence[Row],
+    starts: Sequence[np.ndarray],
+    directions: np.ndarray,
+    phases: np.ndarray,
     gamma: float,
-    lr: float,
-    tau: float,
+    penalties: Sequence[float],
+    bounds: tuple[float, float],
 ) -> list[float]:
-    """Values at the starts after one step per batch of row numbers."""
-    weights = [w.clone().double().requires_grad_() for w in weights]
-    old = [w.detach().clone() for w in weights]
-    first = [torch.zeros_like(w) for w in old]
-    second = [torch.zeros_like(w) for w in old]
-    scale = math.sqrt(sum(float(row[2]) ** 2 for row in rows) / len(rows)) / (1 - gamma)
-    for step, batch in enumerate(batches):
-        loss = loss_of(weights, old, [rows[i] for i in batch], gamma, scale)
-        grads = torch.autograd.grad(loss, weights)
-        rate = lr * 0.5 * (1 + math.cos(math.pi * step / len(batches)))
-        for i, grad in enumerate(grads):
-            first[i] = ADAM[0] * first[i] + (1 - ADAM[0]) * grad
-            second[i] = ADAM[1] * second[i] + (1 - ADAM[1]) * grad**2
-            mean = first[i] / (1 - ADAM[0] ** (step + 1))
-            square = second[i] / (1 - ADAM[1] ** (step + 1))
-            weights[i] = (weights[i] - rate * mean / (square.sqrt() + ADAM[2])).detach()
-            weights[i].requires_grad_()
-            old[i] = (1 - tau) * old[i] + tau * weights[i].detach()
-    return [float(q_of(old, start)) * scale for start in starts]
+    """Values at the starts after one regression per penalty (per row), features of mean 0."""
+    pairs = np.array([row[0] for row in rows])
+    centre, spread = pairs.mean(0), pairs.std(0)
+
+    def features(x: np.ndarray) -> np.ndarray:
+        return wave((x - centre) / spread, directions, phases)
+
+    middle = np.mean([features(row[0]) for row in rows], axis=0)
+    design = np.array([features(row[0]) - middle for row in rows])
+    rewards = [row[1] for row in rows]
+    share = 1 - np.mean([row[3] for row in rows])
+    mean, weights = float(np.mean(rewards)) / (1 - gamma * share), np.zeros(len(middle))
+    for penalty in penalties:
+        aims = []
+        for _, reward, following, ends in rows:
+            value = mean + float(weights @ (features(following) - middle))
+            aims.append(reward + (0 if ends else gamma * min(max(value, bounds[0]), bounds[1])))
+        mean = float(np.mean(aims))
+        system = design.T @ design + penalty * len(rows) * np.eye(len(middle))
+        weights = np.linalg.solve(system, design.T @ (np.array(aims) - mean))
+    values = [mean + float(weights @ (features(start) - middle)) for start in starts]
+    return [min(max(value, bounds[0]), bounds[1]) for value in values]

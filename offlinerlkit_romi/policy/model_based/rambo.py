@@ -266,6 +266,7 @@ class RAMBOPolicy(MOPOPolicy):
         batch_size: int,
         lr: float,
         logger: Any | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> float:
         """Behaviour cloning: mean over B and A of (sampled action - a)^2, shuffled every epoch.
 
@@ -276,6 +277,7 @@ class RAMBOPolicy(MOPOPolicy):
             lr: rate of a fresh Adam.
             logger: the kit's logger; the policy is saved as `rambo_pretrain.pth` in its
                 `model_dir`.
+            check: called after every step; may raise to leave.
 
         Returns:
             Mean loss of the last epoch; nan without an epoch.
@@ -291,6 +293,7 @@ class RAMBOPolicy(MOPOPolicy):
                 loss = (dist.rsample(dist.noise(self.generator))[0] - action[rows]).square().mean()
                 apply_gradients(optim, params, torch.autograd.grad(loss, params))
                 means.add({"loss": loss})
+                check()
             loss_mean = means.result()["loss"]
             if logger is not None:
                 logger.log(f"behaviour cloning epoch {epoch + 1}/{n_epoch}: loss {loss_mean:.4f}")
