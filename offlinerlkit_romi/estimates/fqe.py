@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from statistics import fmean
 from typing import NamedTuple
 
 import torch
@@ -193,7 +194,7 @@ def fitted_q_evaluation(
             break
     values = torch.stack([values for values, _, _ in found])
     result = FQEResult(values, found[-1][1])
-    if not result.problem and not result.std <= APART * max(unit for _, _, unit in found):
+    if not result.problem and not result.std <= APART * fmean(unit for *_, unit in found):
         return FQEResult(values, f"its fits deviate by {result.std:.3g} around {result.mean:.4g}")
     return result
 
@@ -245,7 +246,7 @@ def _trouble(problem: Problem, mean: float, weights: torch.Tensor, left: float, 
     following = mean + problem.next_features @ weights
     outside = (following - following.clamp(*problem.bounds)).abs() > STILL * unit
     share = float(outside.double().mean())
-    return f"{share:.0%} of its values are more than rewards allow" if share > BEYOND else ""
+    return f"{share:.0%} of its values lie beyond what rewards allow" if share > BEYOND else ""
 
 
 def _pose(

@@ -152,8 +152,8 @@ def test_a_run_on_minari_is_marked_and_evaluated_in_its_own_environment(
 
 def test_without_a_stored_environment_estimates_take_the_place_of_evaluation(root: Path) -> None:
     make("mine/bare-v0", "Pendulum-v1", with_env=False)
-    summary = train("td3bc", data="minari:mine/bare-v0", **tiny("td3bc", root, fqe_steps=3))
-    assert set(summary.estimates) == {"fqe", "behaviour"}
+    summary = train("td3bc", data="minari:mine/bare-v0", **tiny("td3bc", root))
+    assert set(summary.estimates) >= {"fqe_settled", "behaviour"}
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,7 @@ def test_values_beyond_what_rewards_allow_are_said_to_be_unsettled(
 ) -> None:
     rows = paying_one(400, 0.3)
     monkeypatch.setattr(module, "value_bounds", lambda rows, gamma: (10.0, 20.0))
-    assert "more than rewards allow" in evaluate(rows, gamma=0.8).problem
+    assert "beyond what rewards allow" in evaluate(rows, gamma=0.8).problem
 
 
 def test_it_tells_how_far_it_is_and_leaves_where_it_is_told_to() -> None:

@@ -58,3 +58,22 @@ def test_beyond_the_horizon_less_than_a_hundredth_is_left(gamma: float, steps: i
     assert discount_horizon(gamma) == steps
     if 0 < gamma < 1:
         assert gamma**steps <= 0.01 < gamma ** (steps - 1) and math.isfinite(gamma)
+
+
+def test_scaled_and_shifted_rewards_are_told_as_they_were() -> None:
+    """Nothing is added for the steps that an ended episode does not take."""
+
+    class Scaled(Countdown):
+        def sample_step(self, obs, action):
+            *rest, info = super().sample_step(obs, action)
+            return *rest, {"raw_reward": 10 * info["raw_reward"] - 3}
+
+    starts = torch.tensor([[3.0], [1.0], [5.0]])
+    values = model_value(Scaled(), no_action, starts, 0.5, reward_map=(10.0, -3.0))
+    assert values.tolist() == pytest.approx(model_value(Countdown(), no_action, starts, 0.5))
+
+
+def test_every_step_is_told() -> None:
+    shares: list[float] = []
+    model_value(Countdown(), no_action, torch.tensor([[9.0]]), 0.5, horizon=4, watch=shares.append)
+    assert shares == [0.25, 0.5, 0.75, 1.0]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,14 @@ import torch
 
 from offlinerlkit_romi import load_dataset, train
 from offlinerlkit_romi.data import Dataset
-from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.errors import TrainingInterrupted, UserError
+from offlinerlkit_romi.estimates import FQERows
 from offlinerlkit_romi.experiment import estimates as estimates_module
 from offlinerlkit_romi.experiment.config import ModelBasedConfig
 from offlinerlkit_romi.experiment.estimates import actions_of, read_estimates
 from offlinerlkit_romi.experiment.rewards import discounted_values, piece_starts
+from offlinerlkit_romi.policy_trainer.interrupts import Interrupts
+from offlinerlkit_romi.policy_trainer.progress import Stage
 from tests.experiment import own_functions
 from tests.experiment.conftest import TINY_SETTINGS
 
@@ -30,7 +35,7 @@ FQE = [f"{name}{of}" for name in ("fqe", "fqe_behaviour") for of in ("", "_std",
 @pytest.fixture
 def data() -> Dataset:
     return load_dataset(
-        own_functions.episodes(6, 20), name="tank", action_bounds=BOUNDS, termination="none"
+        own_functions.episodes(30, 40), name="tank", action_bounds=BOUNDS, termination="none"
     )
 
 
@@ -141,9 +146,9 @@ def test_rows_that_do_not_tell_the_episodes_get_no_estimates(
 
 def test_discounted_values_equal_a_loop_over_the_episodes(data: Dataset) -> None:
     starts = piece_starts(data)
-    np.testing.assert_array_equal(starts, np.arange(6) * 20)
+    np.testing.assert_array_equal(starts, np.arange(30) * 40)
     expected = [
-        sum(0.9**t * float(r) for t, r in enumerate(data.rewards[i : i + 20, 0])) for i in starts
+        sum(0.9**t * float(r) for t, r in enumerate(data.rewards[i : i + 40, 0])) for i in starts
     ]
     np.testing.assert_allclose(discounted_values(data, 0.9), expected, rtol=1e-6)
 
@@ -161,3 +166,96 @@ def test_actions_are_the_policys_block_by_block(monkeypatch: pytest.MonkeyPatch)
     obs, policy = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32), Doubles()
     np.testing.assert_array_equal(actions_of(policy, obs), 2 * obs)
     assert policy.calls == 3
+
+
+def one(obs: Any, act: Any, next_obs: Any) -> Any:
+    return 0 * act[..., 0] + 1
+
+
+@pytest.mark.parametrize(("scale", "bias"), [(1.0, 0.0), (10.0, -3.0)])
+def test_all_estimates_are_in_the_datas_own_rewards(
+    scale: float, bias: float, tmp_path: Path
+) -> None:
+    """One per step at a discount of 0.8 is worth 5, whatever the algorithm learns from."""
+    log = [episode | {"rewards": np.ones(40)} for episode in own_functions.episodes(20, 40)]
+    paying = load_dataset(log, name="tank", action_bounds=BOUNDS, termination="none", reward_fn=one)
+    found = run("mopo", paying, tmp_path, reward_scale=scale, reward_bias=bias).estimates
+    values = {name: found[name] for name in ("fqe", "fqe_behaviour", "model", "behaviour")}
+    assert values == pytest.approx(dict.fromkeys(values, 5.0), abs=0.06)
+
+
+def test_a_fit_that_did_not_settle_is_told_and_gives_no_number(
+    data: Dataset, tmp_path: Path, capsys: Any
+) -> None:
+    summary = run("td3bc", data, tmp_path, fqe_steps=2, estimate_freq=1)
+    shown = capsys.readouterr().out
+    assert set(summary.estimates) == {"fqe_settled", "fqe_behaviour_settled", "behaviour"}
+    assert summary.estimates["fqe_settled"] == summary.estimates["fqe_behaviour_settled"] == 0
+    assert "fitted-Q evaluation did not settle, it gives no value: its values still moved" in shown
+    assert "fqe estimate did not settle" in shown  # an epoch's line
+    (line,) = [line for line in summary.table().splitlines() if "FQE estimate" in line]
+    assert line.split() == ["FQE", "estimate", "-", "did", "not", "settle:", "no", "value"]
+    assert not (Path(summary.run_dir) / "result/estimates.png").exists()
+
+
+def test_the_datas_own_policy_is_evaluated_from_the_actions_that_followed(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[FQERows] = []
+    evaluate = estimates_module.fitted_q_evaluation
+
+    def note(rows: FQERows, *rest: Any) -> Any:
+        asked.append(rows)
+        return evaluate(rows, *rest)
+
+    monkeypatch.setattr(estimates_module, "fitted_q_evaluation", note)
+    run("td3bc", data, tmp_path, estimate_freq=1)
+    told = np.delete(np.arange(1200), np.arange(39, 1200, 40))  # the last rows tell no next action
+    of_policy, of_data = asked[:2]
+    assert len(asked) == 4  # the data's own policy once, the run's three times
+    np.testing.assert_array_equal(of_data.obs, data.observations[told])
+    np.testing.assert_array_equal(of_data.next_action, data.actions[told + 1])
+    np.testing.assert_array_equal(of_data.start_action, data.actions[::40])
+    assert len(of_policy.obs) == 1200
+
+
+@pytest.mark.parametrize("of", ["fqe", "fqe_behaviour", "model"])
+def test_a_signal_during_an_estimate_saves_a_state_to_go_on_from(
+    of: str, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {"keep_state": True, "estimate_freq": 1, "actor_lr_schedule": "cosine"}
+    whole = run("rambo", data, tmp_path, **told)
+
+    class Struck(Stage):
+        calls = 0
+
+        def __call__(self, share: float) -> None:
+            assert Struck.calls < 4, "it went on"
+            if self._title == estimates_module.TITLES[of]:
+                Struck.calls += 1
+                if Struck.calls == 3:
+                    os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(estimates_module, "Stage", Struck)
+        with pytest.raises(TrainingInterrupted, match="after step 4, state saved"):
+            run("rambo", data, tmp_path, algo_name="part", **told)
+    (folder,) = (tmp_path / "log").glob("*/part*/seed_*")
+    again = train("rambo", data=data, resume=str(folder))
+    assert again.estimates == whole.estimates
+    columns = [k for k in rows_of(whole.run_dir)[0] if not k.startswith("time/")]
+    for row, other in zip(rows_of(whole.run_dir), rows_of(again.run_dir), strict=True):
+        assert [row[k] for k in columns] == [other[k] for k in columns]
+
+
+def test_a_model_fitted_for_estimates_looks_for_signals_after_every_epoch(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = ModelBasedConfig(
+        dynamics_hidden_dims=(8,), dynamics_weight_decay=(0.0, 0.0), dynamics_max_epochs=3
+    )
+    monkeypatch.setattr(estimates_module, "OWN_MODEL", small)
+    looked = []
+    monkeypatch.setattr(Interrupts, "check", lambda self: looked.append(1))
+    run("td3bc", data, tmp_path, estimates="both")
+    assert len(looked) == 3

@@ -42,6 +42,12 @@ def test_cloning_approaches_a_deterministic_behaviour() -> None:
     assert policy.pretrain(data, 60, 50, 3e-3) < 0.2 * first
 
 
+def test_every_step_looks_for_signals() -> None:
+    looked: list[int] = []
+    make_rambo().pretrain(make_batch(7), 2, 3, 0.01, check=lambda: looked.append(1))
+    assert len(looked) == 2 * 3
+
+
 def test_no_epoch_changes_nothing() -> None:
     policy = make_rambo()
     policy.pretrain(make_batch(7), 0, 3, 0.01)

@@ -8,6 +8,7 @@ import torch
 from offlinerlkit_romi.engine import save_atomically
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.policy_trainer import Event, MBPolicyTrainer, MFPolicyTrainer
+from offlinerlkit_romi.policy_trainer.progress import Stage
 from offlinerlkit_romi.utils.logger import Logger
 from tests.policy_trainer.fakes import CountingBuffer, CountingPolicy, KitStyleEnv
 
@@ -256,3 +257,28 @@ def test_a_policy_that_only_knows_learn_is_trained_through_it(logger):
     MFPolicyTrainer(policy, None, CountingBuffer("data"), logger, 1, 2).train()
     assert policy.calls["learn"] == 2
     assert float(rows_of(logger)[0]["loss/actor"]) == 3.0
+
+
+def test_work_beside_the_steps_has_a_bar_on_a_terminal(logger, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with Stage(logger, "fitted-Q evaluation") as stage:
+        for share in (0.25, 0.5, 1.0):
+            stage(share)
+        assert (stage._bar.n, stage._bar.total) == (100, 100)
+    shown = capsys.readouterr()
+    assert "fitted-Q evaluation" in shown.err and not shown.out
+
+
+def test_work_beside_the_steps_is_told_in_lines_elsewhere_where_it_takes_long(
+    logger, capsys, monkeypatch
+):
+    now = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    with Stage(logger, "value in the model") as stage:
+        for second in range(1, 15):
+            now[0] = float(second)
+            stage(second / 20)
+    assert capsys.readouterr().out.splitlines() == [
+        "value in the model: 10%",
+        "value in the model: 60%",
+    ]
