@@ -40,7 +40,8 @@ def main() -> None:
     import torch
 
     from offlinerlkit_romi.bench.report import load_average
-    from offlinerlkit_romi.experiment.manifest import machine, versions
+    from offlinerlkit_romi.engine.device import machine
+    from offlinerlkit_romi.system.machine import versions
 
     torch.set_num_threads(1)
     before = load_average()

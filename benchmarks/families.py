@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 
 import offlinerlkit_romi
-from offlinerlkit_romi.experiment.input_checks import resolve_device
-from offlinerlkit_romi.experiment.manifest import machine, versions
+from offlinerlkit_romi.engine.device import machine, resolve_device
+from offlinerlkit_romi.system.machine import versions
 
 TASKS = ("hopper-medium-v2", "antmaze-umaze-v2", "Hopper-v3-low")
 SHARED = {

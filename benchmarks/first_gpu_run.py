@@ -15,10 +15,10 @@ from pathlib import Path
 
 import torch
 
-from offlinerlkit_romi.engine import write_json
+from offlinerlkit_romi.engine.device import machine, resolve_device
 from offlinerlkit_romi.errors import UserError
-from offlinerlkit_romi.experiment.input_checks import resolve_device
-from offlinerlkit_romi.experiment.manifest import machine, versions
+from offlinerlkit_romi.system.files import write_json
+from offlinerlkit_romi.system.machine import versions
 
 FOLDER = Path("gpu-run")
 TESTS = os.path.relpath(Path(__file__).resolve().parents[1] / "tests")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from offlinerlkit_romi.data.pool import usable_cores
+from offlinerlkit_romi.system.machine import usable_cores
 
 TRANSITIONS = 20_000
 SMALL = {

@@ -143,7 +143,7 @@ class _Kept:
         self.result: dict[str, Any] | None = None
 
     def __call__(self, result: dict[str, Any]) -> None:
-        from offlinerlkit_romi.engine import write_json
+        from offlinerlkit_romi.system.files import write_json
 
         self.result = result
         if self.path is not None:

@@ -20,9 +20,9 @@ from offlinerlkit_romi.bench.pieces import FULL_PRECISION, Piece, Planned, plan,
 from offlinerlkit_romi.bench.report import load_average, rows_of
 from offlinerlkit_romi.bench.workload import Workload
 from offlinerlkit_romi.engine import choose_matmul_precision, keep_freed_memory
+from offlinerlkit_romi.engine.device import machine, resolve_device
 from offlinerlkit_romi.envs import get_task
-from offlinerlkit_romi.experiment.input_checks import resolve_device
-from offlinerlkit_romi.experiment.manifest import machine, versions
+from offlinerlkit_romi.system.machine import versions
 
 Keep = Callable[[dict[str, Any]], None]
 NOT_SIZES = ("task", "device", "precision", "overrides")

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from offlinerlkit_romi.data.download import Remote, UnavailableError, download, is_digest, verify
-from offlinerlkit_romi.data.folders import locked, make_folder, sha256_of
 from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.system.files import file_digest, make_folder
+from offlinerlkit_romi.system.locks import lock_beside, locked
 
 Registry = Callable[[], dict[str, Any]]
 
@@ -86,7 +87,7 @@ class Archive:
                 make_folder(path.parent, self.folder_variable)
             except UserError as error:  # a shared, read-only folder that lacks this file
                 raise UnavailableError(str(error)) from error
-            with locked(path):
+            with locked(lock_beside(path)):
                 if force or not path.exists():
                     found = download(remote, path, timeout=timeout, progress=progress)
                     return path, _sha256(path, remote, found)
@@ -111,4 +112,4 @@ class Archive:
 
 
 def _sha256(path: Path, remote: Remote, found: str) -> str:
-    return found if remote.algorithm == "sha256" else sha256_of(path)
+    return found if remote.algorithm == "sha256" else file_digest(path)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from offlinerlkit_romi.data.pool import usable_cores
+from offlinerlkit_romi.system.machine import usable_cores
 
 
 def read_float32(dataset: Any) -> NDArray[np.float32]:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from offlinerlkit_romi.data.folders import digest_of, disk_full
 from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.system.files import disk_full, file_digest
 
 BLOCK = 1 << 18
 STALLED_ATTEMPTS = 3  # in a row, without a single new byte
@@ -70,7 +70,7 @@ def verify(path: Path, remote: Remote) -> str:
         raise UserError(
             f"{path} has {size} bytes instead of {remote.size}: delete it and fetch it again"
         )
-    found = digest_of(path, remote.algorithm)
+    found = file_digest(path, remote.algorithm)
     if not remote.knows(found):
         raise UserError(
             f"{path} has {remote.algorithm} {found[:12]}... instead of {remote.digest[:12]}...: "
@@ -168,7 +168,7 @@ def _fetch_rest(remote: Remote, part: Path, timeout: float, bar: Any) -> None:
 
 
 def _is_whole(part: Path, remote: Remote) -> bool:
-    return remote.knows(digest_of(part, remote.algorithm))
+    return remote.knows(file_digest(part, remote.algorithm))
 
 
 @contextmanager

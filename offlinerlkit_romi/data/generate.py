@@ -8,17 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from offlinerlkit_romi.data.actors import RANDOM
-from offlinerlkit_romi.data.folders import (
-    GENERATED_VARIABLE,
-    generated_folder,
-    locked,
-    make_folder,
-    written_whole,
-)
+from offlinerlkit_romi.data.folders import GENERATED_VARIABLE, generated_folder
 from offlinerlkit_romi.data.lanes import SPECS, Array
 from offlinerlkit_romi.data.pool import run_shards
 from offlinerlkit_romi.data.worker import Shard
 from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.system.files import make_folder, written_whole
+from offlinerlkit_romi.system.locks import lock_beside, locked
 from offlinerlkit_romi.version import __version__
 
 GENERATOR_VERSION = 2  # raise whenever equal arguments give other bytes
@@ -152,7 +148,7 @@ def make_once(
             "transitions must be at least 1 and seed at least 0"
         )
     make_folder(path.parent, GENERATED_VARIABLE)
-    with locked(path):
+    with locked(lock_beside(path)):
         if force or not path.exists():
             make()
     return path

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from offlinerlkit_romi.data.folders import written_whole
 from offlinerlkit_romi.data.hdf5 import Episodes
 from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.system.files import written_whole
 
 BINS = 40
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)

@@ -6,7 +6,6 @@ polixir's README calls `index` the beginnings and its loader puts a 0 in front; 
 """
 
 import json
-import os
 import zipfile
 import zlib
 from pathlib import Path
@@ -21,6 +20,7 @@ from offlinerlkit_romi.data.dataset import Bools, Floats
 from offlinerlkit_romi.data.folders import again
 from offlinerlkit_romi.data.hdf5 import Rows
 from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.system.files import folder_of
 
 if TYPE_CHECKING:
     from offlinerlkit_romi.envs.tasks import Task
@@ -44,7 +44,7 @@ DAMAGED = (
 
 def folder() -> Path:
     """`$OFFLINERLKIT_ROMI_NEORL`, or ~/.neorl/datasets."""
-    return Path(os.environ.get(FOLDER_VARIABLE) or "~/.neorl/datasets").expanduser()
+    return folder_of(FOLDER_VARIABLE, "~/.neorl/datasets")
 
 
 def _registry() -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from offlinerlkit_romi.data.folders import GENERATED_VARIABLE, generated_folder, written_whole
+from offlinerlkit_romi.data.folders import GENERATED_VARIABLE, generated_folder
 from offlinerlkit_romi.data.generate import (
     BEHAVIOUR_FOLDER,
     GENERATOR_VERSION,
@@ -18,6 +18,7 @@ from offlinerlkit_romi.data.generate import (
 )
 from offlinerlkit_romi.data.lanes import SPECS, Array
 from offlinerlkit_romi.data.worker import Shard
+from offlinerlkit_romi.system.files import written_whole
 
 # NeoRL takes SAC policies at about 25, 50 and 75 % of the best return: of our snapshots, those
 # nearest to these shares with the mean action, except hopper's high, which has none between 50 and

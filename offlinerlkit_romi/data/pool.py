@@ -1,6 +1,5 @@
 """Runs shards of simulation on several processes and returns them in order."""
 
-import os
 import pickle
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +10,7 @@ from typing import cast
 from offlinerlkit_romi.data.lanes import Array
 from offlinerlkit_romi.data.worker import Shard
 from offlinerlkit_romi.system.child import Child
+from offlinerlkit_romi.system.machine import usable_cores
 
 MODULE = "offlinerlkit_romi.data.worker"
 
@@ -31,13 +31,6 @@ def _ask(child: Child, shard: Shard, progress: Progress) -> dict[str, Array]:
                 return cast("dict[str, Array]", message)
     except (EOFError, BrokenPipeError, pickle.UnpicklingError) as error:
         raise RuntimeError(f"simulation worker died: {child.last_words()}") from error
-
-
-def usable_cores() -> int:
-    """Cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def run_shards(

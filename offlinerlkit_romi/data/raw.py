@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from offlinerlkit_romi.data.checks import check_actions, check_finite, check_shapes
 from offlinerlkit_romi.data.columns import DONES, OTHER_NAMES, only_ends
-from offlinerlkit_romi.data.folders import again, written_whole
+from offlinerlkit_romi.data.folders import again
 from offlinerlkit_romi.data.hdf5 import GOALS, Rows, time_limits
 from offlinerlkit_romi.data.neorl import KEYS, ends_of
 from offlinerlkit_romi.envs.tasks import MAX_EPISODE_STEPS
 from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.system.files import written_whole
 
 if TYPE_CHECKING:
     from offlinerlkit_romi.envs.tasks import Task

@@ -12,12 +12,12 @@ from offlinerlkit_romi.data.card import SUFFIXES as CARDS
 from offlinerlkit_romi.data.card import is_remote
 from offlinerlkit_romi.data.dataset import DataInfo, Dataset
 from offlinerlkit_romi.data.download import UnavailableError
-from offlinerlkit_romi.data.folders import sha256_of
 from offlinerlkit_romi.data.hdf5 import Rows, transitions_of
 from offlinerlkit_romi.data.origins import ORIGINS, Origin, origin_of, read_file
 from offlinerlkit_romi.data.own import digest_of
 from offlinerlkit_romi.data.tables import KINDS, READERS
 from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.system.files import file_digest
 
 if TYPE_CHECKING:
     from offlinerlkit_romi.envs.tasks import Task
@@ -145,7 +145,7 @@ def read_dataset(
     origin = origin_of(task)
     # hashing takes as long as reading, and lets go of the interpreter meanwhile
     with ThreadPoolExecutor(1) as pool:
-        hashing = pool.submit(lambda: sha256 or (sha256_of(path) if _is_whole(path) else ""))
+        hashing = pool.submit(lambda: sha256 or (file_digest(path) if _is_whole(path) else ""))
         rows = origin.refine(read_file(path, task), task)
         episodes = origin.episodes(rows)
         found = transitions_of(rows)

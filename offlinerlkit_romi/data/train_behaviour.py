@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offlinerlkit_romi.data.actors import WEIGHTS
-from offlinerlkit_romi.data.folders import written_whole
 from offlinerlkit_romi.data.lanes import SPECS
 from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.system.files import written_whole
 
 
 def train_behaviour(

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from offlinerlkit_romi.engine import write_json
 from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.system.files import write_json
 from offlinerlkit_romi.utils.scaler import StandardScaler
 
 FILE = "space.json"  # beside dynamics.pth; the kit has none

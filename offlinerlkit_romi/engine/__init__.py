@@ -2,7 +2,6 @@
 
 from offlinerlkit_romi.engine.allocator import keep_freed_memory, spared_collector
 from offlinerlkit_romi.engine.capture import Engine, Steps, make_engine
-from offlinerlkit_romi.engine.files import read_state, read_weights, save_atomically, write_json
 from offlinerlkit_romi.engine.metrics import MetricMeans
 from offlinerlkit_romi.engine.optim import (
     apply_gradients,
@@ -15,7 +14,7 @@ from offlinerlkit_romi.engine.optim import (
 from offlinerlkit_romi.engine.precision import choose_matmul_precision
 from offlinerlkit_romi.engine.rng import Generators, derive_seed, normal, uniform
 from offlinerlkit_romi.engine.state import Counts, capture, count_bytes, restore
-from offlinerlkit_romi.engine.state_store import StateStore
+from offlinerlkit_romi.engine.storage import StateStore, read_state, read_weights, save_atomically
 
 __all__ = [
     "Counts",
@@ -43,5 +42,4 @@ __all__ = [
     "save_atomically",
     "spared_collector",
     "uniform",
-    "write_json",
 ]

@@ -11,6 +11,7 @@ from typing import Any
 from offlinerlkit_romi.data import Dataset
 from offlinerlkit_romi.dynamics.space import ModelSpace
 from offlinerlkit_romi.engine import Engine, Generators, make_engine
+from offlinerlkit_romi.engine.device import device_name
 from offlinerlkit_romi.envs import Task, family_of
 from offlinerlkit_romi.experiment.buffers import Buffers, make_sentinel, memory_plan, prepare
 from offlinerlkit_romi.experiment.build import Setting, build_policy, make_lr_scheduler
@@ -18,7 +19,6 @@ from offlinerlkit_romi.experiment.config import ModelBasedConfig, RunConfig
 from offlinerlkit_romi.experiment.dynamics_cache import Used
 from offlinerlkit_romi.experiment.estimates import Estimator, make_estimator
 from offlinerlkit_romi.experiment.evaluation import evaluates_in_worker, make_evaluation
-from offlinerlkit_romi.experiment.manifest import device_name, write_json
 from offlinerlkit_romi.experiment.memory import free_bytes
 from offlinerlkit_romi.experiment.own_data import task_of
 from offlinerlkit_romi.experiment.pretrain import pretrain
@@ -32,6 +32,7 @@ from offlinerlkit_romi.policy_trainer import (
     PolicyTrainer,
     SnapshotScorer,
 )
+from offlinerlkit_romi.system.files import write_json
 from offlinerlkit_romi.utils.logger import Logger
 
 SCALER_FOLDER = "policy_scaler"

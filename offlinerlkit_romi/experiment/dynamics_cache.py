@@ -23,12 +23,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from offlinerlkit_romi.data.folders import locked
 from offlinerlkit_romi.dynamics import EnsembleDynamics, FitProgress
-from offlinerlkit_romi.engine import StateStore, capture, restore, write_json
+from offlinerlkit_romi.engine import StateStore, capture, restore
+from offlinerlkit_romi.engine.device import machine
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.config import ModelBasedConfig
-from offlinerlkit_romi.experiment.manifest import machine
+from offlinerlkit_romi.system.files import write_json
+from offlinerlkit_romi.system.locks import lock_beside, locked
 from offlinerlkit_romi.utils.logger import ROOT_DIR
 
 AUTO, OFF = "auto", "off"
@@ -94,7 +95,7 @@ class DynamicsCache:
         """Keep other processes from making the same fit; waits where one does."""
         self.folder.mkdir(parents=True, exist_ok=True)
         waiting = "dynamics model: another run is fitting the same one, waiting for it"
-        with locked(self.folder / key, on_wait=lambda: self._log(waiting)):
+        with locked(lock_beside(self.folder / key), on_wait=lambda: self._log(waiting)):
             yield
 
     def take(self, key: str, parts: Mapping[str, Any]) -> Fit | None:

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from offlinerlkit_romi.data.pool import usable_cores
 from offlinerlkit_romi.engine import Generators
 from offlinerlkit_romi.envs import Task
 from offlinerlkit_romi.experiment.build import Setting, build_policy
@@ -18,6 +17,7 @@ from offlinerlkit_romi.experiment.config import RunConfig
 from offlinerlkit_romi.policy_trainer.async_scoring import SnapshotScorer, acts
 from offlinerlkit_romi.policy_trainer.evaluation_messages import Weights
 from offlinerlkit_romi.policy_trainer.scoring import Scorer, Scores, task_scorer
+from offlinerlkit_romi.system.machine import usable_cores
 from offlinerlkit_romi.utils.scaler import StandardScaler
 
 # evaluation episodes must not repeat the seeds that generated data uses

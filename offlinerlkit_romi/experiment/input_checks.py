@@ -9,6 +9,7 @@ import torch
 from offlinerlkit_romi.data import Dataset
 from offlinerlkit_romi.data.front import is_own
 from offlinerlkit_romi.data.own import MEMORY
+from offlinerlkit_romi.engine.device import resolve_device
 from offlinerlkit_romi.envs import get_task
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.config import ModelBasedConfig, RunConfig
@@ -25,28 +26,6 @@ def check_input(config: RunConfig, dataset: Dataset | None) -> torch.device:
         get_task(config.task)
     device = resolve_device(config.device)
     _check_paths(config)
-    return device
-
-
-def resolve_device(name: str) -> torch.device:
-    """Turn auto, cpu, cuda or cuda:N into a device that is there.
-
-    Raises:
-        UserError: No such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"--device {name}: choose auto, cpu, cuda or cuda:N") from error
-    if device.type not in ("cpu", "cuda"):
-        raise UserError(f"--device {name}: choose auto, cpu, cuda or cuda:N")
-    count = torch.cuda.device_count()
-    if device.type == "cuda" and (device.index or 0) >= count:
-        raise UserError(
-            f"--device {name}: this machine offers {count} CUDA devices; use --device cpu"
-        )
     return device
 
 

@@ -11,13 +11,13 @@ import torch
 
 from offlinerlkit_romi.data import load
 from offlinerlkit_romi.engine import Generators, read_weights
+from offlinerlkit_romi.engine.device import resolve_device
 from offlinerlkit_romi.envs import Task, normalized_score
 from offlinerlkit_romi.envs.custom import CustomTask, InUserUnits
 from offlinerlkit_romi.envs.functions import Function, name_of
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.assemble import SCALER_FOLDER
 from offlinerlkit_romi.experiment.build import Setting, build_policy
-from offlinerlkit_romi.experiment.input_checks import resolve_device
 from offlinerlkit_romi.experiment.kit_runs import (
     UNKNOWN,
     KitRun,

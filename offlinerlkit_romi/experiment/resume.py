@@ -13,12 +13,16 @@ from typing import Any
 import torch
 
 from offlinerlkit_romi.data import Dataset
+from offlinerlkit_romi.engine.device import machine
 from offlinerlkit_romi.errors import UserError, shown
 from offlinerlkit_romi.experiment.config import as_dict, flag
-from offlinerlkit_romi.experiment.manifest import describe_config, machine, versions, write_json
+from offlinerlkit_romi.experiment.manifest import describe_config
 from offlinerlkit_romi.experiment.own_data import record_of
 from offlinerlkit_romi.experiment.resolve import Resolved, settle
 from offlinerlkit_romi.experiment.summary import SUMMARY_FILE
+from offlinerlkit_romi.system.files import write_json
+from offlinerlkit_romi.system.locks import locked
+from offlinerlkit_romi.system.machine import versions
 from offlinerlkit_romi.utils.logger import ROOT_DIR
 
 AUTO = "auto"
@@ -199,21 +203,16 @@ def record_resumption(
 
 @contextmanager
 def run_lock(folder: str | Path) -> Iterator[None]:
-    """Hold a run's folder; the system lets go of it when the process dies, however it dies.
+    """Hold a run's folder.
 
     Raises:
         UserError: Another process trains in it.
     """
-    try:
-        import fcntl
-    except ImportError:  # not on Windows: nothing keeps two processes apart
-        yield
-        return
-    with (Path(folder) / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f"another process is training in {folder}: wait for it") from error
+
+    def refuse() -> None:
+        raise UserError(f"another process is training in {folder}: wait for it")
+
+    with locked(Path(folder) / ".lock", on_wait=refuse):
         yield
 
 

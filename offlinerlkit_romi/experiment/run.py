@@ -21,7 +21,7 @@ from offlinerlkit_romi.experiment.closing import close
 from offlinerlkit_romi.experiment.config import ModelBasedConfig, RunConfig, as_dict, validate
 from offlinerlkit_romi.experiment.examination import examined
 from offlinerlkit_romi.experiment.input_checks import check_input
-from offlinerlkit_romi.experiment.manifest import describe_config, make_manifest, write_json
+from offlinerlkit_romi.experiment.manifest import describe_config, make_manifest
 from offlinerlkit_romi.experiment.memory import told_if_short
 from offlinerlkit_romi.experiment.own_data import check_task, load_own_data, take_objects, task_of
 from offlinerlkit_romi.experiment.resolve import CALL, Resolved, check_seeds, settle
@@ -37,6 +37,7 @@ from offlinerlkit_romi.experiment.rewards import check_episodes
 from offlinerlkit_romi.experiment.session import Session
 from offlinerlkit_romi.experiment.summary import Summary
 from offlinerlkit_romi.policy_trainer import Interrupts
+from offlinerlkit_romi.system.files import write_json
 from offlinerlkit_romi.utils.logger import BACKUP, Logger, make_log_dirs
 
 if TYPE_CHECKING:

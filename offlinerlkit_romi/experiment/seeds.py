@@ -24,7 +24,6 @@ import numpy as np
 import torch
 
 from offlinerlkit_romi.data import Dataset
-from offlinerlkit_romi.data.pool import usable_cores
 from offlinerlkit_romi.engine import make_adam
 from offlinerlkit_romi.errors import DivergedError, TrainingInterrupted, UserError
 from offlinerlkit_romi.experiment.input_checks import check_input
@@ -44,6 +43,7 @@ from offlinerlkit_romi.experiment.run import (
 )
 from offlinerlkit_romi.experiment.summary import SUMMARY_FILE, Summary, read_summary
 from offlinerlkit_romi.policy_trainer import Follower, Interrupts
+from offlinerlkit_romi.system.machine import usable_cores
 
 LATE_IMPORTS = (
     *("torch.utils.tensorboard", "matplotlib.figure", "matplotlib.backends.backend_agg"),

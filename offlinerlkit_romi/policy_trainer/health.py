@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from offlinerlkit_romi.engine import write_json
 from offlinerlkit_romi.errors import DivergedError
 from offlinerlkit_romi.policy_trainer.checkpoints import Checkpoints
 from offlinerlkit_romi.policy_trainer.diagnosis import explain, in_words
 from offlinerlkit_romi.policy_trainer.sentinel import Finding, Sentinel
+from offlinerlkit_romi.system.files import write_json
 from offlinerlkit_romi.utils.logger import Logger
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.system.files import written_whole
 
 DEFAULT_X_NAME = "timestep"
 CONSOLE_NAME = "stdio"
@@ -191,13 +192,11 @@ class CSVOutputHandler:
         self.keys = keys
 
     def _replace(self, table: list[list[str]]) -> None:
-        partial = self.path.with_suffix(".csv.partial")
-        try:
-            with partial.open("w", newline="", encoding="utf-8") as file:
-                csv.writer(file, lineterminator="\n").writerows(table)
-            os.replace(partial, self.path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with (
+            written_whole(self.path) as partial,
+            partial.open("w", newline="", encoding="utf-8") as file,
+        ):
+            csv.writer(file, lineterminator="\n").writerows(table)
 
     def close(self) -> None:
         """Nothing is held open between rows."""

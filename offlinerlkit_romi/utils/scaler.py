@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.system.files import written_whole
 
 FloatArray = NDArray[np.floating[Any]]
 MIN_STD = 1e-12
@@ -86,10 +87,8 @@ class StandardScaler:
         """Write ``mu.npy`` and ``std.npy`` into the folder `save_path`."""
         for name, values in zip(("mu", "std"), self._fitted(), strict=True):
             target = Path(save_path) / f"{name}.npy"
-            partial = target.with_suffix(".npy.part")
-            with partial.open("wb") as file:
+            with written_whole(target) as partial, partial.open("wb") as file:
                 np.save(file, values)
-            partial.replace(target)
 
     def load_scaler(self, load_path: str | os.PathLike[str]) -> None:
         """Read what `save_scaler` wrote, here or in the kit.

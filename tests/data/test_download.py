@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from offlinerlkit_romi import data
-from offlinerlkit_romi.data import archive, d4rl, download
+from offlinerlkit_romi.data import d4rl, download
 from offlinerlkit_romi.errors import UserError
 from tests.data.conftest import hopper_rows, write_hdf5
 
@@ -203,8 +203,6 @@ def test_full_disk_is_said_and_cleaned_up(server: Server, monkeypatch: pytest.Mo
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "open", lambda self, mode: Full(self, mode.replace("b", "")))
-    # the lock is opened the same way
-    monkeypatch.setattr(archive, "locked", lambda path: threading.Lock())
     with pytest.raises(UserError, match=r"no space left on the disk .*D4RL_DATASET_DIR"):
         d4rl.fetch(TASK, progress=False)
     assert left_over() == []

@@ -10,13 +10,13 @@ import torch
 
 import offlinerlkit_romi
 from offlinerlkit_romi.engine import Generators
+from offlinerlkit_romi.engine.device import resolve_device
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment import assemble as assemble_module
 from offlinerlkit_romi.experiment import run as run_module
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.buffers import prepare
 from offlinerlkit_romi.experiment.config import ModelBasedConfig
-from offlinerlkit_romi.experiment.input_checks import resolve_device
 from offlinerlkit_romi.experiment.reload import evaluate, load_policy
 from offlinerlkit_romi.experiment.resolve import settle
 from offlinerlkit_romi.experiment.run import train

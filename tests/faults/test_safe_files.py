@@ -14,9 +14,9 @@ import offlinerlkit_romi
 from offlinerlkit_romi.data.download import Remote, UnavailableError, _is_trusted, _TrustedRedirects
 from offlinerlkit_romi.data.hdf5 import read_rows
 from offlinerlkit_romi.engine import StateStore
-from offlinerlkit_romi.engine.state_store import digest_of
 from offlinerlkit_romi.envs import get_task
 from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.system.files import file_digest
 from offlinerlkit_romi.utils.logger import make_log_dirs
 from tests.faults.harness import TASK, write_data
 
@@ -60,7 +60,7 @@ def test_a_state_that_would_run_code_is_refused_though_its_digest_fits(tmp_path,
     for save in (torch.save, lambda x, path: path.write_bytes(pickle.dumps(x))):
         path = store.path(3)
         save({"step": 3, "policy/actor": Evil()}, path)
-        path.with_name(path.name + ".sha256").write_text(f"{digest_of(path)}  {path.name}\n")
+        path.with_name(path.name + ".sha256").write_text(f"{file_digest(path)}  {path.name}\n")
         with pytest.raises(UserError, match="holds more than tensors and values"):
             store.load(3)
     assert not (tmp_path / "executed").exists()

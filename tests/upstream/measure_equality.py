@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from offlinerlkit_romi.engine import write_json
+from offlinerlkit_romi.system.files import write_json
 from tests.upstream.checkpoints import POLICIES, act, build
 from tests.upstream.harness import UPDATES, largest, run, run_ours
 from tests.upstream.kit import load_kit, load_ours

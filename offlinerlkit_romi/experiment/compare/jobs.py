@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from offlinerlkit_romi.experiment.compare.records import RunRecord, read_record
 from offlinerlkit_romi.experiment.config import flag
 from offlinerlkit_romi.experiment.resolve import COMMAND_LINE, Resolved
 from offlinerlkit_romi.experiment.resume import runs_of
+from offlinerlkit_romi.system.machine import usable_cores
 
 # each run has its own; `--set` may give one algorithm a name
 _NOT_SHARED = ("seed", "seeds", "resume", "algo-name")
@@ -139,8 +139,7 @@ def default_workers(jobs: Sequence[Job]) -> int:
     """Runs at a time: one per CPU core this process may use, one on a CUDA device."""
     if jobs and _on_cuda(jobs[0].resolved):
         return 1
-    cores = getattr(os, "sched_getaffinity", None)
-    return max(1, len(cores(0)) if cores else os.cpu_count() or 1)
+    return usable_cores()
 
 
 def _jobs_of(algo: str, seeds: Sequence[int], words: list[str]) -> list[Job]:

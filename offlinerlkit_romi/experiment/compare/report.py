@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from offlinerlkit_romi.engine import write_json
 from offlinerlkit_romi.experiment.compare.records import RunRecord
 from offlinerlkit_romi.experiment.compare.statistics import mean_and_std
 from offlinerlkit_romi.experiment.compare.table import (
@@ -25,6 +23,7 @@ from offlinerlkit_romi.experiment.compare.table import (
     steps_per_second,
 )
 from offlinerlkit_romi.experiment.summary import source_label
+from offlinerlkit_romi.system.files import write_json, write_text
 from offlinerlkit_romi.utils.plotter import SCORE_LABEL, Curve, plot_comparison
 
 # of a run's manifest, without the folders of the machine it was made on
@@ -70,9 +69,9 @@ class Report:
         stem = f"compare_{self._first().facts['task']}"
         paths = {kind: folder / f"{stem}.{kind}" for kind in ("md", "csv", "json", "png")}
         self._draw(paths["png"])
-        _write(paths["csv"], _csv(self.rows))
+        write_text(paths["csv"], _csv(self.rows))
         write_json(paths["json"], self._content())
-        _write(paths["md"], self._markdown(stem))
+        write_text(paths["md"], self._markdown(stem))
         return list(paths.values())
 
     def _first(self) -> RunRecord:
@@ -187,9 +186,3 @@ def _csv(rows: Sequence[Row]) -> str:
     for row in table:
         writer.writerow(row | {name: "; ".join(map(str, row[name])) for name in lists})
     return text.getvalue()
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, "utf-8")
-    os.replace(partial, path)

@@ -1,4 +1,4 @@
-"""States of a training on disk: written whole, flushed, known by their digest, the last few kept.
+"""Weights and states of a training on disk: written whole, read whole or refused.
 
 Beside `state-<step>.pt`, a file of `torch.save` with tensors and plain values only, stands
 `state-<step>.pt.sha256` in the format of sha256sum. The digest is in place before the state gets
@@ -7,19 +7,85 @@ its name, so a state without one is no state.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 import re
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.system.files import file_digest, write_text, written_whole
 
-BLOCK = 1 << 22
 _NAME = re.compile(r"state-(\d{12})\.pt")
+
+
+def save_atomically(state: object, path: str | os.PathLike[str]) -> None:
+    """Write with `torch.save`: the file is whole or absent.
+
+    Raises:
+        OSError: The disk is full or the folder read-only.
+    """
+    with written_whole(Path(path)) as partial:
+        _save(state, partial)
+
+
+def read_state(path: str | os.PathLike[str], device: str | torch.device) -> dict[str, torch.Tensor]:
+    """Read named tensors, as a module's `state_dict` saved by `torch.save`.
+
+    Args:
+        path: the file.
+        device: where the tensors go.
+
+    Raises:
+        UserError: no such file, or not a state dict.
+    """
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"there is no {path}; give a folder that a run saved into") from error
+    # what torch.load raises depends on where the bytes stop making sense
+    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        raise UserError(f"cannot read {path}: it is damaged, or no file of torch.save") from error
+    if not isinstance(state, Mapping) or not all(map(torch.is_tensor, state.values())):
+        raise UserError(f"{path} holds no state dict: give one of named tensors")
+    return dict(state)
+
+
+def read_weights(
+    module: nn.Module, path: str | os.PathLike[str], device: str | torch.device
+) -> dict[str, torch.Tensor]:
+    """Read a state dict that `module.load_state_dict` will take; the module is not changed.
+
+    Args:
+        module: whose names and shapes the file must have.
+        path: a file of `torch.save`.
+        device: where the tensors go.
+
+    Raises:
+        UserError: see `read_state`, or one of another network.
+    """
+    state = read_state(path, device)
+    misfit = _misfit(module.state_dict(), state)
+    if misfit:
+        raise UserError(f"{path} is of another network: {misfit}; build the one it was saved from")
+    return state
+
+
+def _misfit(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> str:
+    """The first name that differs, and how; empty if all fit."""
+    for name in [*own, *state]:
+        if name not in state:
+            return f"{name} is missing"
+        if name not in own:
+            return f"{name} is unknown here"
+        if own[name].shape != state[name].shape:
+            return f"{name} is {tuple(state[name].shape)} there, {tuple(own[name].shape)} here"
+    return ""
 
 
 class StateStore:
@@ -50,17 +116,9 @@ class StateStore:
             OSError: The disk is full or the folder read-only; earlier states are untouched.
         """
         path = self.path(step)
-        partial = path.with_name(path.name + ".partial")
-        try:
-            with partial.open("wb") as file:
-                _write(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            self._write_digest(path, digest_of(partial))
-            os.replace(partial, path)
-            _flush_folder(self.folder)
-        finally:
-            _remove(partial)
+        with written_whole(path) as partial:
+            _save(state, partial)
+            self._write_digest(path, file_digest(partial))
         self._prune(self.steps()[-self._keep :])
         return path
 
@@ -72,8 +130,8 @@ class StateStore:
         """
         path = self.path(step)
         try:
-            expected = path.with_name(path.name + ".sha256").read_text("ascii").split()[0]
-            found = digest_of(path)
+            expected = _digest_file(path).read_text("ascii").split()[0]
+            found = file_digest(path)
         except (OSError, ValueError, IndexError) as error:
             raise UserError(f"{path} is refused: it or its .sha256 cannot be read") from error
         if found != expected:
@@ -108,16 +166,7 @@ class StateStore:
         self._prune([])
 
     def _write_digest(self, path: Path, digest: str) -> None:
-        target = path.with_name(path.name + ".sha256")
-        partial = target.with_name(target.name + ".partial")
-        try:
-            with partial.open("w", encoding="ascii") as file:
-                file.write(f"{digest}  {path.name}\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, target)
-        finally:
-            _remove(partial)
+        write_text(_digest_file(path), f"{digest}  {path.name}\n")
 
     def _prune(self, keep: list[int]) -> None:
         """Remove all files of states but these, what a killed process left included."""
@@ -125,41 +174,17 @@ class StateStore:
         # a state goes before its digest: killed in between, no state without one is left
         for path in sorted(self.folder.glob("state-*"), key=lambda path: path.suffix != ".pt"):
             if not any(path.name in (name, name + ".sha256") for name in kept):
-                _remove(path)
+                with suppress(OSError):  # a read-only folder keeps it
+                    path.unlink(missing_ok=True)
 
 
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file, as hex."""
-    digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+def _digest_file(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256")
 
 
-def _write(state: dict[str, Any], file: Any) -> None:
+def _save(state: object, path: Path) -> None:
     try:
-        torch.save(state, file)
+        with path.open("wb") as file:
+            torch.save(state, file)  # told a path, it repeats its name in every record
     except RuntimeError as error:  # the zip writer hides what the disk said
-        raise OSError(f"cannot write {file.name}: {error}") from error
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:  # a read-only folder keeps it; the write's own error says so
-        return
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make a rename survive a power cut, where the system can."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    except OSError:
-        pass
-    finally:
-        os.close(handle)
+        raise OSError(f"cannot write {path.name}: {error}") from error
