@@ -70,7 +70,7 @@ def test_groups_follow_in_order_and_hold_every_setting_once(algo, capsys):
 
 
 @pytest.mark.parametrize("algo", ALGORITHMS)
-def test_every_option_shows_its_default_and_the_values_are_the_presets(algo, capsys):
+def test_every_option_shows_its_default(algo, capsys):
     text = shown(capsys, "train", algo, "--help")
     entries = text.split("\n  --")[1:]
     without = [entry.split()[0] for entry in entries if "(default:" not in entry]
