@@ -21,8 +21,7 @@ from offlinerlkit_romi.engine import Generators
 from offlinerlkit_romi.envs import get_task, task_names
 from offlinerlkit_romi.envs.make import make_bare_env
 from offlinerlkit_romi.envs.reward_formulas import RUNNERS, reward_formula
-from offlinerlkit_romi.experiment.build import Setting
-from offlinerlkit_romi.experiment.build_model_based import plain_dynamics
+from offlinerlkit_romi.experiment.build import Parts, Setting
 from offlinerlkit_romi.experiment.config import ModelBasedConfig
 
 FITTED = ("medium-replay-v2", "v3-medium")
@@ -58,7 +57,7 @@ def in_model(rows, formulas, epochs):
     train, test = order[n // 10 :], order[: n // 10]
     widths = rows["observations"].shape[1], rows["actions"].shape[1]
     config = ModelBasedConfig(task="halfcheetah-random-v2", n_ensemble=1, n_elites=1)
-    dynamics = plain_dynamics(config, Setting(*widths, device, Generators(0, device)))
+    dynamics = Parts(config, Setting(*widths, device, Generators(0, device))).dynamics()
     held_out = dynamics.train(
         {k: v[train] for k, v in rows.items()},
         max_epochs=epochs,

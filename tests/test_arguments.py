@@ -96,7 +96,8 @@ def test_the_last_of_two_values_wins():
 
 
 def test_a_missing_preset_file_is_named_in_one_line(monkeypatch, capsys):
-    from offlinerlkit_romi.experiment.algorithms import ALGORITHMS, BCConfig
+    from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
+    from offlinerlkit_romi.experiment.algorithms.bc import BCConfig
 
     monkeypatch.setitem(ALGORITHMS, "novel", BCConfig)
     for words in (["train", "novel"], ["train", "novel", "--help"], ["train", "--help"]):

@@ -28,8 +28,7 @@ from offlinerlkit_romi.engine import (
 from offlinerlkit_romi.envs import Evaluator
 from offlinerlkit_romi.envs.make import make_env
 from offlinerlkit_romi.experiment.buffers import Buffers, prepare
-from offlinerlkit_romi.experiment.build import Setting, build_policy, soft_actor
-from offlinerlkit_romi.experiment.config import ModelBasedConfig
+from offlinerlkit_romi.experiment.build import Parts, Setting, build_policy
 from offlinerlkit_romi.model_buffer import MaskedReplayBuffer
 from offlinerlkit_romi.policy.model_based.on_model import masked_rollout, rollout_metrics
 from offlinerlkit_romi.policy.soft_policy import SoftPolicy
@@ -65,10 +64,12 @@ class OurPieces:
         real, n, means = buffers.real, config.batch_size, MetricMeans()
         draw: Callable[[], Any] = partial(real.sample, n)
         periods = [config.step_per_epoch]
-        if isinstance(config, ModelBasedConfig):
-            fake, share = buffers.for_model.fake, int(n * config.real_ratio)
+        model = config.model
+        if model is not None:
+            fake, share = buffers.for_model.fake, int(n * model.real_ratio)
             fake.add_batch(*real.tensors().values())
-            periods += [config.rollout_freq, getattr(config, "dynamics_update_freq", 0)]
+            updates = model.adversary
+            periods += [model.rollout_freq, updates.dynamics_update_freq if updates else 0]
 
             def draw() -> Any:
                 return {"real": real.sample(share), "fake": fake.sample(n - share)}
@@ -156,7 +157,7 @@ class OurPieces:
             setting, buffers = prepare(config, self.workload.dataset, device, Generators(0, device))
             policy = build_policy(config, setting)
             policy.train()
-            if isinstance(config, ModelBasedConfig):
+            if config.model is not None:
                 settle_model(policy.dynamics, buffers.real.tensors())
             self._made[algo] = policy, buffers, config
         return self._made[algo]
@@ -165,7 +166,7 @@ class OurPieces:
         task = self.workload.evaluation_task()
         config, device = self.workload.config("bc"), torch.device("cpu")
         setting = Setting(task.obs_dim, task.action_dim, device, Generators(0, device))
-        actor = soft_actor(config, setting)
+        actor = Parts(config, setting).soft_actor()
         policy = SoftPolicy(actor, torch.optim.SGD(actor.parameters(), 0.0), 0.2)
         evaluator = make(task)
         return replace(self._work(lambda: evaluator(policy.eval()), 1), variant=variant)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from offlinerlkit_romi.bench.checkout import Checkout
 from offlinerlkit_romi.bench.measure import Work
 from offlinerlkit_romi.bench.ours import settle_model
-from offlinerlkit_romi.bench.their_policies import POLICIES, PolicyBuilder, adam, critic, soft_actor
+from offlinerlkit_romi.bench.their_policies import POLICIES, TheirParts, build_theirs
 from offlinerlkit_romi.bench.workload import Workload
-from offlinerlkit_romi.experiment.buffers import normalizes_observations
 
-MODEL_BASED = ("romi", "rambo", "mopo", "combo", "mobile")
 FULL_PRECISION = "highest"  # torch's default, which neither checkout changes
 
 
@@ -33,11 +33,11 @@ class TheirPieces:
         if not self._has(algo):
             return None
         policy, real = self._policy(algo)
-        config = self.workload.config(algo)
+        config: Any = self.workload.config(algo)
         n = config.batch_size
         draw: Callable[[], Any] = partial(real.sample, n)
-        if algo in MODEL_BASED:
-            fake, share = self._buffer(algo), int(n * getattr(config, "real_ratio", 0.5))
+        if config.model is not None:
+            fake, share = self._buffer(algo), int(n * config.real_ratio)
 
             def draw() -> Any:
                 return {"real": real.sample(share), "fake": fake.sample(n - share)}
@@ -87,11 +87,13 @@ class TheirPieces:
         from offlinerlkit_romi.envs.gym_style import GymStyleEnv
 
         task = self.workload.evaluation_task()
-        config = self.workload.config("bc")
-        sizes = task.obs_dim, task.action_dim
-        actor = soft_actor(self.checkout, sizes, config.hidden_dims, "cpu")
-        critics = [critic(self.checkout, sizes, (4,), "cpu") for _ in range(2)]  # never asked
-        optims = [adam(net, 0.0) for net in (actor, *critics)]
+        parts = TheirParts(
+            self.checkout,
+            replace(self.workload, task=task, device=torch.device("cpu")),
+            self.workload.config("bc"),
+        )
+        actor, critics = parts.soft_actor(), [parts.critic(name) for name in ("one", "two")]
+        optims = [parts.adam(net, 0.0) for net in (actor, *critics)]
         policy = self.checkout.SACPolicy(actor, *critics, *optims)
         trainer = self.checkout.MBPolicyTrainer(
             policy,
@@ -124,11 +126,9 @@ class TheirPieces:
     def _policy(self, algo: str) -> tuple[Any, Any]:
         if algo not in self._made:
             real = self._buffer(algo)
-            policy = PolicyBuilder(self.checkout, self.workload, self.workload.config(algo)).build(
-                algo
-            )
+            policy = build_theirs(self.checkout, self.workload, self.workload.config(algo))
             policy.train()
-            if algo in MODEL_BASED:
+            if self.workload.config(algo).model is not None:
                 settle_model(policy.dynamics, real.sample_all())
             self._made[algo] = policy, real
         return self._made[algo]
@@ -144,7 +144,7 @@ class TheirPieces:
             device=str(self.workload.device),
         )
         buffer.load_dataset(self.workload.dataset.as_dict())
-        if normalizes_observations(self.workload.config(algo)):
+        if self.workload.config(algo).standardises:
             buffer.normalize_obs()
         return buffer
 

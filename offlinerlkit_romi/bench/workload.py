@@ -15,7 +15,7 @@ from offlinerlkit_romi.data import Dataset
 from offlinerlkit_romi.data.dataset import DataInfo
 from offlinerlkit_romi.envs.tasks import Task, get_task
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
-from offlinerlkit_romi.experiment.config import ModelBasedConfig, RunConfig
+from offlinerlkit_romi.experiment.config import RunConfig
 from offlinerlkit_romi.experiment.resolve import settle
 
 # simulated states stay healthy: standing height of the hopper and the walker, and a small spread
@@ -77,7 +77,7 @@ class Workload:
         """The algorithm's preset for the task, with a model buffer of few rows."""
         values: dict[str, Any] = {"task": self.task.name}
         names = ALGORITHMS[algo].__dataclass_fields__
-        if issubclass(ALGORITHMS[algo], ModelBasedConfig):
+        if ALGORITHMS[algo]().model is not None:
             values |= {
                 "rollout_batch_size": self.rollout_rows,
                 "rollout_length": self.rollout_length,

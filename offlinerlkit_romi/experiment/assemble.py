@@ -15,7 +15,7 @@ from offlinerlkit_romi.engine.device import device_name
 from offlinerlkit_romi.envs import Task, family_of
 from offlinerlkit_romi.experiment.buffers import Buffers, make_sentinel, memory_plan, prepare
 from offlinerlkit_romi.experiment.build import Setting, build_policy, make_lr_scheduler
-from offlinerlkit_romi.experiment.config import ModelBasedConfig, RunConfig
+from offlinerlkit_romi.experiment.config import RunConfig
 from offlinerlkit_romi.experiment.dynamics_cache import Used
 from offlinerlkit_romi.experiment.estimates import Estimator, make_estimator
 from offlinerlkit_romi.experiment.evaluation import evaluates_in_worker, make_evaluation
@@ -58,13 +58,12 @@ def assemble(session: Session) -> PolicyTrainer:
     for part in (policy, getattr(policy, "dynamics", policy)):
         if hasattr(part, "engine"):
             part.engine = engine
-    if isinstance(config, ModelBasedConfig):
+    if config.model is not None:
         reward_map = model_reward_map(config, session.dataset)
         policy.dynamics.space = ModelSpace.of(setting.obs_scaler, reward_map)
-    if isinstance(config, ModelBasedConfig) and not resuming:
-        used = pretrain(
-            policy, buffers.real, buffers.for_model.rows, config, logger, session.interrupts.check
-        )
+    if config.model is not None and not resuming:
+        rows, check = buffers.for_model.rows, session.interrupts.check
+        used = pretrain(policy, buffers.real, rows, config.model, logger, check)
         _record_fit(Path(logger.record_dir) / "manifest.json", used)
     scorer = make_evaluation(config, setting, session.task, logger.log)
     estimator = make_estimator(
@@ -120,21 +119,21 @@ def _make_trainer(
         "diagnose": diagnose,
         "engine": engine,
     }
-    if not isinstance(config, ModelBasedConfig):
+    if config.model is None:
         trainer = MFPolicyTrainer(policy, scorer, buffers.real, logger, **shared)
         return trainer
-    model = buffers.for_model
+    model, adversary, data = config.model, config.model.adversary, buffers.for_model
     trainer = MBPolicyTrainer(
         policy,
         scorer,
         buffers.real,
-        model.fake,
+        data.fake,
         logger,
-        (config.rollout_freq, config.rollout_batch_size, config.rollout_length),
-        real_ratio=config.real_ratio,
-        dynamics_update_freq=getattr(config, "dynamics_update_freq", 0),
-        model_buffer=model.rows,
-        updates_per_round=getattr(config, "adv_train_steps", 1),
+        (model.rollout_freq, model.rollout_batch_size, model.rollout_length),
+        real_ratio=model.real_ratio,
+        dynamics_update_freq=0 if adversary is None else adversary.dynamics_update_freq,
+        model_buffer=data.rows,
+        updates_per_round=1 if adversary is None else adversary.adv_train_steps,
         **shared,
     )
     return trainer

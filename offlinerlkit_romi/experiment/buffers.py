@@ -14,14 +14,8 @@ from offlinerlkit_romi.data import Dataset
 from offlinerlkit_romi.dynamics import EnsembleDynamics
 from offlinerlkit_romi.dynamics.prediction_error import Segments, cut_segments, prediction_error
 from offlinerlkit_romi.engine import Generators, derive_seed
-from offlinerlkit_romi.experiment.algorithms import TD3BCConfig
 from offlinerlkit_romi.experiment.build import Setting
-from offlinerlkit_romi.experiment.config import (
-    AdversarialConfig,
-    ModelBasedConfig,
-    RunConfig,
-    SoftConfig,
-)
+from offlinerlkit_romi.experiment.config import ModelBasedConfig, RunConfig
 from offlinerlkit_romi.experiment.memory import (
     MemoryPlan,
     choose_place,
@@ -30,7 +24,6 @@ from offlinerlkit_romi.experiment.memory import (
     transition_bytes,
     working_bytes,
 )
-from offlinerlkit_romi.experiment.rewards import scaled_rewards
 from offlinerlkit_romi.model_buffer import HostReplayBuffer, MaskedReplayBuffer
 from offlinerlkit_romi.policy_trainer import Sentinel, largest_value
 from offlinerlkit_romi.utils.scaler import StandardScaler
@@ -91,14 +84,14 @@ def prepare(
         "device", 0, transition_bytes(setting, len(dataset)) + working_bytes(config, setting), free
     )
     # no other copy on the CPU: nothing is ever added to the data
-    rewards = {"rewards": scaled_rewards(config, dataset)}
+    rewards = {"rewards": config.learned_rewards(dataset)}
     real.load_dataset(dataset.as_dict() | rewards, share=True)
-    if normalizes_observations(config):
+    if config.standardises:
         mean, std = real.normalize_obs()
         setting = replace(setting, obs_scaler=StandardScaler(mu=mean, std=std))
-    if not isinstance(config, ModelBasedConfig):
+    if config.model is None:
         return setting, Buffers(real)
-    model = _model_data(config, dataset, real, setting, free_bytes(device))
+    model = _model_data(config.model, dataset, real, setting, free_bytes(device))
     return setting, Buffers(real, model)
 
 
@@ -125,20 +118,11 @@ def make_sentinel(config: RunConfig, policy: Any, real: ReplayBuffer) -> Sentine
     """What watches a run: it knows how large the data's rewards and states are."""
     data = real.tensors()
     # entropy bonus of a policy uniform on [-1, 1]^A; log-variances of the model end at 0.5
-    alpha = 0.0
-    if isinstance(config, SoftConfig):
-        alpha = 1.0 if config.auto_alpha else config.alpha
-    entropy = data["actions"].shape[1] * math.log(2) * alpha
+    entropy = data["actions"].shape[1] * math.log(2) * config.largest_temperature
     spread = math.exp(0.25) * math.sqrt(data["observations"].shape[1] + 1)
-    penalty = getattr(config, "penalty_coef", 0.0) * spread
-    largest = largest_value(data["rewards"], getattr(config, "gamma", 0.99), entropy + penalty)
+    bonus = entropy + config.penalised * spread
+    largest = largest_value(data["rewards"], config.discount, bonus)
     return Sentinel(policy.training_state(), largest, data["observations"])
-
-
-def normalizes_observations(config: RunConfig) -> bool:
-    """RAMBO, ROMI and, if told, TD3+BC standardise observations; the others do not (as the kit)."""
-    told = isinstance(config, TD3BCConfig) and config.normalize_obs
-    return told or isinstance(config, AdversarialConfig)
 
 
 def fake_buffer_rows(config: ModelBasedConfig) -> int:
@@ -190,8 +174,8 @@ def memory_plan(
 ) -> MemoryPlan:
     """What the run takes of its device, which had `free` bytes before."""
     model, place = 0, "device"
-    if isinstance(config, ModelBasedConfig):
-        model = transition_bytes(setting, fake_buffer_rows(config))
+    if config.model is not None:
+        model = transition_bytes(setting, fake_buffer_rows(config.model))
         place = "host" if isinstance(buffers.for_model.fake, HostReplayBuffer) else "device"
     data = transition_bytes(setting, len(buffers.real))
     return MemoryPlan(

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+
+import numpy as np
 
 from offlinerlkit_romi.envs.tasks import canonical
 from offlinerlkit_romi.errors import UserError
@@ -34,6 +36,11 @@ from offlinerlkit_romi.experiment.limits import (
     rising,
     some,
 )
+
+if TYPE_CHECKING:
+    from offlinerlkit_romi.data import Dataset
+    from offlinerlkit_romi.experiment.build import Parts
+    from offlinerlkit_romi.experiment.rewards import Floats
 
 Compat = Literal["paper", "kit"]
 
@@ -134,6 +141,82 @@ class RunConfig:
     def check(self) -> None:
         """Raise a UserError for values that do not fit together."""
 
+    def build(self, parts: Parts) -> Any:
+        """The policy with all it is made of; every algorithm has its own."""
+        raise NotImplementedError
+
+    @property
+    def model(self) -> ModelBasedConfig | None:
+        """The settings of the dynamics model, for algorithms that have one."""
+        return None
+
+    @property
+    def standardises(self) -> bool:
+        """Whether the policy sees standardised observations (as the kit: RAMBO, ROMI, TD3+BC)."""
+        return False
+
+    @property
+    def standardises_rewards(self) -> bool:
+        """Whether it learns from rewards of mean 0 and deviation 1."""
+        return False
+
+    @property
+    def reward_map(self) -> tuple[float, float]:
+        """What rewards are multiplied by, and what is added, before anything else."""
+        return 1.0, 0.0
+
+    @property
+    def episodes_for(self) -> dict[str, str]:
+        """Settings that need the data's episodes, and what needs none instead."""
+        if self.estimates in ("auto", "none"):
+            return {}
+        return {f"--estimates {self.estimates}": "--estimates none"}
+
+    @property
+    def like_kit(self) -> bool:
+        """Whether it computes as OfflineRL-Kit does, quirks included."""
+        return False
+
+    @property
+    def discount(self) -> float:
+        """Discount per step: the algorithm's, or 0.99 where it has none."""
+        return 0.99
+
+    @property
+    def largest_temperature(self) -> float:
+        """Largest weight of the policy's entropy in its values."""
+        return 0.0
+
+    @property
+    def penalised(self) -> float:
+        """Weight of the penalty on rewards, which lowers values."""
+        return 0.0
+
+    def learned_rewards(self, dataset: Dataset) -> Floats:
+        """The data's rewards (n, 1) on the scale the algorithm learns with.
+
+        Times `reward_scale` plus `reward_bias` first, then as the algorithm asks.
+        """
+        rewards, (scale, bias) = dataset.rewards, self.reward_map
+        if (scale, bias) != (1.0, 0.0):
+            rewards = rewards * np.float32(scale) + np.float32(bias)
+        if self.standardises_rewards:
+            return (rewards - rewards.mean()) / (rewards.std() + np.float32(1e-3))
+        return rewards
+
+
+@dataclass(frozen=True)
+class KitConfig(RunConfig):
+    """What every algorithm of OfflineRL-Kit's shares."""
+
+    compat: Compat = "paper"
+    """paper, or kit: OfflineRL-Kit's arithmetic, quirks included."""
+
+    @property
+    def like_kit(self) -> bool:
+        """Whether it computes as OfflineRL-Kit does, quirks included."""
+        return self.compat == "kit"
+
 
 @dataclass(frozen=True)
 class CriticConfig(RunConfig):
@@ -150,6 +233,16 @@ class CriticConfig(RunConfig):
     tau: Rate = 0.005
     """Share by which the target critics move towards the critics at each update."""
 
+    @property
+    def reward_map(self) -> tuple[float, float]:
+        """What rewards are multiplied by, and what is added, before anything else."""
+        return self.reward_scale, self.reward_bias
+
+    @property
+    def discount(self) -> float:
+        """Discount per step."""
+        return self.gamma
+
 
 @dataclass(frozen=True)
 class SoftConfig(CriticConfig):
@@ -163,6 +256,11 @@ class SoftConfig(CriticConfig):
     """Learning rate of the entropy temperature."""
     target_entropy: Number | None = None
     """Entropy the temperature aims at, in nats; None means minus the action dimension."""
+
+    @property
+    def largest_temperature(self) -> float:
+        """Largest weight of the policy's entropy in its values: a tuned one is bounded by 1."""
+        return 1.0 if self.auto_alpha else self.alpha
 
 
 @dataclass(frozen=True)
@@ -225,6 +323,16 @@ class ModelBasedConfig(SoftConfig):
     """Where they are kept: on the device, in the host's pinned memory, or auto (on the device if
     they fit there)."""
 
+    @property
+    def model(self) -> ModelBasedConfig:
+        """These settings."""
+        return self
+
+    @property
+    def adversary(self) -> AdversarialConfig | None:
+        """How the model goes on learning beside the policy, where it does."""
+        return None
+
     def check(self) -> None:
         """Raise a UserError for values that do not fit together."""
         super().check()
@@ -267,6 +375,16 @@ class AdversarialConfig(ModelBasedConfig):
     """Batch size of behaviour cloning."""
     load_bc_path: str | None = None
     """Folder of a saved behaviour-cloned policy, used instead of cloning one."""
+
+    @property
+    def adversary(self) -> AdversarialConfig:
+        """These settings."""
+        return self
+
+    @property
+    def standardises(self) -> bool:
+        """The policy and its model see standardised observations (as in the kit)."""
+        return True
 
 
 def validate(config: RunConfig) -> None:

@@ -19,11 +19,10 @@ from offlinerlkit_romi.engine import derive_seed
 from offlinerlkit_romi.envs import Task
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.estimates import FQERows, FQESettings, fitted_q_evaluation, model_value
-from offlinerlkit_romi.experiment.build import Setting
-from offlinerlkit_romi.experiment.build_model_based import plain_dynamics
+from offlinerlkit_romi.experiment.build import Parts, Setting
 from offlinerlkit_romi.experiment.config import ModelBasedConfig, RunConfig
 from offlinerlkit_romi.experiment.pretrain import FitReport
-from offlinerlkit_romi.experiment.rewards import discounted_values, piece_starts, reward_map
+from offlinerlkit_romi.experiment.rewards import discounted_values, piece_starts
 from offlinerlkit_romi.policy_trainer.progress import Stage
 from offlinerlkit_romi.utils.logger import Logger
 from offlinerlkit_romi.utils.scaler import StandardScaler
@@ -55,7 +54,7 @@ def wanted_estimates(config: RunConfig, task: Task) -> tuple[str, ...]:
     if config.estimates == "none" or (config.estimates == "auto" and task.env_id):
         return ()
     if config.estimates == "auto":
-        return (FQE, MODEL) if isinstance(config, ModelBasedConfig) else (FQE,)
+        return (FQE,) if config.model is None else (FQE, MODEL)
     return (FQE, MODEL) if config.estimates == "both" else (config.estimates,)
 
 
@@ -83,11 +82,6 @@ class Estimator:
     device: torch.device
     logger: Logger
     _calibration: dict[str, float] | None = None
-
-    @property
-    def gamma(self) -> float:
-        """Discount per step: the algorithm's, or 0.99 where it has none."""
-        return float(getattr(self.config, "gamma", 0.99))
 
     def due(self, epoch: int) -> bool:
         """Whether the policy of this epoch is estimated: the last one is."""
@@ -119,11 +113,11 @@ class Estimator:
 
     def behaviour(self) -> float:
         """Mean discounted return of the data's own pieces of episodes, cut where they are cut."""
-        return float(discounted_values(self.dataset, self.gamma).mean())
+        return float(discounted_values(self.dataset, self.config.discount).mean())
 
     def _fqe(self, name: str, rows: FQERows, seed: int, check: Check) -> dict[str, float]:
         """Value and spread where the fit settled, and whether it did."""
-        settings = FQESettings(gamma=self.gamma, steps=self.config.fqe_steps)
+        settings = FQESettings(gamma=self.config.discount, steps=self.config.fqe_steps)
         generator, title = torch.Generator().manual_seed(seed), TITLES[name]
         with Stage(self.logger, title) as stage:
 
@@ -208,7 +202,7 @@ class Estimator:
                 model,
                 act,
                 starts,
-                self.gamma,
+                self.config.discount,
                 box,
                 reward_map=self.reward_map,
                 watch=watch,
@@ -277,15 +271,10 @@ def make_estimator(
         setting.obs_scaler,
         wanted,
         model,
-        reward_map(_model_config(config)),
+        (config.model or OWN_MODEL).reward_map,
         setting.device,
         logger,
     )
-
-
-def _model_config(config: RunConfig) -> ModelBasedConfig:
-    """The configuration that the independent model is fitted by."""
-    return config if isinstance(config, ModelBasedConfig) else OWN_MODEL
 
 
 def _independent_model(
@@ -303,13 +292,13 @@ def _independent_model(
         UserError: No termination rule is known, rewards are on another scale, or the folder is
             gone.
     """
-    if getattr(config, "norm_reward", False):
+    if config.model is not None and config.standardises_rewards:
         raise UserError("the model's rewards are standardised (--norm-reward)")
-    model = plain_dynamics(_model_config(config), setting)
+    model = Parts(config.model or OWN_MODEL, setting).dynamics()  # without penalty or count
     folder = Path(logger.model_dir) / FOLDER
     if fitted:
         folder.mkdir(exist_ok=True)
-        if isinstance(config, ModelBasedConfig):
+        if config.model is not None:
             policy.dynamics.save(str(folder))
         else:
             with FitReport(logger) as report:

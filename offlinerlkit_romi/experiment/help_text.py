@@ -9,10 +9,11 @@ from dataclasses import fields
 from functools import cache
 from typing import Any
 
-from offlinerlkit_romi.experiment.algorithms import ALGORITHMS, KitConfig
+from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.config import (
     AdversarialConfig,
     CriticConfig,
+    KitConfig,
     ModelBasedConfig,
     RunConfig,
     SoftConfig,

@@ -12,7 +12,7 @@ from offlinerlkit_romi.data.own import MEMORY
 from offlinerlkit_romi.engine.device import resolve_device
 from offlinerlkit_romi.envs import get_task
 from offlinerlkit_romi.errors import UserError
-from offlinerlkit_romi.experiment.config import ModelBasedConfig, RunConfig
+from offlinerlkit_romi.experiment.config import RunConfig
 from offlinerlkit_romi.experiment.dynamics_cache import check_cache
 
 
@@ -31,13 +31,16 @@ def check_input(config: RunConfig, dataset: Dataset | None) -> torch.device:
 
 def _check_paths(config: RunConfig) -> None:
     """Find a wrong path before a run folder exists."""
-    files = {"load_dynamics_path": "dynamics.pth", "load_bc_path": "rambo_pretrain.pth"}
-    for name, file in files.items():
-        folder = getattr(config, name, None)
+    model = config.model
+    if model is None:
+        return
+    places = [("load_dynamics_path", "dynamics.pth", model.load_dynamics_path)]
+    if model.adversary is not None:
+        places += [("load_bc_path", "rambo_pretrain.pth", model.adversary.load_bc_path)]
+    for name, file, folder in places:
         if folder is not None and not (Path(folder) / file).is_file():
             raise UserError(
                 f"--{name.replace('_', '-')} {folder}: no {file} there; "
                 "give the model folder of an earlier run"
             )
-    if isinstance(config, ModelBasedConfig):
-        check_cache(config)
+    check_cache(model)

@@ -22,7 +22,6 @@ from offlinerlkit_romi.data import Dataset
 from offlinerlkit_romi.engine import Generators, read_state, read_weights
 from offlinerlkit_romi.envs import get_task
 from offlinerlkit_romi.errors import UserError
-from offlinerlkit_romi.experiment.buffers import normalizes_observations
 from offlinerlkit_romi.experiment.build import Setting, build_policy
 from offlinerlkit_romi.experiment.resolve import settle
 from offlinerlkit_romi.utils.scaler import StandardScaler
@@ -79,7 +78,7 @@ class KitRun:
             ) from error
         fitting = {name: value for name, value in sizes.items() if hasattr(known.config, name)}
         config = known.override(fitting, str(self.weights)).config
-        if normalizes_observations(config) and obs_scaler is None:
+        if config.standardises and obs_scaler is None:
             raise UserError(
                 f"{self.weights}: {self.algo} acts on standardised observations and the kit saves "
                 "no statistics of them: give --data, or obs_scaler= from Python"

@@ -12,7 +12,7 @@ import torch
 from offlinerlkit_romi.engine import capture, count_bytes
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.build import Setting
-from offlinerlkit_romi.experiment.config import AdversarialConfig, ModelBasedConfig, RunConfig
+from offlinerlkit_romi.experiment.config import RunConfig
 
 FLOAT = 4  # bytes
 # tensors of a layer's size that are alive at once, with a backward pass and without: estimates
@@ -93,17 +93,18 @@ def transition_bytes(setting: Setting, rows: int) -> int:
 def working_bytes(config: RunConfig, setting: Setting) -> int:
     """About what the largest step of a run has alive at once."""
     largest = config.batch_size * max(config.hidden_dims) * LIVE_BACKWARD * FLOAT
-    if isinstance(config, ModelBasedConfig):
-        width = max(config.dynamics_hidden_dims)
-        layers = len(config.dynamics_hidden_dims) + 1
-        batch = config.dynamics_batch_size
-        if isinstance(config, AdversarialConfig):
-            batch = max(batch, config.adv_batch_size)
-        update = config.n_ensemble * batch * width * layers * LIVE_BACKWARD * FLOAT
-        members = config.n_ensemble if getattr(config, "penalty_coef", 0.0) else 1
-        rollout = config.rollout_batch_size * width * members * LIVE_FORWARD * FLOAT
+    model = config.model
+    if model is not None:
+        width = max(model.dynamics_hidden_dims)
+        layers = len(model.dynamics_hidden_dims) + 1
+        batch = model.dynamics_batch_size
+        if model.adversary is not None:
+            batch = max(batch, model.adversary.adv_batch_size)
+        update = model.n_ensemble * batch * width * layers * LIVE_BACKWARD * FLOAT
+        members = model.n_ensemble if config.penalised else 1
+        rollout = model.rollout_batch_size * width * members * LIVE_FORWARD * FLOAT
         # its transitions step by step, and put together
-        made = 2 * transition_bytes(setting, config.rollout_batch_size * config.rollout_length)
+        made = 2 * transition_bytes(setting, model.rollout_batch_size * model.rollout_length)
         largest = max(largest, update, rollout + made)
     return largest
 

@@ -14,8 +14,7 @@ from offlinerlkit_romi.envs import Task, get_task
 from offlinerlkit_romi.envs.custom import CustomTask, task_from_record, task_record
 from offlinerlkit_romi.envs.functions import name_of
 from offlinerlkit_romi.errors import UserError
-from offlinerlkit_romi.experiment.config import ModelBasedConfig, RunConfig
-from offlinerlkit_romi.experiment.rewards import known_reward_of
+from offlinerlkit_romi.experiment.config import RunConfig
 
 # settings that are facts about the user's own data
 FUNCTIONS = ("env", "termination", "reward_fn")
@@ -130,12 +129,14 @@ def check_task(config: RunConfig, task: Task) -> None:
         UserError: It has a model, and nobody knows when episodes end; or it asks for a known
             reward that is not, or scales rewards that a known function does not.
     """
-    if isinstance(config, ModelBasedConfig):
-        from offlinerlkit_romi.utils.termination_fns import get_termination_fn  # imports torch
+    if config.model is not None:
+        # torch is theirs, not the help's
+        from offlinerlkit_romi.experiment.build import known_reward_of
+        from offlinerlkit_romi.utils.termination_fns import get_termination_fn
 
         get_termination_fn(task)
-        known = known_reward_of(config, task)
-        if getattr(config, "norm_reward", False) and known is not None:
+        known = known_reward_of(config.model, task)
+        if config.standardises_rewards and known is not None:
             raise UserError(
                 "--norm-reward scales rewards and a known reward (--reward known, --reward-fn) "
                 "does not: leave one out"

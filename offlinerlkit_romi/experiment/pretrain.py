@@ -53,8 +53,8 @@ def pretrain(
     learns, folder = policy.dynamics.learns, config.load_dynamics_path
     if learns and folder is not None:  # first: it may be refused
         _load_model(policy.dynamics, model_buffer.tensors(), folder, logger)
-    if isinstance(config, AdversarialConfig):
-        _clone(policy, real_buffer, config, logger, check)
+    if config.adversary is not None:
+        _clone(policy, real_buffer, config.adversary, logger, check)
     if not learns:
         logger.log("the true simulator stands in the model's place: a diagnostic, not offline RL")
     if not learns or folder is not None:

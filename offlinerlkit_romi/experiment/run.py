@@ -18,7 +18,7 @@ from offlinerlkit_romi.engine import choose_matmul_precision, keep_freed_memory
 from offlinerlkit_romi.errors import TrainingInterrupted
 from offlinerlkit_romi.experiment.assemble import assemble
 from offlinerlkit_romi.experiment.closing import close
-from offlinerlkit_romi.experiment.config import ModelBasedConfig, RunConfig, as_dict, validate
+from offlinerlkit_romi.experiment.config import RunConfig, as_dict, validate
 from offlinerlkit_romi.experiment.examination import examined
 from offlinerlkit_romi.experiment.input_checks import check_input
 from offlinerlkit_romi.experiment.manifest import describe_config, make_manifest
@@ -210,7 +210,7 @@ def _resume_command(resolved: Resolved, folder: str) -> str:
 
 def _outputs(config: RunConfig) -> dict[str, str]:
     """File name under `record/` to kind."""
-    fit = {"dynamics_training_progress": "csv"} if isinstance(config, ModelBasedConfig) else {}
+    fit = {"dynamics_training_progress": "csv"} if config.model is not None else {}
     return {
         "consoleout_backup": "stdout",
         "policy_training_progress": "csv",

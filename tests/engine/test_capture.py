@@ -21,7 +21,6 @@ from offlinerlkit_romi.errors import TrainingInterrupted
 from offlinerlkit_romi.experiment import assemble as assemble_module
 from offlinerlkit_romi.experiment import buffers as buffers_module
 from offlinerlkit_romi.experiment import build as build_module
-from offlinerlkit_romi.experiment import build_model_free
 from offlinerlkit_romi.experiment import run as run_module
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.run import train
@@ -63,8 +62,7 @@ def engines(monkeypatch):
     def adam_with_rate_as_tensor(params, lr):
         return torch.optim.Adam(params, lr=torch.tensor(lr), fused=True)
 
-    for module in (build_module, build_model_free):
-        monkeypatch.setattr(module, "make_adam", adam_with_rate_as_tensor)  # as on CUDA
+    monkeypatch.setattr(build_module, "make_adam", adam_with_rate_as_tensor)  # as on CUDA
     monkeypatch.setattr(twins, "WORTH_IT_ON", ["cpu"])  # as on CUDA
     monkeypatch.setattr(run_module, "load", lambda *_, **__: make_dataset())
     monkeypatch.setattr(assemble_module, "make_engine", make)

@@ -1,6 +1,5 @@
 """`--compat` reaches every policy and model rule that knows it."""
 
-import inspect
 from dataclasses import fields
 
 import numpy as np
@@ -8,10 +7,10 @@ import pytest
 import torch
 
 from offlinerlkit_romi.engine import Generators
-from offlinerlkit_romi.experiment.algorithms import ALGORITHMS, KitConfig
-from offlinerlkit_romi.experiment.build import Setting, build_policy
+from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
+from offlinerlkit_romi.experiment.build import Parts, Setting
 from offlinerlkit_romi.experiment.command_line import parse
-from offlinerlkit_romi.experiment.config import Compat
+from offlinerlkit_romi.experiment.config import Compat, KitConfig
 from offlinerlkit_romi.experiment.resolve import preset_names, settle
 from tests.experiment.conftest import TINY_SETTINGS
 
@@ -20,29 +19,24 @@ KNOWN = [algo for algo in ALGORITHMS if algo not in OURS_ALONE]
 HOPPER = "hopper-medium-v2"
 
 
-def build(algo: str, compat: Compat, monkeypatch) -> tuple[object, list[str]]:
+def build(algo: str, compat: Compat) -> tuple[object, list[str]]:
     """The policy of a tiny configuration, and the `compat` its constructor was given."""
-    from offlinerlkit_romi.experiment import build_model_based, build_model_free
-
     seen: list[str] = []
-    for module in (build_model_based, build_model_free):
-        for name, cls in vars(module).copy().items():
-            if inspect.isclass(cls) and name.endswith("Policy"):
 
-                def spy(*args, _cls=cls, **kwargs):
-                    seen.append(kwargs.get("compat", "not given"))
-                    return _cls(*args, **kwargs)
+    class Spied(Parts):
+        def policy(self, name, *args, **arguments):
+            seen.append(arguments.get("compat", "not given"))
+            return super().policy(name, *args, **arguments)
 
-                monkeypatch.setattr(module, name, spy)
     config = settle(algo, TINY_SETTINGS[algo] | {"task": HOPPER, "compat": compat}).config
     device = torch.device("cpu")
-    return build_policy(config, Setting(11, 3, device, Generators(0, device))), seen
+    return config.build(Spied(config, Setting(11, 3, device, Generators(0, device)))), seen
 
 
 @pytest.mark.parametrize("compat", ["paper", "kit"])
 @pytest.mark.parametrize("algo", KNOWN)
-def test_the_policy_is_told(algo, compat, monkeypatch) -> None:
-    assert build(algo, compat, monkeypatch)[1] == [compat]
+def test_the_policy_is_told(algo, compat) -> None:
+    assert build(algo, compat)[1] == [compat]
 
 
 def test_only_algorithms_that_the_kit_lacks_have_no_switch() -> None:
@@ -64,10 +58,10 @@ def test_help_shows_it_and_the_kits_preset_sets_it(algo, capsys) -> None:
 
 
 @pytest.mark.parametrize("algo", ["mopo", "combo", "rambo", "mobile"])
-def test_model_rollouts_end_by_the_rule_of_its_choice(algo, monkeypatch) -> None:
+def test_model_rollouts_end_by_the_rule_of_its_choice(algo) -> None:
     """A velocity of -200: the kit's Hopper has no lower bound."""
     state = np.zeros((1, 11), np.float32)
     state[:, 0], state[:, 5] = 1.25, -200.0
     for compat, ended in (("paper", True), ("kit", False)):
-        policy, _ = build(algo, compat, monkeypatch)
+        policy, _ = build(algo, compat)
         assert policy.dynamics.terminal_fn(state, None, state).item() is ended

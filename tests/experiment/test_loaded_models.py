@@ -12,7 +12,7 @@ from offlinerlkit_romi.experiment import run as run_module
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.config import ModelBasedConfig
 from offlinerlkit_romi.experiment.resolve import settle
-from offlinerlkit_romi.experiment.rewards import model_reward_map, scaled_rewards
+from offlinerlkit_romi.experiment.rewards import model_reward_map
 from offlinerlkit_romi.experiment.run import train
 from tests.experiment.conftest import TASK, TINY_SETTINGS, make_dataset
 
@@ -58,7 +58,7 @@ def test_the_recorded_reward_map_is_what_makes_the_rewards(algo, values) -> None
     config, data = settle(algo, settings).config, make_dataset()
     scale, bias = model_reward_map(config, data)
     np.testing.assert_allclose(
-        data.rewards * scale + bias, scaled_rewards(config, data), rtol=1e-4, atol=1e-5
+        data.rewards * scale + bias, config.learned_rewards(data), rtol=1e-4, atol=1e-5
     )
 
 

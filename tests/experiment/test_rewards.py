@@ -13,11 +13,12 @@ from offlinerlkit_romi.dynamics.ensemble_dynamics import known_reward
 from offlinerlkit_romi.engine import Generators
 from offlinerlkit_romi.envs.reward_formulas import reward_formula
 from offlinerlkit_romi.errors import UserError
-from offlinerlkit_romi.experiment.algorithms import CQLConfig, IQLConfig
+from offlinerlkit_romi.experiment.algorithms.cql import CQLConfig
+from offlinerlkit_romi.experiment.algorithms.iql import IQLConfig
 from offlinerlkit_romi.experiment.buffers import prepare
 from offlinerlkit_romi.experiment.build import build_policy
 from offlinerlkit_romi.experiment.resolve import settle
-from offlinerlkit_romi.experiment.rewards import scaled_rewards, trajectory_returns
+from offlinerlkit_romi.experiment.rewards import trajectory_returns
 from tests.experiment import own_functions
 from tests.experiment.conftest import TINY_SETTINGS, make_dataset
 
@@ -51,7 +52,7 @@ def test_trajectory_returns_equal_a_row_loop():
 def test_iql_puts_best_and_worst_trajectory_a_thousand_apart():
     dataset = _three_trajectories()
     returns = trajectory_returns(dataset)
-    scaled = scaled_rewards(settle("iql", {}).config, dataset)
+    scaled = settle("iql", {}).config.learned_rewards(dataset)
     factor = 1000 / (returns.max() - returns.min())
     np.testing.assert_allclose(scaled, dataset.rewards * factor, rtol=1e-5)
 
@@ -59,11 +60,11 @@ def test_iql_puts_best_and_worst_trajectory_a_thousand_apart():
 def test_other_rewards_are_shifted_or_standardised_or_left_alone():
     dataset = make_dataset()
     for algo in ("romi", "cql", "edac", "mobile", "td3bc"):
-        assert scaled_rewards(settle(algo, {}).config, dataset) is dataset.rewards
-    shifted = scaled_rewards(settle("iql", {"reward": "minus_one"}).config, dataset)
+        assert settle(algo, {}).config.learned_rewards(dataset) is dataset.rewards
+    shifted = settle("iql", {"reward": "minus_one"}).config.learned_rewards(dataset)
     np.testing.assert_allclose(shifted, dataset.rewards - 1, rtol=1e-6)
     for algo, name in (("edac", "normalize_reward"), ("mobile", "norm_reward")):
-        scaled = scaled_rewards(settle(algo, {name: True}).config, dataset)
+        scaled = settle(algo, {name: True}).config.learned_rewards(dataset)
         assert abs(scaled.mean()) < 1e-3 and abs(scaled.std() - 1) < 1e-2
 
 
@@ -71,11 +72,11 @@ def test_rewards_are_scaled_and_shifted_before_anything_else():
     dataset = make_dataset()
     config = CQLConfig(reward_scale=4.0, reward_bias=-2.0)  # (r - 0.5) x 4, the kit's on AntMaze
     np.testing.assert_allclose(
-        scaled_rewards(config, dataset), 4 * (dataset.rewards - 0.5), rtol=1e-5, atol=1e-5
+        config.learned_rewards(dataset), 4 * (dataset.rewards - 0.5), rtol=1e-5, atol=1e-5
     )
     both = IQLConfig(reward_bias=-1.0, reward="minus_one")
-    np.testing.assert_allclose(scaled_rewards(both, dataset), dataset.rewards - 2, rtol=1e-5)
-    assert scaled_rewards(CQLConfig(), dataset) is dataset.rewards
+    np.testing.assert_allclose(both.learned_rewards(dataset), dataset.rewards - 2, rtol=1e-5)
+    assert CQLConfig().learned_rewards(dataset) is dataset.rewards
 
 
 def _own_rows(shuffled=False, **changes):

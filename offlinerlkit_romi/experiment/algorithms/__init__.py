@@ -1,0 +1,32 @@
+"""The algorithms by name; each file says what one can be told and how it is put together."""
+
+from __future__ import annotations
+
+from offlinerlkit_romi.experiment.algorithms.bc import BCConfig
+from offlinerlkit_romi.experiment.algorithms.combo import COMBOConfig
+from offlinerlkit_romi.experiment.algorithms.count_morl import CountMORLConfig
+from offlinerlkit_romi.experiment.algorithms.cql import CQLConfig
+from offlinerlkit_romi.experiment.algorithms.edac import EDACConfig
+from offlinerlkit_romi.experiment.algorithms.iql import IQLConfig
+from offlinerlkit_romi.experiment.algorithms.mcq import MCQConfig
+from offlinerlkit_romi.experiment.algorithms.mobile import MOBILEConfig
+from offlinerlkit_romi.experiment.algorithms.mopo import MOPOConfig
+from offlinerlkit_romi.experiment.algorithms.rambo import RAMBOConfig
+from offlinerlkit_romi.experiment.algorithms.romi import ROMIConfig
+from offlinerlkit_romi.experiment.algorithms.td3bc import TD3BCConfig
+from offlinerlkit_romi.experiment.config import RunConfig
+
+ALGORITHMS: dict[str, type[RunConfig]] = {
+    "romi": ROMIConfig,
+    "rambo": RAMBOConfig,
+    "mopo": MOPOConfig,
+    "combo": COMBOConfig,
+    "mobile": MOBILEConfig,
+    "count_morl": CountMORLConfig,
+    "cql": CQLConfig,
+    "iql": IQLConfig,
+    "edac": EDACConfig,
+    "td3bc": TD3BCConfig,
+    "mcq": MCQConfig,
+    "bc": BCConfig,
+}
