@@ -17,7 +17,7 @@ from offlinerlkit_romi.bilevel import (
 from offlinerlkit_romi.dynamics.losses import gaussian_nll
 from offlinerlkit_romi.dynamics.weighted_dynamics import clamp_bounds_tangent
 from offlinerlkit_romi.modules import soft_clamp
-from tests.factories import FLOAT64, generator, make_batch, make_dynamics
+from tests.support.policies import FLOAT64, generator, make_batch, make_dynamics
 
 
 def _adam_step(grad, exp_avg, exp_avg_sq, step, betas=(0.9, 0.999), eps=1e-8):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from offlinerlkit_romi.buffer import FIELDS, ReplayBuffer
 from offlinerlkit_romi.errors import UserError
-from tests.factories import generator, make_batch, make_buffer
+from tests.support.policies import generator, make_batch, make_buffer
 
 
 def empty(capacity: int, obs_dim: int = 2, seed: int = 0) -> ReplayBuffer:

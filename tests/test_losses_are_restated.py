@@ -1,6 +1,6 @@
 """Every loss of every algorithm, its float64 restatement, and the test that holds them equal.
 
-`policy/test_each_optimiser.py` is the other half: which network each loss moves.
+`policy/test_every_policy.py` is the other half: which network each loss moves.
 """
 
 import ast

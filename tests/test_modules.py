@@ -22,9 +22,9 @@ from offlinerlkit_romi.modules import (
 )
 from offlinerlkit_romi.modules.dynamics_module import forward_recorded
 from offlinerlkit_romi.nets import MLP
-from tests.factories import FLOAT64, generator, make_batch, make_dynamics
-from tests.policy.scripted import draw
 from tests.reference import ensemble, sac
+from tests.support.policies import FLOAT64, generator, make_batch, make_dynamics
+from tests.support.scripted import draw
 
 BACKBONE = [f"backbone.model.{k}.{name}" for k in (0, 2) for name in ("weight", "bias")]
 # names in the kit's checkpoints, for two hidden layers

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from offlinerlkit_romi.nets import MLP, VAE, EnsembleLinear, half_squares
-from tests.factories import FLOAT64, generator
-from tests.policy.scripted import draw
+from tests.support.policies import FLOAT64, generator
+from tests.support.scripted import draw
 
 MEMBERS = 4
 

@@ -8,14 +8,13 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from offlinerlkit_romi import policy as policies
 from offlinerlkit_romi.engine import descend_apart, frozen_copy, make_adam
 from offlinerlkit_romi.modules import Critic, lay_side_by_side, twin_values
 from offlinerlkit_romi.modules import twins as twins_module
 from offlinerlkit_romi.nets import MLP
-from offlinerlkit_romi.policy import CQLPolicy, MOPOPolicy, RAMBOPolicy, ROMIPolicy, SACPolicy
 from offlinerlkit_romi.policy.model_free import iql, sac, td3
-from tests.factories import make_batch, make_iql, make_policy
-from tests.policy.builders import make_mcq, make_td3
+from tests.support.policies import make_batch, make_policy
 
 S, A, B = 3, 2, 8
 
@@ -148,25 +147,19 @@ def test_moving_the_networks_apart_is_noticed() -> None:
 
 
 PARTS = {"real": make_batch(4, seed=1), "fake": make_batch(4, seed=2)}
-POLICIES = {
-    "SAC": (lambda: make_policy(SACPolicy), make_batch(8, seed=1)),
-    "CQL": (lambda: make_policy(CQLPolicy), make_batch(8, seed=1)),
-    "CQL, max Q": (lambda: make_policy(CQLPolicy, max_q_backup=True), make_batch(8, seed=1)),
-    "MCQ": (make_mcq, make_batch(8, seed=1)),
-    "IQL": (make_iql, make_batch(8, seed=1)),
-    "TD3+BC": (make_td3, make_batch(8, seed=1)),
-    "MOPO": (lambda: make_policy(MOPOPolicy), PARTS),
-    "RAMBO": (lambda: make_policy(RAMBOPolicy), PARTS),
-    "ROMI": (lambda: make_policy(ROMIPolicy), PARTS),
-}
+KINDS = ("SAC", "CQL", "MCQ", "IQL", "TD3BC", "MOPO", "RAMBO", "ROMI")
 
 
-@pytest.mark.parametrize(("make", "batch"), POLICIES.values(), ids=POLICIES.keys())
-def test_updates_are_those_of_critics_apart(make, batch, monkeypatch) -> None:
-    together = make()
+@pytest.mark.parametrize(
+    ("name", "options"), [*((k, {}) for k in KINDS), ("CQL", {"max_q_backup": True})]
+)
+def test_updates_are_those_of_critics_apart(name, options, monkeypatch) -> None:
+    cls = getattr(policies, f"{name}Policy")
+    together = make_policy(cls, **options)
     for module in (sac, td3, iql):
         monkeypatch.setattr(module, "lay_side_by_side", lambda twins: None)
-    apart = make()
+    apart = make_policy(cls, **options)
+    batch = PARTS if hasattr(apart, "rollout") else make_batch(8, seed=1)
     names = ("critic1", "critic2") if hasattr(apart, "critic1") else ("critic_q1", "critic_q2")
     for policy, used in ((together, {"baddbmm": 3}), (apart, {"addmm": 6})):
         assert products(tuple(getattr(policy, name) for name in names)) == used

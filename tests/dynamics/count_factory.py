@@ -8,7 +8,7 @@ import torch
 from offlinerlkit_romi.dynamics import CountEnsembleDynamics
 from offlinerlkit_romi.engine import make_adam
 from offlinerlkit_romi.modules import HashCoder
-from tests.factories import FLOAT64, generator, make_batch, make_dynamics
+from tests.support.policies import FLOAT64, generator, make_batch, make_dynamics
 
 
 def trainable(module: torch.nn.Module) -> list[torch.Tensor]:

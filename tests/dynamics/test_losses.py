@@ -14,8 +14,8 @@ from offlinerlkit_romi.dynamics.losses import (
     supervised_loss,
 )
 from offlinerlkit_romi.modules import soft_clamp
-from tests.factories import FLOAT64, generator, make_batch, make_dynamics
 from tests.reference import ensemble
+from tests.support.policies import FLOAT64, generator, make_batch, make_dynamics
 
 
 def outputs(seed: int, members: int = 3, rows: int = 6, dims: int = 4) -> list[torch.Tensor]:

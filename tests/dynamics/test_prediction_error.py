@@ -12,7 +12,7 @@ from offlinerlkit_romi.dynamics.prediction_error import (
     one_step_errors,
     prediction_error,
 )
-from tests.factories import FLOAT64, generator, make_dynamics
+from tests.support.policies import FLOAT64, generator, make_dynamics
 
 
 def _episodes(lengths: list[int], obs_dim: int = 3) -> dict[str, torch.Tensor]:

@@ -11,7 +11,7 @@ from torch import nn
 from offlinerlkit_romi.dynamics import EnsembleDynamics
 from offlinerlkit_romi.dynamics.space import FILE, ModelSpace
 from offlinerlkit_romi.errors import UserError
-from tests.factories import make_batch, make_dynamics
+from tests.support.policies import make_batch, make_dynamics
 
 # what OfflineRL-Kit's dynamics.pth holds for two hidden layers
 KIT_NAMES = {

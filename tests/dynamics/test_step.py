@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from offlinerlkit_romi.dynamics import EnsembleDynamics
-from tests.factories import FLOAT64, generator, make_batch, make_dynamics
-from tests.policy.scripted import draw, twin
 from tests.reference import ensemble
+from tests.support.policies import FLOAT64, generator, make_batch, make_dynamics
+from tests.support.scripted import draw, twin
 
 
 def make(elites=(3, 1, 4), members: int = 5, **kwargs) -> EnsembleDynamics:

@@ -16,7 +16,7 @@ SCRIPT = """
 import resource, sys, torch
 from offlinerlkit_romi.engine import keep_freed_memory
 from offlinerlkit_romi.policy import ROMIPolicy
-from tests.factories import make_buffer, make_dynamics, make_policy
+from tests.support.policies import make_buffer, make_dynamics, make_policy
 torch.set_num_threads(1)
 if sys.argv[1] == "kept":
     assert keep_freed_memory()

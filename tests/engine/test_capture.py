@@ -33,8 +33,8 @@ from tests.engine.recording import RecordedGraphs, pointers
 from tests.experiment import own_functions
 from tests.experiment.conftest import TINY_SETTINGS, make_dataset
 from tests.experiment.test_resume import strike, terminate
-from tests.factories import generator, make_buffer, make_policy
 from tests.faults.comparing import differences, outcome
+from tests.support.policies import generator, make_buffer, make_policy
 
 SETTINGS = {
     **{"step_per_epoch": 10, "epoch": 2, "actor_lr_schedule": "cosine"},

@@ -19,8 +19,8 @@ from offlinerlkit_romi.experiment.dynamics_cache import DynamicsCache, Fit, dige
 from offlinerlkit_romi.experiment.run import train
 from tests.dynamics.count_factory import dataset, make_count_dynamics
 from tests.experiment.conftest import TINY_SETTINGS, make_dataset
-from tests.factories import make_dynamics
 from tests.faults.comparing import differences, outcome
+from tests.support.policies import make_dynamics
 
 WITH_MODEL = ("mopo", "combo", "mobile", "count_morl", "rambo", "romi")
 ENTRY = "state-000000000000.pt"

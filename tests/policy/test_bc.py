@@ -1,14 +1,18 @@
 """Cloning's loss and step."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
+from offlinerlkit_romi.policy import BCPolicy
 from offlinerlkit_romi.policy.model_free.bc import actor_loss
-from tests.factories import make_batch
-from tests.policy.builders import make_bc
-from tests.policy.scripted import assert_same_parameters, plain_adam
 from tests.reference import td3 as reference
+from tests.support.policies import make_batch, make_policy
+from tests.support.scripted import assert_same_parameters, plain_adam
+
+make_bc = partial(make_policy, BCPolicy)
 
 
 def test_the_loss_and_its_gradient_equal_the_row_loop() -> None:

@@ -8,9 +8,9 @@ import torch
 
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.policy import RAMBOPolicy
-from tests.factories import make_batch, make_policy
-from tests.policy.scripted import assert_same_parameters, draw, plain_adam, twin
 from tests.reference import sac
+from tests.support.policies import make_batch, make_policy
+from tests.support.scripted import assert_same_parameters, draw, plain_adam, twin
 
 
 def make_rambo(**kwargs) -> RAMBOPolicy:

@@ -6,11 +6,10 @@ import pytest
 import torch
 
 from offlinerlkit_romi.policy import COMBOPolicy
-from tests.factories import make_batch, make_box, make_policy
-from tests.policy.builders import unsettle
-from tests.policy.scripted import assert_same_parameters, draw, plain_adam, twin
 from tests.policy.test_cql import GAMMA, TAU, proposal_draws
 from tests.reference import combo, sac
+from tests.support.policies import make_batch, make_box, make_policy
+from tests.support.scripted import assert_same_parameters, draw, plain_adam, twin
 
 PARTS = {"real": make_batch(3, seed=1), "fake": make_batch(4, seed=2)}
 MIXED = {name: torch.cat([PARTS["real"][name], PARTS["fake"][name]]) for name in PARTS["real"]}
@@ -18,7 +17,7 @@ MIXED = {name: torch.cat([PARTS["real"][name], PARTS["fake"][name]]) for name in
 
 def make_combo(**kwargs) -> COMBOPolicy:
     kwargs.setdefault("with_lagrange", False)
-    return unsettle(make_policy(COMBOPolicy, tau=TAU, gamma=GAMMA, **kwargs))
+    return make_policy(COMBOPolicy, tau=TAU, gamma=GAMMA, **kwargs)
 
 
 @pytest.mark.parametrize("compat", ["paper", "kit"])

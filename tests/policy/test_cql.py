@@ -8,17 +8,16 @@ import torch
 
 from offlinerlkit_romi.policy import CQLPolicy
 from offlinerlkit_romi.policy.model_free.cql import conservative_loss, max_q_target
-from tests.factories import FLOAT64, make_batch, make_box, make_policy
-from tests.policy.builders import unsettle
-from tests.policy.scripted import assert_same_parameters, draw, plain_adam, twin
 from tests.reference import cql, sac
+from tests.support.policies import FLOAT64, make_batch, make_box, make_policy
+from tests.support.scripted import assert_same_parameters, draw, plain_adam, twin
 
 R, TAU, GAMMA = 3, 0.1, 0.9
 
 
 def make_cql(**kwargs) -> CQLPolicy:
     kwargs.setdefault("with_lagrange", False)
-    return unsettle(make_policy(CQLPolicy, tau=TAU, gamma=GAMMA, **kwargs))
+    return make_policy(CQLPolicy, tau=TAU, gamma=GAMMA, **kwargs)
 
 
 def proposal_draws(source: torch.Generator, rows: int, low: float = -1.0, high: float = 1.0):

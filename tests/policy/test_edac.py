@@ -1,19 +1,23 @@
 """EDAC's losses, targets and order of steps against loops over members and rows."""
 
 from copy import deepcopy
+from functools import partial
 
 import pytest
 import torch
 
+from offlinerlkit_romi.policy import EDACPolicy
 from offlinerlkit_romi.policy.model_free.edac import (
     actor_loss,
     bellman_loss,
     critic_target,
     diversity_loss,
 )
-from tests.factories import FLOAT64, make_batch, make_edac
-from tests.policy.scripted import assert_same_parameters, draw, plain_adam, twin
 from tests.reference import edac, sac
+from tests.support.policies import FLOAT64, make_batch, make_policy
+from tests.support.scripted import assert_same_parameters, draw, plain_adam, twin
+
+make_edac = partial(make_policy, EDACPolicy)
 
 TAU, GAMMA = 0.1, 0.9
 
@@ -36,7 +40,7 @@ def assert_same_gradients(fast: torch.Tensor, loop: torch.Tensor, module: torch.
 @pytest.mark.parametrize("members", [2, 5])
 def test_diversity_and_its_gradient_equal_every_pairs_cosine(members: int) -> None:
     """The closed form |sum g|^2 - sum |g|^2 against autograd, one member and one pair at a time."""
-    policy, batch = make_edac(members=members), make_batch(6, seed=3)
+    policy, batch = make_edac(num_critics=members), make_batch(6, seed=3)
     actions, qs = tiled(policy, batch)
     fast, loop = diversity_loss(qs, actions), edac.diversity_loss(policy.critics, batch)
     assert fast.item() == pytest.approx(loop.item(), rel=1e-9)
@@ -44,7 +48,7 @@ def test_diversity_and_its_gradient_equal_every_pairs_cosine(members: int) -> No
 
 
 def test_diversity_is_greatest_where_all_members_agree() -> None:
-    policy, batch = make_edac(members=3), make_batch(6, seed=3)
+    policy, batch = make_edac(num_critics=3, seed=1), make_batch(6, seed=3)
     assert diversity_loss(*reversed(tiled(policy, batch))).item() < 3
     with torch.no_grad():
         for p in policy.critics.parameters():
@@ -132,5 +136,5 @@ def test_max_q_backup_draws_ten_actions_per_next_state() -> None:
 
 def test_one_critic_has_nothing_to_be_diverse_from() -> None:
     with pytest.raises(ValueError, match="two critics"):
-        make_edac(members=1)
-    make_edac(members=1, eta=0.0).update(make_batch(4))
+        make_edac(num_critics=1)
+    make_edac(num_critics=1, eta=0.0).update(make_batch(4))

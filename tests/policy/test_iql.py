@@ -1,15 +1,19 @@
 """IQL's losses, order of steps and actions against row loops and steps by hand."""
 
 from copy import deepcopy
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
+from offlinerlkit_romi.policy import IQLPolicy
 from offlinerlkit_romi.policy.model_free.iql import actor_loss, critic_losses, value_loss
-from tests.factories import make_batch, make_iql
-from tests.policy.scripted import assert_same_parameters, draw, plain_adam, twin
 from tests.reference import iql
+from tests.support.policies import make_batch, make_policy
+from tests.support.scripted import assert_same_parameters, draw, plain_adam, twin
+
+make_iql = partial(make_policy, IQLPolicy)
 
 SLOW = ("critic_q1_old", "critic_q2_old")
 
@@ -124,8 +128,3 @@ def test_learn_reports_the_kits_keys_as_floats() -> None:
     metrics = make_iql().learn(make_batch(8))
     assert {"loss/actor", "loss/q1", "loss/q2", "loss/v"} <= metrics.keys()
     assert all(type(value) is float for value in metrics.values())
-
-
-def test_an_unknown_compat_is_refused() -> None:
-    with pytest.raises(ValueError, match="compat"):
-        make_iql(compat="upstream")

@@ -13,7 +13,7 @@ from offlinerlkit_romi.policy.model_based.on_model import (
 )
 from offlinerlkit_romi.policy_trainer import Sentinel
 from tests.engine.recording import guarded
-from tests.factories import FLOAT64, generator, make_dynamics, make_policy
+from tests.support.policies import FLOAT64, generator, make_dynamics, make_policy
 
 ROWS, HORIZON = 50, 6
 

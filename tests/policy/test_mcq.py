@@ -1,14 +1,18 @@
 """MCQ's losses against row loops, and what belongs to it alone."""
 
+from functools import partial
+
 import pytest
 import torch
 
+from offlinerlkit_romi.policy import MCQPolicy
 from offlinerlkit_romi.policy.model_free import mcq
-from tests.factories import FLOAT64, make_batch
-from tests.policy.builders import make_mcq
-from tests.policy.scripted import draw, twin
 from tests.reference import mcq as reference
 from tests.reference import sac
+from tests.support.policies import FLOAT64, make_batch, make_policy
+from tests.support.scripted import draw, twin
+
+make_mcq = partial(make_policy, MCQPolicy)
 
 ROWS, CODE, SAMPLES = 5, 4, 3
 

@@ -1,13 +1,17 @@
 """MOBILE's penalty, targets and losses against row loops, and its switches."""
 
+from functools import partial
+
 import pytest
 import torch
 
+from offlinerlkit_romi.policy import MOBILEPolicy
 from offlinerlkit_romi.policy.model_based import mobile
-from tests.factories import FLOAT64, make_batch, make_dynamics
-from tests.policy.builders import make_mobile
-from tests.policy.scripted import draw, twin
 from tests.reference import mobile as reference
+from tests.support.policies import FLOAT64, make_batch, make_dynamics, make_policy
+from tests.support.scripted import draw, twin
+
+make_mobile = partial(make_policy, MOBILEPolicy)
 
 REAL, FAKE, SAMPLES, ELITES = 2, 3, 3, 3
 
@@ -28,7 +32,7 @@ def penalties(policy, obs: torch.Tensor, action: torch.Tensor) -> list[float]:
 
 @pytest.mark.parametrize("critics", [2, 3])
 def test_penalty_equals_the_row_loop(critics: int) -> None:
-    policy, batch = make_mobile(critics=critics), make_batch(4)
+    policy, batch = make_mobile(num_critics=critics), make_batch(4)
     args = batch["observations"], batch["actions"]
     expected = torch.tensor(penalties(policy, *args), dtype=FLOAT64)
     torch.testing.assert_close(policy.compute_lcb(*args)[:, 0], expected, rtol=1e-9, atol=1e-12)
@@ -70,7 +74,7 @@ def test_critic_loss_of_an_update_equals_the_row_loop(options) -> None:
 
 
 def test_losses_and_gradients_equal_the_row_loop() -> None:
-    policy, batch = make_mobile(critics=3), make_batch(5)
+    policy, batch = make_mobile(num_critics=3), make_batch(5)
     noise = draw(torch.Generator().manual_seed(4), 5, 2)
     obs = batch["observations"]
     pairs = [

@@ -8,15 +8,15 @@ import torch
 from offlinerlkit_romi.dynamics.losses import supervised_loss
 from offlinerlkit_romi.policy import RAMBOPolicy, ROMIPolicy
 from offlinerlkit_romi.policy.model_based.rambo import LOGVAR_LOSS_COEF
-from tests.factories import make_batch, make_dynamics, make_policy
-from tests.policy.scripted import (
+from tests.reference import ensemble, rambo, romi
+from tests.support.policies import make_batch, make_dynamics, make_policy
+from tests.support.scripted import (
     ConstantWeights,
     ScriptedBuffer,
     assert_same_parameters,
     draw,
     plain_adam,
 )
-from tests.reference import ensemble, rambo, romi
 
 ROWS, DRAWS, XI, STEPS = 4, 2, 0.4, 3
 
@@ -165,7 +165,7 @@ def test_three_release_updates_equal_the_steps_by_hand(weight_input: str) -> Non
         baseline = release_step(copy, optim, outer_optim, batch, baseline)
     assert_same_parameters(policy.dynamics.model, copy.dynamics.model)
     assert_same_parameters(policy.weighting_net, copy.weighting_net)
-    assert policy._baseline.item() == pytest.approx(baseline, rel=1e-9)
+    assert policy._baseline.item() == pytest.approx(baseline, rel=1e-7)
 
 
 def release_step(copy, optim, outer_optim, batch, baseline: float | None) -> float:

@@ -6,8 +6,8 @@ import torch
 from offlinerlkit_romi.dynamics.losses import mixture_log_prob
 from offlinerlkit_romi.policy import RAMBOPolicy
 from offlinerlkit_romi.policy.model_based.rambo import underflowing_mixture_log_prob
-from tests.factories import FLOAT64, make_batch, make_dynamics, make_policy
-from tests.policy.scripted import ScriptedBuffer
+from tests.support.policies import FLOAT64, make_batch, make_dynamics, make_policy
+from tests.support.scripted import ScriptedBuffer
 
 
 def make_rambo(**kwargs) -> RAMBOPolicy:
@@ -57,11 +57,6 @@ def test_the_kit_clones_whole_batches_in_order() -> None:
     assert [x.tolist() for x in rows] == [[0, 1, 2, 3], [4, 5, 6, 7]]
     rows = torch.cat(paper._cloning_order(11, 4, torch.device("cpu"))).tolist()
     assert sorted(rows) == list(range(11)) != rows
-
-
-def test_an_unknown_compat_is_refused() -> None:
-    with pytest.raises(ValueError, match="compat"):
-        make_rambo(compat="upstream")
 
 
 def test_model_updates_stay_finite_beyond_terminals() -> None:

@@ -5,9 +5,9 @@ import torch
 
 from offlinerlkit_romi.policy import RAMBOPolicy
 from offlinerlkit_romi.policy.model_based.rambo import adversarial_loss, standardise
-from tests.factories import FLOAT64, generator, make_batch, make_dynamics, make_policy
-from tests.policy.scripted import draw
 from tests.reference import rambo
+from tests.support.policies import FLOAT64, generator, make_batch, make_dynamics, make_policy
+from tests.support.scripted import draw
 
 ROWS = 6
 

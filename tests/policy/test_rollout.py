@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from offlinerlkit_romi.policy import MOPOPolicy
-from tests.factories import FLOAT64, generator, make_dynamics, make_policy
-from tests.policy.scripted import twin
+from tests.support.policies import FLOAT64, generator, make_dynamics, make_policy
+from tests.support.scripted import twin
 
 STARTS, HORIZON = 40, 5
 

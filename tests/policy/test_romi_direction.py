@@ -7,7 +7,7 @@ import copy
 import torch
 
 from offlinerlkit_romi.policy import ROMIPolicy
-from tests.factories import make_batch, make_dynamics, make_policy
+from tests.support.policies import make_batch, make_dynamics, make_policy
 
 NOISE_SEED, PROBLEMS = 7, 20
 STEP_LENGTH = 0.3
@@ -19,7 +19,7 @@ def _change_of_robust_loss(variant: str, problem: int) -> float:
     policy = make_policy(
         ROMIPolicy,
         dynamics=dynamics,
-        model_optim=torch.optim.SGD(list(dynamics.model.parameters()), 1e-2),
+        dynamics_adv_optim=torch.optim.SGD(list(dynamics.model.parameters()), 1e-2),
         weighting_optim=lambda params: torch.optim.SGD(params, lr=1.0),
         variant=variant,
         xi=0.3,

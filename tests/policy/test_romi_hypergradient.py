@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from offlinerlkit_romi.policy import ROMIPolicy
-from tests.factories import make_batch, make_dynamics, make_policy
+from tests.support.policies import make_batch, make_dynamics, make_policy
 
 NOISE_SEED = 11
 
@@ -30,7 +30,7 @@ def _policy(inner: str, lr: float, **kwargs: Any) -> ROMIPolicy:
     kwargs.setdefault("xi", 0.3)
     kwargs.setdefault("num_perturbations", 4)
     return make_policy(
-        ROMIPolicy, dynamics=dynamics, model_optim=optim, weighting_optim=_sgd, **kwargs
+        ROMIPolicy, dynamics=dynamics, dynamics_adv_optim=optim, weighting_optim=_sgd, **kwargs
     )
 
 

@@ -7,7 +7,7 @@ import torch
 
 from offlinerlkit_romi.engine import make_adam
 from offlinerlkit_romi.policy import ROMIPolicy
-from tests.factories import make_buffer, make_policy
+from tests.support.policies import make_buffer, make_policy
 
 UPDATES = 200
 

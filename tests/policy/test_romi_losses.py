@@ -5,9 +5,9 @@ import torch
 
 from offlinerlkit_romi.policy import ROMIPolicy
 from offlinerlkit_romi.policy.model_based.romi import ball, relative_set, robust_target
-from tests.factories import FLOAT64, generator, make_batch, make_policy
-from tests.policy.scripted import draw, twin
 from tests.reference import ensemble, romi
+from tests.support.policies import FLOAT64, generator, make_batch, make_policy
+from tests.support.scripted import draw, twin
 
 ROWS, DRAWS, XI = 8, 3, 0.4
 CASES = {

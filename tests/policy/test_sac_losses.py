@@ -6,8 +6,8 @@ import torch
 from offlinerlkit_romi.policy import SACPolicy
 from offlinerlkit_romi.policy.model_free.sac import actor_loss, critic_target
 from offlinerlkit_romi.policy.soft_policy import alpha_loss
-from tests.factories import FLOAT64, make_batch, make_policy
 from tests.reference import sac
+from tests.support.policies import FLOAT64, make_batch, make_policy
 
 CASES = {
     "mixed": dict(rows=8),

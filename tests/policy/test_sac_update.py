@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from offlinerlkit_romi.policy import MOPOPolicy, SACPolicy
-from tests.factories import make_batch, make_policy
-from tests.policy.scripted import assert_same_parameters, draw, plain_adam, twin
 from tests.reference import sac
+from tests.support.policies import make_batch, make_policy
+from tests.support.scripted import assert_same_parameters, draw, plain_adam, twin
 
 TAU, GAMMA, RATE = 0.1, 0.9, 1e-3
 

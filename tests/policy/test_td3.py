@@ -1,6 +1,7 @@
 """TD3's and TD3+BC's losses, delay, noise and targets against row loops and steps by hand."""
 
 from copy import deepcopy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,12 +10,15 @@ import torch
 from offlinerlkit_romi.policy import TD3BCPolicy, TD3Policy
 from offlinerlkit_romi.policy.model_free import td3, td3bc
 from offlinerlkit_romi.utils.noise import GaussianNoise
-from offlinerlkit_romi.utils.scaler import StandardScaler
-from tests.factories import FLOAT64, make_batch
-from tests.policy.builders import make_td3
-from tests.policy.scripted import assert_same_parameters, draw, plain_adam, twin
 from tests.reference import sac
 from tests.reference import td3 as reference
+from tests.support.policies import FLOAT64, make_batch, make_policy
+from tests.support.scripted import assert_same_parameters, draw, plain_adam, twin
+
+
+def make_td3(cls: type = TD3BCPolicy, **options: Any) -> Any:
+    return make_policy(cls, **options)
+
 
 KINDS = pytest.mark.parametrize("cls", [TD3Policy, TD3BCPolicy])
 
@@ -127,13 +131,6 @@ def test_the_weight_on_values_undoes_their_scale() -> None:
     )
 
 
-def test_raw_observations_are_standardised_when_acting() -> None:
-    scaler = StandardScaler(np.full((1, 3), 0.5), np.full((1, 3), 2.0))
-    policy, obs = make_td3(scaler=scaler), make_batch(4)["observations"].numpy()
-    expected = make_td3().select_action((obs - 0.5) / 2, deterministic=True)
-    np.testing.assert_allclose(policy.select_action(obs, deterministic=True), expected)
-
-
 @KINDS
 def test_exploration_adds_noise_within_the_box(cls) -> None:
     noise = GaussianNoise(sigma=5.0, generator=np.random.default_rng(0))
@@ -151,11 +148,6 @@ def test_slow_copies_never_drop_units() -> None:
     assert not torch.equal(policy.actor(obs), policy.actor(obs))
     policy.eval()
     assert torch.equal(policy.actor(obs), policy.actor(obs))
-
-
-def test_an_unknown_compat_is_refused() -> None:
-    with pytest.raises(ValueError, match="compat"):
-        make_td3(compat="corl")
 
 
 def test_terminal_rows_are_worth_their_reward_alone() -> None:

@@ -16,7 +16,7 @@ from offlinerlkit_romi.policy_trainer.sentinel import (
     STUCK_EPOCHS,
     Finding,
 )
-from tests.factories import make_buffer
+from tests.support.policies import make_buffer
 
 
 def only(findings):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from tests.factories import FLOAT64
+from tests.support.policies import FLOAT64
 
 Batch = dict[str, torch.Tensor]
 
