@@ -10,8 +10,7 @@ grad L(psi'),
     grad_nu L(psi'(nu)) = -(beta_1/B) sum_i c_i grad_nu w_i,    c_i = < P u, grad nll_i(psi) >.
 
 Source: the chain rule; ROMI paper Eq. 10 with the sign that a *negative* log-likelihood needs.
-Nothing here knows a
-policy or a dynamics model. Shapes: B rows, any parameter shapes.
+Nothing here knows a policy or a dynamics model. Shapes: B rows, any parameter shapes.
 """
 
 from __future__ import annotations
@@ -119,8 +118,7 @@ def linear_alignment(
     """One linear layer's part of <direction, row gradient>, for all rows.
 
     A row's gradient of a linear layer is the outer product of its input h and its back-propagated
-    delta, so its inner
-    product with a direction U is <h U, delta>.
+    delta, so its inner product with a direction U is <h U, delta>.
 
     Args:
         inputs: h, (B, in) or (E, B, in).

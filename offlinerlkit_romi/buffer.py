@@ -27,8 +27,7 @@ class ReplayBuffer:
         generator: source of the drawn indices, on the same device; none means torch's global one.
 
     Differences from the kit: tensors instead of numpy arrays, and a batch larger than the capacity
-    keeps its newest
-    rows in order instead of overwriting itself.
+    keeps its newest rows in order instead of overwriting itself.
     """
 
     _ptr: int

@@ -17,8 +17,7 @@ def keep_freed_memory() -> bool:
     """Let glibc reuse freed tensors instead of mapping fresh, zeroed pages for the next ones.
 
     Without it a ROMI model update touches about 4000 new pages; with it none, which saves a tenth
-    of
-    its time on the CPU. Costs up to 512 MB of memory that stays with the process.
+    of its time on the CPU. Costs up to 512 MB of memory that stays with the process.
 
     Returns:
         Whether the C library took both settings; false where it is not glibc.

@@ -1,8 +1,7 @@
 """Gaussian action distributions.
 
 Plain classes instead of `torch.distributions`: noise can be handed in or drawn from a generator of
-its own, and an
-update spends no time on argument checks.
+its own, and an update spends no time on argument checks.
 """
 
 from __future__ import annotations
@@ -132,8 +131,7 @@ class DiagGaussian(nn.Module):
         output_dim: A.
         unbounded: leave the mean as it is instead of max_mu * tanh.
         conditioned_sigma: standard deviation from the features, its log clamped to [sigma_min,
-            sigma_max]; otherwise
-            one free log per action dimension, not clamped (kit behaviour).
+            sigma_max]; otherwise one free log per action dimension, not clamped (kit behaviour).
         max_mu: bound of the mean, and of the action for `TanhDiagGaussian`.
         sigma_min: lower bound of the log standard deviation.
         sigma_max: upper bound of the log standard deviation.

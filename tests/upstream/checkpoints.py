@@ -1,18 +1,14 @@
 """What a library's policy saves, and how it acts; the kit's own stored for machines without it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import torch
 
-from tests.upstream import scenarios, scenarios_others
 from tests.upstream.harness import GOLDENS
-from tests.upstream.registry import SCENARIOS
+from tests.upstream.scenarios import SCENARIOS
 from tests.upstream.tape import Tape, fill
 
 POLICIES = (
@@ -26,21 +22,9 @@ TASK, OBS_DIM, ACTION_DIM = "hopper-medium-v2", 11, 3
 OBS = Tape(11).normal(5, OBS_DIM).numpy()
 
 
-@contextmanager
-def hopper_sized() -> Iterator[None]:
-    """Within, scenarios are built for hopper's observations and actions."""
-    sizes = {"S": OBS_DIM, "A": ACTION_DIM}
-    with (
-        mock.patch.multiple(scenarios, **sizes),
-        mock.patch.multiple(scenarios_others, **sizes, CODE=2 * ACTION_DIM),
-    ):
-        yield
-
-
 def build(name: str, library: SimpleNamespace, seed: int) -> Any:
     """A policy with weights of the seed, for hopper."""
-    with hopper_sized():
-        policy = SCENARIOS[SCENARIO_OF.get(name, name)](library, {})[0]
+    policy, _ = SCENARIOS[SCENARIO_OF.get(name, name)](library, {}, sizes=(OBS_DIM, ACTION_DIM))
     fill(policy, seed)
     if hasattr(policy, "dynamics"):
         fill(policy.dynamics.model, seed)

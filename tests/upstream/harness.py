@@ -21,7 +21,7 @@ from tests.upstream.tape import fill, replay
 
 Arrays = dict[str, np.ndarray]
 Steps = Iterator[Mapping[str, Any]]
-Scenario = Callable[[SimpleNamespace, dict[str, str]], tuple[Any, Steps]]
+Scenario = Callable[..., tuple[Any, Steps]]
 
 GOLDENS = Path(__file__).parent.parent / "goldens"
 TOLERANCE = 1e-4

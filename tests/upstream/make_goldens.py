@@ -10,7 +10,7 @@ import numpy as np
 from tests.upstream.checkpoints import store_goldens
 from tests.upstream.harness import Arrays, golden_path, largest, run, run_ours
 from tests.upstream.kit import load_kit
-from tests.upstream.registry import GOLDEN, SCENARIOS
+from tests.upstream.scenarios import GOLDEN, SCENARIOS
 
 
 def without_middle(kit: Arrays) -> Arrays:

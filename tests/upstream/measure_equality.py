@@ -15,7 +15,7 @@ from offlinerlkit_romi.system.files import write_json
 from tests.upstream.checkpoints import POLICIES, act, build
 from tests.upstream.harness import UPDATES, largest, run, run_ours
 from tests.upstream.kit import load_kit, load_ours
-from tests.upstream.registry import SCENARIOS
+from tests.upstream.scenarios import SCENARIOS
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results" / "kit_equality.json"
 COMMAND = "OFFLINERLKIT_PATH=<checkout> python -m tests.upstream.measure_equality"

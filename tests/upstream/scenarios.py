@@ -1,6 +1,7 @@
-"""Ten updates of every policy that SAC or its kind underlies, on small networks."""
+"""Ten updates of every policy, on small networks, of either library's classes."""
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
@@ -8,56 +9,50 @@ from typing import Any
 import numpy as np
 import torch
 
-from offlinerlkit_romi.engine import make_adam
+from tests.support.policies import adam, make_policy
 from tests.upstream.harness import UPDATES, Scenario, Steps
 from tests.upstream.tape import batches
 
 S, A, B, HIDDEN, RATE = 3, 2, 16, (8, 8), 3e-3
 Library = SimpleNamespace
-Compat = dict[str, str]
-
-
-def adam(params: Any) -> torch.optim.Adam:
-    """The package's own, fused: the kit's `backward` lays gradients out as it needs."""
-    return make_adam([p for p in params if p.requires_grad], RATE)
-
-
-def box() -> Any:
-    return SimpleNamespace(
-        low=-np.ones(A, np.float32), high=np.ones(A, np.float32), shape=(A,), dtype=np.float32
-    )
-
-
-def temperature() -> tuple[float, torch.Tensor, torch.optim.Optimizer]:
-    log_alpha = torch.zeros(1, requires_grad=True)
-    return -float(A), log_alpha, adam([log_alpha])
-
-
-def soft_actor(lib: Library) -> Any:
-    backbone = lib.MLP(S, HIDDEN)
-    head = lib.TanhDiagGaussian(HIDDEN[-1], A, unbounded=True, conditioned_sigma=True, max_mu=1.0)
-    return lib.ActorProb(backbone, head, "cpu")
-
-
-def twins(lib: Library) -> dict[str, Any]:
-    """Actor, two critics and their optimisers, as the SAC family takes them."""
-    nets = {"actor": soft_actor(lib)}
-    nets |= {name: lib.Critic(lib.MLP(S + A, HIDDEN), "cpu") for name in ("critic1", "critic2")}
-    return nets | {f"{name}_optim": adam(net.parameters()) for name, net in nets.items()}
+NAMES = ("observations", "next_observations", "actions", "rewards", "terminals")
 
 
 def ends(obs: Any, action: Any, next_obs: Any) -> Any:
     return next_obs[..., :1] > 1.0
 
 
-def dynamics(lib: Library, **kwargs: Any) -> Any:
-    model = lib.EnsembleDynamicsModel(S, A, HIDDEN, 4, 3, weight_decays=[0.01, 0.02, 0.03])
+def dynamics(lib: Library, obs_dim: int, action_dim: int, **kwargs: Any) -> Any:
+    sizes, width = (obs_dim, action_dim), obs_dim + action_dim
+    model = lib.EnsembleDynamicsModel(*sizes, HIDDEN, 4, 3, weight_decays=[0.01, 0.02, 0.03])
     model.set_elites([3, 0, 2])
     scaler = lib.StandardScaler(
-        np.linspace(-0.3, 0.4, S + A, dtype=np.float32)[None],
-        np.linspace(0.8, 1.3, S + A, dtype=np.float32)[None],
+        np.linspace(-0.3, 0.4, width, dtype=np.float32)[None],
+        np.linspace(0.8, 1.3, width, dtype=np.float32)[None],
     )
-    return lib.EnsembleDynamics(model, adam(model.parameters()), scaler, ends, **kwargs)
+    return lib.EnsembleDynamics(model, adam(model.parameters(), RATE), scaler, ends, **kwargs)
+
+
+def build(
+    lib: Library, kind: str, sizes: tuple[int, int] = (S, A), model: Any = None, **options: Any
+) -> Any:
+    """A policy of the library's.
+
+    Args:
+        sizes: of observations and actions.
+        model: options of the dynamics.
+        options: the policy's.
+    """
+    cls = getattr(lib, f"{kind}Policy")
+    wanted = inspect.signature(cls).parameters
+    if "dynamics" in wanted:
+        options["dynamics"] = dynamics(lib, *sizes, **(model or {}))
+    if "behavior_policy" in wanted:
+        options["behavior_policy"] = lib.VAE(*sizes, 12, 2 * sizes[1], 1.0, "cpu")
+    if kind == "TD3BC":
+        mean, std = (np.full((1, sizes[0]), x, np.float32) for x in (0.2, 1.5))
+        options["scaler"] = lib.StandardScaler(mean, std)
+    return make_policy(cls, *sizes, HIDDEN, torch.float32, rate=RATE, lib=lib, **options)
 
 
 def offline(policy: Any) -> Steps:
@@ -65,15 +60,28 @@ def offline(policy: Any) -> Steps:
         yield policy.learn(batch)
 
 
+def acting(policy: Any) -> Steps:
+    """The same steps, and the actions chosen after each."""
+    obs = np.linspace(-1, 1, 4 * S, dtype=np.float32).reshape(4, S)
+    for step in offline(policy):
+        yield {**step, "action": policy.select_action(obs, deterministic=True)}
+
+
+def dropping(policy: Any) -> Steps:
+    """Dropout draws inside torch, out of the tape's reach."""
+    policy.train()
+    torch.manual_seed(3)
+    yield from offline(policy)
+
+
 def online(policy: Any, horizon: int = 3) -> Steps:
     """A rollout and an update on real and model rows, again and again."""
     for batch in batches(UPDATES, B, S, A):
         made, info = policy.rollout(batch["observations"].numpy(), horizon)
         yield {**info, **{name: np.asarray(rows) for name, rows in made.items()}}
-        names = ("observations", "next_observations", "actions", "rewards", "terminals")
         fake = {
             name: torch.as_tensor(np.asarray(rows), dtype=torch.float32)[-B // 2 :]
-            for name, rows in zip(names, made.values(), strict=True)
+            for name, rows in zip(NAMES, made.values(), strict=True)
         }
         yield policy.learn({"real": batch, "fake": fake})
 
@@ -93,68 +101,6 @@ def adversarial(policy: Any) -> Steps:
     yield from online(policy)
 
 
-def sac(lib: Library, compat: Compat, **options: Any) -> tuple[Any, Steps]:
-    policy = lib.SACPolicy(**twins(lib), **{"alpha": temperature()} | options, **compat)
-    return policy, offline(policy)
-
-
-def cql(lib: Library, compat: Compat, **options: Any) -> tuple[Any, Steps]:
-    defaults = dict(alpha=temperature(), cql_weight=5.0, with_lagrange=False, num_repeart_actions=4)
-    policy = lib.CQLPolicy(**twins(lib), action_space=box(), **defaults | options, **compat)
-    return policy, offline(policy)
-
-
-def iql(lib: Library, compat: Compat, **options: Any) -> tuple[Any, Steps]:
-    head = lib.DiagGaussian(HIDDEN[-1], A, unbounded=False, conditioned_sigma=False, max_mu=1.0)
-    nets = {"actor": lib.ActorProb(lib.MLP(S, HIDDEN), head, "cpu")}
-    nets |= {f"critic_q{i}": lib.Critic(lib.MLP(S + A, HIDDEN), "cpu") for i in (1, 2)}
-    nets["critic_v"] = lib.Critic(lib.MLP(S, HIDDEN), "cpu")
-    optims = {f"{name}_optim": adam(net.parameters()) for name, net in nets.items()}
-    defaults = dict(expectile=0.7, temperature=3.0)
-    policy = lib.IQLPolicy(**nets, **optims, action_space=box(), **defaults | options, **compat)
-    return policy, offline(policy)
-
-
-def edac(lib: Library, compat: Compat, **options: Any) -> tuple[Any, Steps]:
-    actor, critics = soft_actor(lib), lib.EnsembleCritic(S, A, HIDDEN, num_ensemble=5)
-    policy = lib.EDACPolicy(
-        actor,
-        critics,
-        adam(actor.parameters()),
-        adam(critics.parameters()),
-        **dict(alpha=temperature(), eta=1.0, deterministic_backup=False) | options,
-        **compat,
-    )
-    return policy, offline(policy)
-
-
-def mopo(lib: Library, compat: Compat, **options: Any) -> tuple[Any, Steps]:
-    model = dynamics(lib, penalty_coef=0.7, **options)
-    policy = lib.MOPOPolicy(model, **twins(lib), alpha=temperature(), **compat)
-    return policy, online(policy)
-
-
-def combo(lib: Library, compat: Compat, **options: Any) -> tuple[Any, Steps]:
-    defaults = dict(alpha=temperature(), cql_weight=5.0, with_lagrange=False, num_repeart_actions=4)
-    policy = lib.COMBOPolicy(
-        dynamics(lib), **twins(lib), action_space=box(), **defaults | options, **compat
-    )
-    return policy, online(policy)
-
-
-def rambo(lib: Library, compat: Compat, **options: Any) -> tuple[Any, Steps]:
-    model = dynamics(lib)
-    policy = lib.RAMBOPolicy(
-        model,
-        **twins(lib),
-        dynamics_adv_optim=adam(model.model.parameters()),
-        alpha=temperature(),
-        **dict(adv_weight=0.3, adv_train_steps=10, adv_rollout_batch_size=B) | options,
-        **compat,
-    )
-    return policy, adversarial(policy)
-
-
 def cloned(policy: Any) -> Steps:
     """Behaviour cloning on rows that do not fill the last batch."""
     with TemporaryDirectory() as folder:
@@ -164,34 +110,65 @@ def cloned(policy: Any) -> Steps:
     yield {}
 
 
-def rambo_cloned(lib: Library, compat: Compat) -> tuple[Any, Steps]:
-    policy, _ = rambo(lib, compat)
-    return policy, cloned(policy)
+def scenario(kind: str, steps: Callable[[Any], Steps], **options: Any) -> Scenario:
+    def built(lib: Library, compat: dict[str, str], **sizes: Any) -> tuple[Any, Steps]:
+        policy = build(lib, kind, **options, **compat, **sizes)
+        return policy, steps(policy)
+
+    return built
 
 
-def variant(base: Any, **options: Any) -> Scenario:
-    return lambda lib, compat: base(lib, compat, **options)
-
+CQL = dict(cql_weight=5.0, with_lagrange=False, num_repeart_actions=4)
+EDAC = dict(eta=1.0, deterministic_backup=False, num_critics=5)
+RAMBO = dict(adv_weight=0.3, adv_train_steps=10, adv_rollout_batch_size=B)
+MCQ = dict(lmbda=0.7, num_sampled_actions=4)
+MOBILE = dict(penalty_coef=1.5, num_samples=4)
+PENALTY, PAIRWISE = dict(penalty_coef=0.7), dict(uncertainty_mode="pairwise-diff")
+LAGRANGE = dict(with_lagrange=True, lagrange_threshold=2.0, temperature=0.7)
 
 SCENARIOS: dict[str, Scenario] = {
-    "sac": sac,
-    "sac_fixed_alpha": variant(sac, alpha=0.2),
-    "cql": cql,
-    "cql_lagrange": variant(cql, with_lagrange=True, lagrange_threshold=2.0, temperature=0.7),
-    "cql_max_q": variant(cql, max_q_backup=True),
-    "cql_soft_backup": variant(cql, deterministic_backup=False, cql_weight=0.5),
-    "iql": iql,
-    "edac": edac,
-    "edac_max_q": variant(edac, max_q_backup=True, eta=5.0),
-    "edac_plain": variant(edac, eta=0.0, deterministic_backup=True, alpha=0.1),
-    "mopo": mopo,
-    "mopo_pairwise": variant(mopo, uncertainty_mode="pairwise-diff"),
-    "combo": combo,
-    "combo_model": variant(combo, rho_s="model", uniform_rollout=True),
-    "combo_lagrange": variant(combo, with_lagrange=True),
-    "rambo": rambo,
-    "rambo_cloned": rambo_cloned,
-    "rambo_entropy": variant(rambo, include_ent_in_adv=True, adv_rollout_length=3),
+    "sac": scenario("SAC", offline),
+    "sac_fixed_alpha": scenario("SAC", offline, alpha=0.2),
+    "cql": scenario("CQL", offline, **CQL),
+    "cql_lagrange": scenario("CQL", offline, **CQL | LAGRANGE),
+    "cql_max_q": scenario("CQL", offline, max_q_backup=True, **CQL),
+    "cql_soft_backup": scenario(
+        "CQL", offline, **CQL | dict(deterministic_backup=False, cql_weight=0.5)
+    ),
+    "iql": scenario("IQL", offline, expectile=0.7, temperature=3.0),
+    "edac": scenario("EDAC", offline, **EDAC),
+    "edac_max_q": scenario("EDAC", offline, **EDAC | dict(max_q_backup=True, eta=5.0)),
+    "edac_plain": scenario(
+        "EDAC", offline, **EDAC | dict(eta=0.0, deterministic_backup=True, alpha=0.1)
+    ),
+    "mopo": scenario("MOPO", online, model=PENALTY),
+    "mopo_pairwise": scenario(
+        "MOPO", online, model=dict(uncertainty_mode="pairwise-diff", **PENALTY)
+    ),
+    "combo": scenario("COMBO", online, **CQL),
+    "combo_model": scenario("COMBO", online, rho_s="model", uniform_rollout=True, **CQL),
+    "combo_lagrange": scenario("COMBO", online, **CQL | dict(with_lagrange=True)),
+    "rambo": scenario("RAMBO", adversarial, **RAMBO),
+    "rambo_cloned": scenario("RAMBO", cloned, **RAMBO),
+    "rambo_entropy": scenario(
+        "RAMBO", adversarial, include_ent_in_adv=True, adv_rollout_length=3, **RAMBO
+    ),
+    "td3": scenario("TD3", acting),
+    "td3_wide": scenario("TD3", acting, max_action=2.0),
+    "td3bc": scenario("TD3BC", acting),
+    "td3bc_wide": scenario("TD3BC", acting, max_action=2.0, update_actor_freq=3, alpha=0.7),
+    "bc": scenario("BC", acting),
+    "mcq": scenario("MCQ", dropping, **MCQ),
+    "mcq_dropout": scenario("MCQ", dropping, dropout=0.3, **MCQ),
+    "mcq_fixed_alpha": scenario("MCQ", dropping, **MCQ | dict(alpha=0.2, lmbda=0.9)),
+    "mobile": scenario("MOBILE", online, **MOBILE),
+    "mobile_deterministic": scenario(
+        "MOBILE", online, deterministic_backup=True, num_critics=3, **MOBILE
+    ),
+    "mobile_max_q": scenario("MOBILE", online, max_q_backup=True, alpha=0.1, **MOBILE),
 }
 # stored for machines without the kit; the rest is compared only where it is installed
-GOLDEN = ("sac", "cql", "cql_lagrange", "iql", "edac", "mopo", "combo", "rambo")
+GOLDEN = (
+    *("sac", "cql", "cql_lagrange", "iql", "edac", "mopo", "combo", "rambo"),
+    *("td3", "td3bc", "bc", "mcq", "mobile"),
+)

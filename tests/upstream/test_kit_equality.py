@@ -3,7 +3,7 @@
 import pytest
 
 from tests.upstream.harness import assert_equal, read_golden, run_kit, run_ours
-from tests.upstream.registry import GOLDEN, SCENARIOS
+from tests.upstream.scenarios import GOLDEN, SCENARIOS
 
 
 @pytest.mark.upstream

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.upstream.kit import KitAbsent, load_kit, load_ours
-from tests.upstream.scenarios_others import OTHERS
+from tests.upstream.scenarios import SCENARIOS
 
 
 def shapes(scenario, library: SimpleNamespace) -> dict[str, tuple[int, ...]]:
@@ -14,10 +14,10 @@ def shapes(scenario, library: SimpleNamespace) -> dict[str, tuple[int, ...]]:
 
 
 @pytest.mark.upstream
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", SCENARIOS)
 def test_state_dicts_have_the_kits_names_and_shapes(name: str) -> None:
     try:
         kit = load_kit()
     except KitAbsent as absent:
         pytest.skip(str(absent))
-    assert shapes(OTHERS[name], load_ours()) == shapes(OTHERS[name], kit)
+    assert shapes(SCENARIOS[name], load_ours()) == shapes(SCENARIOS[name], kit)

@@ -8,21 +8,9 @@ import pytest
 
 from offlinerlkit_romi import policy as our_policy
 from offlinerlkit_romi.dynamics import WeightedEnsembleDynamics
-from offlinerlkit_romi.modules import WeightingNet
 from tests.upstream.harness import TOLERANCE, UPDATES, differences, run
 from tests.upstream.kit import load_ours
-from tests.upstream.scenarios import (
-    HIDDEN,
-    A,
-    B,
-    S,
-    Script,
-    adam,
-    dynamics,
-    online,
-    temperature,
-    twins,
-)
+from tests.upstream.scenarios import HIDDEN, B, Script, build, online
 
 VARIANTS = {
     "exact": {},
@@ -47,20 +35,8 @@ def ours() -> SimpleNamespace:
 
 
 def make_romi(lib, **options):
-    model, weighting_net = dynamics(lib), WeightingNet(S, A, HIDDEN)
-    return lib.ROMIPolicy(
-        model,
-        **twins(lib),
-        weighting_net=weighting_net,
-        dynamics_adv_optim=adam(model.model.parameters()),
-        weighting_optim=adam(weighting_net.parameters()),
-        alpha=temperature(),
-        adv_train_steps=UPDATES,
-        adv_rollout_batch_size=B,
-        xi=0.5,
-        num_perturbations=4,
-        **options,
-    )
+    sizes = dict(adv_train_steps=UPDATES, adv_rollout_batch_size=B, num_perturbations=4)
+    return build(lib, "ROMI", weight_hidden_dims=HIDDEN, xi=0.5, **sizes, **options)
 
 
 def model_updates(lib, **options):
