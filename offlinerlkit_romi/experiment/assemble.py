@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -92,17 +93,15 @@ def _make_trainer(
 ) -> PolicyTrainer:
     config, logger = session.resolved.config, session.logger
 
-    def diagnose() -> dict[str, Any]:
-        """Once per epoch: the model's error, and estimates where they are due."""
+    def diagnose(epoch: int, leave_if_asked: Callable[[], None]) -> dict[str, Any]:
+        """The model's error, and estimates where they are due."""
         found: dict[str, Any] = {}
         if buffers.model is not None:
             found |= buffers.model.prediction_error(policy.dynamics)
-        epoch = trainer.state_dict()["epochs"] + 1
         if estimator.due(epoch):
-            found |= estimator(policy, epoch, trainer.leave_if_asked)
+            found |= estimator(policy, epoch, leave_if_asked)
         return found
 
-    trainer: PolicyTrainer
     shared: dict[str, Any] = {
         "epoch": config.epoch,
         "step_per_epoch": config.step_per_epoch,
@@ -120,10 +119,9 @@ def _make_trainer(
         "engine": engine,
     }
     if config.model is None:
-        trainer = MFPolicyTrainer(policy, scorer, buffers.real, logger, **shared)
-        return trainer
+        return MFPolicyTrainer(policy, scorer, buffers.real, logger, **shared)
     model, adversary, data = config.model, config.model.adversary, buffers.for_model
-    trainer = MBPolicyTrainer(
+    return MBPolicyTrainer(
         policy,
         scorer,
         buffers.real,
@@ -136,7 +134,6 @@ def _make_trainer(
         updates_per_round=1 if adversary is None else adversary.adv_train_steps,
         **shared,
     )
-    return trainer
 
 
 def _record_fit(path: Path, used: Used | None) -> None:

@@ -14,9 +14,8 @@ from offlinerlkit_romi.engine import Generators
 from offlinerlkit_romi.envs import Task
 from offlinerlkit_romi.experiment.build import Setting, build_policy
 from offlinerlkit_romi.experiment.config import RunConfig
-from offlinerlkit_romi.policy_trainer.async_scoring import SnapshotScorer, acts
-from offlinerlkit_romi.policy_trainer.evaluation_messages import Weights
-from offlinerlkit_romi.policy_trainer.scoring import Scorer, Scores, task_scorer
+from offlinerlkit_romi.policy_trainer.evaluation import Scorer, Scores, task_scorer
+from offlinerlkit_romi.policy_trainer.snapshots import SnapshotScorer, Weights, acts
 from offlinerlkit_romi.system.machine import usable_cores
 from offlinerlkit_romi.utils.scaler import StandardScaler
 

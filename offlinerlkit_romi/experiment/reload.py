@@ -28,7 +28,7 @@ from offlinerlkit_romi.experiment.kit_runs import (
 from offlinerlkit_romi.experiment.own_data import recorded_task
 from offlinerlkit_romi.experiment.resume import MANIFEST, Earlier, read_run
 from offlinerlkit_romi.experiment.summary import source_label
-from offlinerlkit_romi.policy_trainer.scoring import task_scorer
+from offlinerlkit_romi.policy_trainer.evaluation import task_scorer
 from offlinerlkit_romi.utils.scaler import StandardScaler
 
 

@@ -13,8 +13,8 @@ from offlinerlkit_romi.data.origins import origin_of
 from offlinerlkit_romi.envs import get_task
 from offlinerlkit_romi.envs.tasks import TASKS
 from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.policy_trainer.evaluation import Scores
 from offlinerlkit_romi.policy_trainer.progress import clock
-from offlinerlkit_romi.policy_trainer.scoring import Scores
 from offlinerlkit_romi.system.files import write_json
 
 SUMMARY_FILE = "result/summary.json"

@@ -1,14 +1,14 @@
 """Training loops under the kit's names."""
 
-from offlinerlkit_romi.policy_trainer.async_scoring import SnapshotScorer
 from offlinerlkit_romi.policy_trainer.checkpoints import Checkpoints
-from offlinerlkit_romi.policy_trainer.events import Event
+from offlinerlkit_romi.policy_trainer.evaluation import Scorer, Scores
 from offlinerlkit_romi.policy_trainer.interrupts import Follower, Interrupts
-from offlinerlkit_romi.policy_trainer.loop import PolicyTrainer
+from offlinerlkit_romi.policy_trainer.loop import PolicyTrainer, TrainerOptions
 from offlinerlkit_romi.policy_trainer.mb_policy_trainer import MBPolicyTrainer
 from offlinerlkit_romi.policy_trainer.mf_policy_trainer import MFPolicyTrainer
-from offlinerlkit_romi.policy_trainer.scoring import Scorer, Scores
 from offlinerlkit_romi.policy_trainer.sentinel import Sentinel, largest_value
+from offlinerlkit_romi.policy_trainer.snapshots import SnapshotScorer
+from offlinerlkit_romi.policy_trainer.updates import Event
 
 __all__ = [
     "Checkpoints",
@@ -22,5 +22,6 @@ __all__ = [
     "Scores",
     "Sentinel",
     "SnapshotScorer",
+    "TrainerOptions",
     "largest_value",
 ]

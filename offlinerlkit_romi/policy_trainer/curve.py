@@ -1,69 +1,120 @@
-"""The run's curve: a row per epoch, written once its scores are there."""
+"""The run's curve: a row per epoch, written once its scores and the rows before it are there."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from typing import Any
 
-from offlinerlkit_romi.policy_trainer.ledger import Ledger, Row
+from offlinerlkit_romi.errors import TrainingInterrupted
+from offlinerlkit_romi.policy_trainer.evaluation import Evaluation, Scores
 from offlinerlkit_romi.policy_trainer.progress import Progress
-from offlinerlkit_romi.policy_trainer.scoring import Evaluation, Scores
 from offlinerlkit_romi.policy_trainer.timing import EVALUATION, EVALUATION_WORKER, PhaseTimer
 from offlinerlkit_romi.utils.logger import Logger
 
+WAIT_SECONDS = 0.2  # between two looks at whether somebody wants to stop
+OnEpoch = Callable[[int, Mapping[str, float]], object]
+
+
+@dataclass(frozen=True)
+class Row:
+    """An epoch's row before its scores are known.
+
+    Attributes:
+        epoch: Counted from 1.
+        values: Metrics and times.
+        evaluation: The scores, or where they will come from; None for an epoch without.
+    """
+
+    epoch: int
+    values: dict[str, float]
+    evaluation: Scores | Evaluation | None
+
+    @property
+    def pending(self) -> Evaluation | None:
+        """What it waits for, if it does."""
+        return None if isinstance(self.evaluation, Scores) else self.evaluation
+
+    def ready(self, seconds: float = 0.0) -> bool:
+        """Whether it can be written, after waiting for at most `seconds`."""
+        return self.pending is None or self.pending.ready(seconds)
+
 
 class Curve:
-    """Rows in their order, and the scores in them.
+    """Rows that wait until they can be written; none is lost, repeated or out of order.
 
     Args:
         logger: Takes the rows.
         timer: Counts the time that training waits for scores.
         step_per_epoch: Updates per epoch.
         excluded: Names of handlers that rows are kept out of.
+        on_epoch: Hears of every row; not again once it has raised.
 
     Attributes:
         history: (policy steps, scores) of every evaluation whose outcome is there.
         progress: Told of every row; None for nobody.
+        raised: What `on_epoch` raised, for whoever can save the state first.
     """
 
     def __init__(
-        self, logger: Logger, timer: PhaseTimer, step_per_epoch: int, excluded: Sequence[str]
+        self,
+        logger: Logger,
+        timer: PhaseTimer,
+        step_per_epoch: int,
+        excluded: Sequence[str],
+        on_epoch: OnEpoch | None = None,
     ) -> None:
         self._logger, self._timer = logger, timer
         self._step_per_epoch, self._excluded = step_per_epoch, excluded
+        self._on_epoch = on_epoch
+        self._waiting: deque[Row] = deque()
         self.history: list[tuple[int, Scores]] = []
         self.progress: Progress | None = None
-        self._ledger = Ledger(self._write)
+        self.raised: BaseException | None = None
 
     def add(self, row: Row) -> None:
-        """Take an epoch's row."""
-        self._ledger.add(row)
+        """Take an epoch's row, and write what can be written."""
+        self._waiting.append(row)
+        self.land()
 
     def land(self) -> None:
         """Write the rows whose scores have come."""
-        self._ledger.land()
+        while self._waiting and self._waiting[0].ready():
+            self._write(self._waiting.popleft())
 
-    def drain(self) -> None:
-        """Wait for all scores, outside the time of any phase."""
-        self._ledger.drain()
+    def drain(self, at_most: int = 0, meanwhile: Callable[[], None] | None = None) -> None:
+        """Wait until at most so many evaluations are under way; `meanwhile` may raise to leave."""
+        self.land()
+        while sum(row.pending is not None for row in self._waiting) > at_most:
+            if meanwhile is not None:
+                meanwhile()
+            self._waiting[0].ready(WAIT_SECONDS)
+            self.land()
 
     def await_evaluations(self, at_most: int, meanwhile: Callable[[], None]) -> None:
-        """Wait until at most so many are under way; `meanwhile` may raise to leave."""
+        """`drain`, its time counted as an evaluation's."""
         with self._timer.phase(EVALUATION, units=0):
-            self._ledger.drain(at_most, meanwhile)
+            self.drain(at_most, meanwhile)
 
     def last_10_mean(self) -> float:
         """Mean score of the last ten evaluations, NaN without any."""
-        last = deque((scores.mean for _, scores in self.history), maxlen=10)
+        last = [scores.mean for _, scores in self.history[-10:]]
         return sum(last) / len(last) if last else math.nan
 
     def state(self) -> dict[str, Any]:
-        """All scores so far, and what is still to be scored."""
+        """All scores so far, and the rows that wait, with what their evaluations need."""
+        waiting = [
+            {
+                "epoch": row.epoch,
+                "values": dict(row.values),
+                "evaluation": None if row.pending is None else row.pending.state(),
+            }
+            for row in self._waiting
+        ]
         history = [(step, *astuple(scores)) for step, scores in self.history]
-        return {"history": history, "waiting": self._ledger.state()}
+        return {"history": history, "waiting": waiting}
 
     def load_state(
         self,
@@ -72,22 +123,42 @@ class Curve:
     ) -> None:
         """Go on where `state` was taken; `again` repeats an evaluation."""
         self.history = [(int(step), Scores(*scores)) for step, *scores in state["history"]]
-        self._ledger.load_state(state.get("waiting", []), again)
+        self._waiting = deque(
+            Row(
+                int(row["epoch"]),
+                dict(row["values"]),
+                None if row["evaluation"] is None else again(row["evaluation"]),
+            )
+            for row in state.get("waiting", [])
+        )
 
     def _write(self, row: Row) -> None:
         """Write an epoch's row, with the scores it waited for."""
         steps, values = row.epoch * self._step_per_epoch, dict(row.values)
         if row.evaluation is not None:
-            with self._timer.phase(EVALUATION, units=0):
-                scores, seconds = row.evaluation.outcome()
-            self.history.append((steps, scores))
-            values |= scores.as_metrics()
-            if seconds is not None:
-                self._timer.record(EVALUATION_WORKER, seconds)
-                values[f"time/ms_per_{EVALUATION_WORKER}"] = 1000 * seconds
+            values |= self._scored(steps, row.evaluation)
         for key, value in values.items():
             self._logger.logkv(key, value)
         self._logger.set_timestep(steps)
         self._logger.dumpkvs(exclude=self._excluded)
         if self.progress is not None:
             self.progress.end_epoch(row.epoch, values)
+        if self._on_epoch is not None and self.raised is None:
+            try:
+                self._on_epoch(row.epoch, values)
+            except (Exception, TrainingInterrupted) as error:  # to be raised between two updates
+                self.raised = error
+
+    def _scored(self, steps: int, evaluation: Scores | Evaluation) -> dict[str, float]:
+        """An evaluation's part of a row."""
+        seconds: float | None = None
+        if isinstance(evaluation, Scores):
+            scores = evaluation
+        else:
+            with self._timer.phase(EVALUATION, units=0):
+                scores, seconds = evaluation.outcome()
+        self.history.append((steps, scores))
+        if seconds is None:
+            return scores.as_metrics()
+        self._timer.record(EVALUATION_WORKER, seconds)
+        return scores.as_metrics() | {f"time/ms_per_{EVALUATION_WORKER}": 1000 * seconds}

@@ -8,29 +8,73 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from offlinerlkit_romi.engine import Engine, save_atomically, spared_collector
 from offlinerlkit_romi.errors import TrainingInterrupted
 from offlinerlkit_romi.policy_trainer.checkpoints import Checkpoints
-from offlinerlkit_romi.policy_trainer.curve import Curve
-from offlinerlkit_romi.policy_trainer.events import Event, Metrics
-from offlinerlkit_romi.policy_trainer.health import Health
+from offlinerlkit_romi.policy_trainer.curve import Curve, OnEpoch, Row
+from offlinerlkit_romi.policy_trainer.divergence import OnDivergence
+from offlinerlkit_romi.policy_trainer.evaluation import Evaluation, Scorer, Scores, make_scorer
 from offlinerlkit_romi.policy_trainer.interrupts import Interrupts
-from offlinerlkit_romi.policy_trainer.ledger import Row
 from offlinerlkit_romi.policy_trainer.progress import Progress
-from offlinerlkit_romi.policy_trainer.scoring import Scores, ScoresPolicies
 from offlinerlkit_romi.policy_trainer.sentinel import Sentinel
 from offlinerlkit_romi.policy_trainer.timing import EVALUATION, POLICY_STEP, PhaseTimer
-from offlinerlkit_romi.policy_trainer.updates import Updates, device_of, state_of
+from offlinerlkit_romi.policy_trainer.updates import Event, Metrics, Updates, device_of, state_of
 from offlinerlkit_romi.utils.logger import CONSOLE_NAME, Logger
+
+if TYPE_CHECKING:
+    pass
 
 # evaluations under way while an epoch trains: more would only grow the saved states
 EVALUATIONS_AT_MOST = 2
+Diagnose = Callable[[int, Callable[[], None]], Metrics]
+
+
+class TrainerOptions(TypedDict, total=False):
+    """What every trainer here takes beyond the kit's arguments, by keyword: see `PolicyTrainer`."""
+
+    eval_freq: int
+    eval_seed: int
+    data_source: str
+    close_logger: bool
+    checkpoints: Checkpoints | None
+    interrupts: Interrupts | None
+    sentinel: Sentinel | None
+    on_divergence: str
+    diagnose: Diagnose | None
+    on_epoch: OnEpoch | None
+    engine: Engine | None
 
 
 class PolicyTrainer:
     """Trains a policy for `epoch` epochs of `step_per_epoch` updates.
+
+    Args:
+        policy: What is trained.
+        logger: Takes curves and messages, and names the folders to save to.
+        eval_env: A task or its name, an environment with `get_normalized_score`, a scorer, or
+            None.
+        eval_episodes: Episodes per evaluation; 0 for none.
+        epoch: Number of epochs.
+        step_per_epoch: Updates per epoch.
+        lr_scheduler: Stepped once per epoch.
+        eval_freq: Epochs from one evaluation to the next; the last epoch always has one.
+        eval_seed: Base of the evaluation episodes' seeds.
+        data_source: Shown beside the scores.
+        close_logger: Close the logger at the end, as the kit does.
+        checkpoints: Saves the full state; none saves the policy's weights alone.
+        interrupts: Tells of a signal to stop between two updates.
+        sentinel: Watches for divergence; by default one that knows no bounds of Q and states.
+        on_divergence: "stop" the run, or only "warn".
+        diagnose: Called when an epoch's updates are done, with its number, from 1, and a function
+            to call now and then, which raises where the run is to stop; returns further metrics.
+        on_epoch: Called with the epoch, from 1, and its row of the curve, once per epoch and in
+            their order: as soon as the row has its scores, which a worker may bring in the midst of
+            a later epoch. What it raises ends the run before the next update, with its state saved,
+            and comes out of `train`; `TrainingInterrupted` ends it as a signal does. A resumed run
+            calls it for the rows that are still to be written.
+        engine: Carries out the updates; by default eagerly.
 
     Attributes:
         timer: Milliseconds per policy step, model update, rollout and evaluation.
@@ -44,24 +88,28 @@ class PolicyTrainer:
         self,
         policy: Any,
         logger: Logger,
-        scorer: ScoresPolicies | None,
-        *,
+        eval_env: Any,
+        eval_episodes: int,
         epoch: int,
         step_per_epoch: int,
         lr_scheduler: Any = None,
+        *,
         eval_freq: int = 1,
+        eval_seed: int = 0,
         data_source: str = "",
         close_logger: bool = True,
-        diagnose: Callable[[], Metrics] | None = None,
         checkpoints: Checkpoints | None = None,
         interrupts: Interrupts | None = None,
         sentinel: Sentinel | None = None,
         on_divergence: str = "stop",
+        diagnose: Diagnose | None = None,
+        on_epoch: OnEpoch | None = None,
         engine: Engine | None = None,
     ) -> None:
         self.policy = policy
         self.logger = logger
-        self.scorer = scorer
+        self.scorer = make_scorer(eval_env, eval_episodes, eval_seed)
+        self._late = None if isinstance(self.scorer, Scorer) else self.scorer
         self.lr_scheduler = lr_scheduler
         self.events: Sequence[Event] = ()
         self.timer = PhaseTimer(device_of(policy))
@@ -80,8 +128,10 @@ class PolicyTrainer:
         self._epochs_done = self._steps_done = 0
         self._weights_failed = False
         self._updates = Updates(policy, self.engine, self.sentinel, self._sample, self._transitions)
-        self._health = Health(self.sentinel, on_divergence, logger, checkpoints, self._transitions)
-        self._curve = Curve(logger, self.timer, step_per_epoch, self.excluded_outputs)
+        self._divergence = OnDivergence(
+            on_divergence, self.sentinel, logger, checkpoints, self._transitions
+        )
+        self._curve = Curve(logger, self.timer, step_per_epoch, self.excluded_outputs, on_epoch)
 
     @property
     def history(self) -> list[tuple[int, Scores]]:
@@ -97,6 +147,7 @@ class PolicyTrainer:
         Raises:
             DivergedError: The sentinel saw it; the last sound state stays as it was.
             TrainingInterrupted: A signal asked for it; the state is saved.
+            Exception: Whatever `on_epoch` raised; the state is saved.
         """
         periods = (event.every for event in self.events if event.every > 0)
         self._updates.hand_to_engine((self._step_per_epoch, *periods), self._capture_obstacle())
@@ -104,20 +155,22 @@ class PolicyTrainer:
             self.logger, self._epoch, self._step_per_epoch, self._data_source, self._steps_done
         )
         try:
-            if self.scorer is not None:
-                self.scorer.open()
+            if self._late is not None:
+                self._late.open()
             with self._interrupts.deferred(), spared_collector():
                 for epoch in range(self._epochs_done + 1, self._epoch + 1):
-                    self.leave_if_asked()
+                    self._leave_if_asked()
                     progress.start_epoch(epoch)
                     self._run_epoch(epoch, progress)
                     self._finish_epoch(epoch)
                     # between two epochs only: what a signal saves must be a state to go on from
-                    self._curve.await_evaluations(EVALUATIONS_AT_MOST, self.leave_if_asked)
-                self._curve.await_evaluations(0, self.leave_if_asked)
+                    self._curve.await_evaluations(EVALUATIONS_AT_MOST, self._leave_if_asked)
+                self._curve.await_evaluations(0, self._leave_if_asked)
+                if self._curve.raised is not None:
+                    self._leave_if_asked()
         finally:
-            if self.scorer is not None:
-                self.scorer.close()
+            if self._late is not None:
+                self._late.close()
             progress.close()
             self.sentinel.close()
         self._save_final()
@@ -157,16 +210,17 @@ class PolicyTrainer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken."""
         self._epochs_done, self._steps_done = int(state["epochs"]), int(state["steps"])
-        again = (lambda _: None) if self.scorer is None else self.scorer.again
+        again = (lambda _: None) if self._late is None else self._late.again
         self._curve.load_state(state, again)
 
-    def leave_if_asked(self) -> None:
-        """Save and stop where a signal asked for it.
+    def _leave_if_asked(self) -> None:
+        """Save and stop where a signal or `on_epoch` asked for it.
 
         Raises:
-            TrainingInterrupted: It did.
+            TrainingInterrupted: A signal did.
+            Exception: What `on_epoch` raised.
         """
-        if not self._interrupts.requested:
+        if not self._asked_to_leave():
             return
         saved = self.checkpoints is not None and self.checkpoints.save(
             self._steps_done, self.state_parts()
@@ -174,7 +228,10 @@ class PolicyTrainer:
         if not saved:
             self._curve.drain()
         where = f"after step {self._steps_done}" + (", state saved" if saved else "")
-        raise TrainingInterrupted(f"interrupted {where}")
+        raise self._curve.raised or TrainingInterrupted(f"interrupted {where}")
+
+    def _asked_to_leave(self) -> bool:
+        return self._interrupts.requested or self._curve.raised is not None
 
     def _sample(self) -> Any:
         """Draw what one update takes."""
@@ -196,10 +253,10 @@ class PolicyTrainer:
                 self._steps_done += count
                 progress.advance(count)
                 self._curve.land()
-                if self._interrupts.requested:
+                if self._asked_to_leave():
                     break
         self.timer.count(POLICY_STEP, self._steps_done - before)
-        self.leave_if_asked()
+        self._leave_if_asked()
 
     def _capture_obstacle(self) -> str:
         """Why the policy step cannot be captured, if so."""
@@ -216,18 +273,15 @@ class PolicyTrainer:
         steps = epoch * self._step_per_epoch
         if self._diagnose is not None:
             # may leave, and is then done again: nothing of the epoch's end is done before it
-            self._updates.note(self._diagnose(), steps - 1)
+            self._updates.note(self._diagnose(epoch, self._leave_if_asked), steps - 1)
         if self.lr_scheduler is not None:
             self.lr_scheduler.step()
         row = self._updates.means.result()
         findings = self.sentinel.check(steps, row)
         # the rows before are sound
-        sound = self.sound = self._health.judge(findings, before_stop=self._curve.drain)
+        sound = self.sound = self._divergence.judge(findings, before_stop=self._curve.drain)
         due = epoch % self._eval_freq == 0 or epoch == self._epoch
-        evaluation = None
-        if self.scorer is not None and due and sound:
-            with self.timer.phase(EVALUATION):
-                evaluation = self.scorer.start(self.policy)
+        evaluation = self._evaluate() if due and sound else None
         row |= {f"time/ms_per_{name}": value for name, value in self.timer.lap().items()}
         self._curve.add(Row(epoch, row, evaluation))
         self._epochs_done = epoch
@@ -235,6 +289,15 @@ class PolicyTrainer:
             self._save_weights()
         if self.checkpoints is not None and sound:
             self.checkpoints.epoch_ended(epoch, steps, self.state_parts())
+
+    def _evaluate(self) -> Scores | Evaluation | None:
+        """The policy's scores, or where they will come from; None without a scorer."""
+        if self.scorer is None:
+            return None
+        with self.timer.phase(EVALUATION):
+            if isinstance(self.scorer, Scorer):
+                return self.scorer(self.policy)
+            return self.scorer.start(self.policy)
 
     def _transitions(self) -> dict[str, Any]:
         """Buffers by what they hold, to look for the cause of a divergence in."""

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from offlinerlkit_romi.engine import Engine
 from offlinerlkit_romi.model_buffer import HostReplayBuffer, MaskedReplayBuffer
 from offlinerlkit_romi.policy.model_based.on_model import masked_rollout, rollout_metrics
-from offlinerlkit_romi.policy_trainer.checkpoints import Checkpoints
-from offlinerlkit_romi.policy_trainer.diagnosis import DATA, MODEL_DATA
-from offlinerlkit_romi.policy_trainer.events import Event, Metrics
-from offlinerlkit_romi.policy_trainer.interrupts import Interrupts
-from offlinerlkit_romi.policy_trainer.loop import PolicyTrainer
-from offlinerlkit_romi.policy_trainer.scoring import make_scorer
-from offlinerlkit_romi.policy_trainer.sentinel import Sentinel
+from offlinerlkit_romi.policy_trainer.divergence import DATA, MODEL_DATA
+from offlinerlkit_romi.policy_trainer.loop import PolicyTrainer, TrainerOptions
 from offlinerlkit_romi.policy_trainer.timing import MODEL_UPDATE, ROLLOUT
+from offlinerlkit_romi.policy_trainer.updates import Event, Metrics
 from offlinerlkit_romi.utils.logger import Logger
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class MBPolicyTrainer(PolicyTrainer):
@@ -39,19 +36,10 @@ class MBPolicyTrainer(PolicyTrainer):
         eval_episodes: Episodes per evaluation; 0 for none.
         lr_scheduler: Stepped once per epoch.
         dynamics_update_freq: Policy steps between rounds of model updates; 0 for none.
-        eval_freq: Epochs from one evaluation to the next; the last epoch always has one.
-        eval_seed: Base of the evaluation episodes' seeds.
-        data_source: Shown beside the scores.
-        close_logger: Close the logger at the end, as the kit does.
-        checkpoints: Saves the full state; none saves the policy's weights alone.
-        interrupts: Tells of a signal to stop between two updates.
-        sentinel: Watches for divergence; by default one that knows no bounds of Q and states.
-        on_divergence: "stop" the run, or only "warn".
         model_buffer: What model updates draw from, where some of the data's next states must not
             teach a model; by default `real_buffer`.
-        diagnose: Returns further metrics, once per epoch.
-        engine: Carries out updates and rollouts; by default eagerly.
         updates_per_round: Model updates in one `update_dynamics`, for the time per update.
+        **options: What `PolicyTrainer` takes by keyword.
     """
 
     def __init__(
@@ -70,35 +58,12 @@ class MBPolicyTrainer(PolicyTrainer):
         lr_scheduler: Any = None,
         dynamics_update_freq: int = 0,
         *,
-        eval_freq: int = 1,
-        eval_seed: int = 0,
-        data_source: str = "",
-        close_logger: bool = True,
-        checkpoints: Checkpoints | None = None,
-        interrupts: Interrupts | None = None,
-        sentinel: Sentinel | None = None,
-        on_divergence: str = "stop",
         model_buffer: Any = None,
-        diagnose: Callable[[], Metrics] | None = None,
         updates_per_round: int = 1,
-        engine: Engine | None = None,
+        **options: Unpack[TrainerOptions],
     ) -> None:
         super().__init__(
-            policy,
-            logger,
-            make_scorer(eval_env, eval_episodes, eval_seed),
-            epoch=epoch,
-            step_per_epoch=step_per_epoch,
-            lr_scheduler=lr_scheduler,
-            eval_freq=eval_freq,
-            data_source=data_source,
-            close_logger=close_logger,
-            checkpoints=checkpoints,
-            interrupts=interrupts,
-            sentinel=sentinel,
-            on_divergence=on_divergence,
-            diagnose=diagnose,
-            engine=engine,
+            policy, logger, eval_env, eval_episodes, epoch, step_per_epoch, lr_scheduler, **options
         )
         self.real_buffer = real_buffer
         self.fake_buffer = fake_buffer

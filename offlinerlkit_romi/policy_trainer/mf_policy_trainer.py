@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from offlinerlkit_romi.engine import Engine
-from offlinerlkit_romi.policy_trainer.checkpoints import Checkpoints
-from offlinerlkit_romi.policy_trainer.diagnosis import DATA
-from offlinerlkit_romi.policy_trainer.events import Metrics
-from offlinerlkit_romi.policy_trainer.interrupts import Interrupts
-from offlinerlkit_romi.policy_trainer.loop import PolicyTrainer
-from offlinerlkit_romi.policy_trainer.scoring import make_scorer
-from offlinerlkit_romi.policy_trainer.sentinel import Sentinel
+from offlinerlkit_romi.policy_trainer.divergence import DATA
+from offlinerlkit_romi.policy_trainer.loop import PolicyTrainer, TrainerOptions
 from offlinerlkit_romi.utils.logger import Logger
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class MFPolicyTrainer(PolicyTrainer):
@@ -29,16 +25,7 @@ class MFPolicyTrainer(PolicyTrainer):
         batch_size: Transitions per update.
         eval_episodes: Episodes per evaluation; 0 for none.
         lr_scheduler: Stepped once per epoch.
-        eval_freq: Epochs from one evaluation to the next; the last epoch always has one.
-        eval_seed: Base of the evaluation episodes' seeds.
-        data_source: Shown beside the scores.
-        close_logger: Close the logger at the end, as the kit does.
-        checkpoints: Saves the full state; none saves the policy's weights alone.
-        interrupts: Tells of a signal to stop between two updates.
-        sentinel: Watches for divergence; by default one that knows no bounds of Q and states.
-        on_divergence: "stop" the run, or only "warn".
-        diagnose: Returns further metrics, once per epoch.
-        engine: Carries out the updates; by default eagerly.
+        **options: What `PolicyTrainer` takes by keyword.
     """
 
     def __init__(
@@ -52,34 +39,10 @@ class MFPolicyTrainer(PolicyTrainer):
         batch_size: int = 256,
         eval_episodes: int = 10,
         lr_scheduler: Any = None,
-        *,
-        eval_freq: int = 1,
-        eval_seed: int = 0,
-        data_source: str = "",
-        close_logger: bool = True,
-        checkpoints: Checkpoints | None = None,
-        interrupts: Interrupts | None = None,
-        sentinel: Sentinel | None = None,
-        on_divergence: str = "stop",
-        diagnose: Callable[[], Metrics] | None = None,
-        engine: Engine | None = None,
+        **options: Unpack[TrainerOptions],
     ) -> None:
         super().__init__(
-            policy,
-            logger,
-            make_scorer(eval_env, eval_episodes, eval_seed),
-            epoch=epoch,
-            step_per_epoch=step_per_epoch,
-            lr_scheduler=lr_scheduler,
-            eval_freq=eval_freq,
-            data_source=data_source,
-            close_logger=close_logger,
-            checkpoints=checkpoints,
-            interrupts=interrupts,
-            sentinel=sentinel,
-            on_divergence=on_divergence,
-            diagnose=diagnose,
-            engine=engine,
+            policy, logger, eval_env, eval_episodes, epoch, step_per_epoch, lr_scheduler, **options
         )
         self.buffer = buffer
         self._batch_size = batch_size

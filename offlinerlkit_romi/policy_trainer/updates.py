@@ -1,16 +1,42 @@
-"""Policy updates: one after the other, or as many per call as an engine replays at once."""
+"""Policy updates, singly or as many as an engine replays at once, and what happens in between."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from offlinerlkit_romi.engine import Engine, MetricMeans, Steps
-from offlinerlkit_romi.policy_trainer.events import Metrics
 from offlinerlkit_romi.policy_trainer.sentinel import Sentinel
+
+Metrics = Mapping[str, torch.Tensor | float]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something done every `every` policy steps; 0 means never.
+
+    Attributes:
+        phase: The name its time is counted under.
+        every: Policy steps from one call to the next.
+        action: Does it and returns metrics.
+        before_update: Due at steps 0, n, 2n, ... ahead of the update; otherwise once n, 2n, ...
+            updates are done.
+        units: Pieces of work per call, for the time per piece.
+    """
+
+    phase: str
+    every: int
+    action: Callable[[], Metrics]
+    before_update: bool = False
+    units: int = 1
+
+    def due(self, step: int) -> bool:
+        """Whether to act around the update number `step`, counted from 0."""
+        return self.every > 0 and (step + (not self.before_update)) % self.every == 0
 
 
 class Updates:

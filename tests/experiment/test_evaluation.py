@@ -21,11 +21,11 @@ from offlinerlkit_romi.experiment.build import Setting, build_policy
 from offlinerlkit_romi.experiment.command_line import parse
 from offlinerlkit_romi.experiment.evaluation import evaluates_in_worker, make_evaluation
 from offlinerlkit_romi.experiment.resolve import settle
-from offlinerlkit_romi.policy_trainer.async_scoring import acting_weights
+from offlinerlkit_romi.policy_trainer.snapshots import acting_weights
 from tests.experiment.conftest import TINY_SETTINGS, make_dataset
 from tests.faults.comparing import differences, outcome
 from tests.faults.harness import PHASES, _fork, command, run_whole, write_data
-from tests.policy_trainer.test_async_scoring import assert_gone
+from tests.policy_trainer.test_snapshots import assert_gone
 
 TASK = get_task("halfcheetah-random-v2")
 CPU = torch.device("cpu")

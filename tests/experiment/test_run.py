@@ -21,7 +21,7 @@ from offlinerlkit_romi.experiment.reload import evaluate, load_policy
 from offlinerlkit_romi.experiment.resolve import settle
 from offlinerlkit_romi.experiment.run import train
 from offlinerlkit_romi.experiment.summary import read_summary, summarize
-from offlinerlkit_romi.policy_trainer.scoring import Scores
+from offlinerlkit_romi.policy_trainer.evaluation import Scores
 from tests.experiment.conftest import TASK, TINY_ROMI, TINY_SETTINGS, make_dataset
 
 SUMMARY_KEYS = {

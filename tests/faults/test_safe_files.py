@@ -22,7 +22,7 @@ from tests.faults.harness import TASK, write_data
 
 PACKAGE = Path(offlinerlkit_romi.__file__).parent
 # processes of one run that read from each other, no file
-PIPES = ("child.py", "async_scoring.py", "evaluation_worker.py")
+PIPES = ("child.py",)
 
 
 def calls():

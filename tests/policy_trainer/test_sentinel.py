@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from offlinerlkit_romi.policy_trainer import Sentinel, largest_value
-from offlinerlkit_romi.policy_trainer.diagnosis import DATA, explain, in_words
+from offlinerlkit_romi.policy_trainer.divergence import DATA, explain, in_words
 from offlinerlkit_romi.policy_trainer.sentinel import (
     AT_BOUNDS,
     GRADIENT_EVERY,

@@ -1,4 +1,3 @@
-import csv
 import math
 from pathlib import Path
 
@@ -10,20 +9,7 @@ from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.policy_trainer import Event, MBPolicyTrainer, MFPolicyTrainer
 from offlinerlkit_romi.policy_trainer.progress import Stage
 from offlinerlkit_romi.utils.logger import Logger
-from tests.policy_trainer.fakes import CountingBuffer, CountingPolicy, KitStyleEnv
-
-OUTPUTS = {
-    "consoleout_backup": "stdout",
-    "policy_training_progress": "csv",
-    "dynamics_training_progress": "csv",
-}
-
-
-@pytest.fixture
-def logger(tmp_path):
-    made = Logger(str(tmp_path / "run"), OUTPUTS)
-    yield made
-    made.close()
+from tests.support.training import CountingBuffer, CountingPolicy, KitStyleEnv, rows_of
 
 
 def mb_trainer(logger, policy=None, env=None, **options):
@@ -38,11 +24,6 @@ def mb_trainer(logger, policy=None, env=None, **options):
     } | options
     real, fake = CountingBuffer("real"), CountingBuffer("fake")
     return MBPolicyTrainer(policy or CountingPolicy(), env, real, fake, logger, **settings)
-
-
-def rows_of(logger, name="policy_training_progress"):
-    with open(Path(logger.record_dir) / f"{name}.csv", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_rollouts_come_before_and_model_updates_after_their_policy_step(logger):

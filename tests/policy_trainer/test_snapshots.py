@@ -15,7 +15,7 @@ from torch import nn
 
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.policy_trainer import Scores, SnapshotScorer
-from offlinerlkit_romi.policy_trainer.async_scoring import acting_weights, one_thread
+from offlinerlkit_romi.policy_trainer.snapshots import acting_weights, one_thread
 
 pytestmark = [
     pytest.mark.slow,  # a child imports torch
@@ -143,7 +143,7 @@ def test_a_worker_ends_with_its_parent_however_that_ends(tmp_path):
     program = (
         "import os, signal, sys, time, pathlib\n"
         "from offlinerlkit_romi.policy_trainer import SnapshotScorer\n"
-        "from tests.policy_trainer.test_async_scoring import Policy, Slow\n"
+        "from tests.policy_trainer.test_snapshots import Policy, Slow\n"
         "scorer = SnapshotScorer(Slow(sys.argv[1]), print, in_worker=True)\n"
         "scorer.open(); scorer.start(Policy(1.0))\n"
         "while not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.05)\n"

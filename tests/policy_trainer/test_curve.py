@@ -1,92 +1,23 @@
 """Scores that come late land on their own row; rows keep their order, and none is lost."""
 
-import csv
 import math
 import signal
-from pathlib import Path
 
 import pytest
-import torch
 
 from offlinerlkit_romi.engine import StateStore, capture
 from offlinerlkit_romi.errors import DivergedError, TrainingInterrupted
-from offlinerlkit_romi.policy_trainer import Checkpoints, Interrupts, MFPolicyTrainer, Scores
-from offlinerlkit_romi.utils.logger import Logger
-from tests.policy_trainer.fakes import CountingBuffer, CountingPolicy
-
-OUTPUTS = {"policy_training_progress": "csv", "consoleout_backup": "stdout"}
-
-
-class LateEvaluation:
-    def __init__(self, number, scorer):
-        self.number, self.scorer, self.arrived = number, scorer, False
-
-    def ready(self, seconds=0.0):
-        if seconds:  # the trainer has nothing else to do: now it takes what it takes
-            self.scorer.waits += 1
-            self.arrived = True
-        return self.arrived or self.scorer.steps() >= self.scorer.arrives(self.number)
-
-    def outcome(self):
-        score = float(10 * self.number)
-        return Scores(score, 1.0, 5.0, 0.0), 0.25
-
-    def state(self):
-        return {"number": self.number, "weights": {"w": torch.full((2,), float(self.number))}}
-
-
-class LateScorer:
-    """The evaluation number n is there when the policy has made `arrives(n)` steps."""
-
-    evaluator = None
-
-    def __init__(self, policy, arrives):
-        self.policy, self.arrives = policy, arrives
-        self.started, self.repeated, self.waits, self.closed = [], [], 0, False
-
-    def steps(self):
-        return self.policy.calls["update"]
-
-    def start(self, policy):
-        self.started.append(self.steps())
-        return LateEvaluation(len(self.started) - 1, self)
-
-    def again(self, state):
-        assert state["weights"]["w"].tolist() == [state["number"]] * 2
-        self.repeated.append(state["number"])
-        return LateEvaluation(state["number"], self)
-
-    def open(self):
-        self.closed = False
-
-    def close(self):
-        self.closed = True
-
-
-class StatefulPolicy(CountingPolicy):
-    def training_state(self):
-        return {"weight": self.weight.data}
-
-
-@pytest.fixture
-def logger(tmp_path):
-    made = Logger(str(tmp_path / "run"), OUTPUTS)
-    yield made
-    made.close()
+from offlinerlkit_romi.policy_trainer import Checkpoints, Interrupts, MFPolicyTrainer
+from tests.support.training import CountingBuffer, CountingPolicy, LateScorer, rows_of
 
 
 def make_trainer(logger, arrives, policy=None, epoch=4, **options):
-    policy = policy or StatefulPolicy()
+    policy = policy or CountingPolicy()
     scorer = LateScorer(policy, arrives)
     trainer = MFPolicyTrainer(
         policy, scorer, CountingBuffer("data"), logger, epoch, 4, 1, close_logger=False, **options
     )
     return trainer, scorer
-
-
-def rows_of(logger):
-    with open(Path(logger.record_dir) / "policy_training_progress.csv", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def scores_of(logger):
@@ -115,7 +46,7 @@ def test_every_score_lands_on_its_own_row_and_rows_keep_their_order(arrives, log
 
 
 def test_a_row_is_written_as_soon_as_its_score_is_there(logger):
-    policy = StatefulPolicy()
+    policy = CountingPolicy()
     seen = {}
     trainer, _ = make_trainer(logger, lambda n: 4 * n + 6, policy, epoch=2)
     update = policy.update
@@ -166,7 +97,7 @@ def checkpoints_in(folder, logger):
 
 
 def test_a_signal_saves_the_rows_that_wait_and_a_resumed_run_writes_them(logger, tmp_path):
-    interrupts, policy = Interrupts(), StatefulPolicy()
+    interrupts, policy = Interrupts(), CountingPolicy()
     update = policy.update
 
     def struck(batch):
@@ -182,7 +113,7 @@ def test_a_signal_saves_the_rows_that_wait_and_a_resumed_run_writes_them(logger,
         trainer.train()
     assert rows_of(logger) == []
 
-    policy = StatefulPolicy()
+    policy = CountingPolicy()
     resumed, scorer = make_trainer(
         logger, lambda n: math.inf, policy, checkpoints=checkpoints_in(tmp_path / "states", logger)
     )
@@ -232,7 +163,7 @@ def test_without_checkpoints_a_signal_waits_for_the_scores(logger):
 
 
 def test_a_diverged_epoch_is_not_evaluated_and_the_rows_before_it_are_written(logger):
-    policy = StatefulPolicy()
+    policy = CountingPolicy()
     healthy = policy.update
 
     def update(batch):

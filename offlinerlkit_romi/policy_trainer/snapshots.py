@@ -6,41 +6,54 @@ that follow from the number. So it does not matter where and when it runs, nor h
 
 from __future__ import annotations
 
-import os
-import pickle
 import queue
-import signal
-import subprocess
-import sys
-import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, wait
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import IO, Any
+from typing import Any, Protocol
 
 import torch
+from numpy.typing import NDArray
 
 from offlinerlkit_romi.errors import UserError
-from offlinerlkit_romi.policy_trainer.evaluation_messages import (
-    Judge,
-    Recipe,
-    Reply,
-    Weights,
-    evaluate,
-    send,
-)
-from offlinerlkit_romi.policy_trainer.scoring import Scores
+from offlinerlkit_romi.policy_trainer.evaluation import Scores
+from offlinerlkit_romi.system.child import Child
 
 SECONDS_AT_MOST = 900.0  # ten episodes take a few seconds; a loaded machine may need minutes
 RESTARTS = 1
-REAP_SECONDS = 5.0
-_CHILD_ENVIRONMENT = {
-    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
-    "CUDA_VISIBLE_DEVICES": "",
-}
+WORKER = "offlinerlkit_romi.policy_trainer.evaluation_worker"
+Weights = Mapping[str, NDArray[Any]]
+Judge = Callable[[int, Weights], Scores]
+
+
+class Recipe(Protocol):
+    """All that an evaluation depends on, the weights and its number apart; can be pickled."""
+
+    def judge(self) -> Judge:
+        """Make the function from (number, weights) to scores."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What became of an evaluation.
+
+    Attributes:
+        seconds: How long it took.
+        scores: Its outcome.
+        complaint: What was wrong with the policy, in a line for the user.
+        failure: An exception that is neither.
+        in_worker: Whether a child process did it.
+    """
+
+    seconds: float
+    scores: Scores | None = None
+    complaint: str = ""
+    failure: str = ""
+    in_worker: bool = True
 
 
 class WorkerLost(Exception):
@@ -175,7 +188,7 @@ class Worker:
         self._questions: queue.SimpleQueue[tuple[Any, Future[Reply]] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._closing = False
-        self._child: _Child | None = None
+        self._child: Child | None = None
         self._losses = 0
         self._thread = threading.Thread(target=self._serve, name="evaluation", daemon=True)
         self._thread.start()
@@ -184,7 +197,7 @@ class Worker:
     def pid(self) -> int | None:
         """The child's number, None while there is none."""
         child = self._child
-        return None if child is None else child.process.pid
+        return None if child is None else child.pid
 
     def ask(self, number: int, weights: Weights) -> Future[Reply]:
         """Ask for an evaluation; the answer is `WorkerLost` where no child can give one."""
@@ -197,14 +210,11 @@ class Worker:
         with self._lock:
             self._closing = True
             if self._child is not None:
-                self._child.process.kill()
+                self._child.kill()
         self._questions.put(None)
         self._thread.join()
 
     def _serve(self) -> None:
-        if hasattr(signal, "pthread_sigmask"):
-            # the child inherits the mask: Ctrl-C and SIGTERM are for the run, which ends the child
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         self._answering(self._start_child)
         while not self._closing and (entry := self._questions.get()) is not None:
             question, reply = entry
@@ -231,19 +241,19 @@ class Worker:
         with self._lock:
             if self._closing:
                 raise EOFError
-            self._child = _Child()
-        send(self._child.inward, self._recipe)
+            self._child = Child(WORKER)
+        self._child.send(self._recipe)
 
     def _converse(self, question: Any) -> Reply:
         if self._child is None:
             self._start_child()
         child = self._child
         assert child is not None
-        watchdog = threading.Timer(self._seconds, child.time_out)
+        watchdog = threading.Timer(self._seconds, child.kill, ["no answer in time"])
         watchdog.start()
         try:
-            send(child.inward, question)
-            reply: Reply = pickle.load(child.outward)
+            child.send(question)
+            reply: Reply = child.receive()
             return reply
         finally:
             watchdog.cancel()
@@ -264,52 +274,6 @@ class Worker:
             child.end()
 
 
-class _Child:
-    """The process and its pipes."""
-
-    def __init__(self) -> None:
-        environment = {**os.environ, **_CHILD_ENVIRONMENT}
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-        # a file, not a pipe: a chatty simulator must not block on a reader that is busy elsewhere
-        self._timed_out = False
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "offlinerlkit_romi.policy_trainer.evaluation_worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env=environment,
-        )
-        assert self.process.stdin is not None and self.process.stdout is not None
-        self.inward: IO[bytes] = self.process.stdin
-        self.outward: IO[bytes] = self.process.stdout
-
-    def time_out(self) -> None:
-        """Kill it for being slow."""
-        self._timed_out = True
-        self.process.kill()
-
-    def last_words(self) -> str:
-        """How it ended; nothing if it has not."""
-        try:
-            status = self.process.wait(REAP_SECONDS)  # its pipe closes before it is gone
-        except subprocess.TimeoutExpired:
-            return ""
-        if self._timed_out:
-            return "no answer in time"
-        self._log.seek(0)
-        lines = self._log.read().decode(errors="replace").strip().splitlines()
-        return f"signal {-status}" if status < 0 else lines[-1] if lines else f"status {status}"
-
-    def end(self) -> None:
-        """Kill it and wait until it is gone."""
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.inward, self.outward, self._log):
-            with suppress(OSError):  # a dead child's stdin cannot be flushed
-                pipe.close()
-
-
 class _Count:
     """How many evaluations were asked for."""
 
@@ -323,6 +287,13 @@ class _Count:
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Go on counting."""
         self.calls = int(state["calls"])
+
+
+def evaluate(judge: Judge, number: int, weights: Weights) -> Reply:
+    """Carry out one evaluation."""
+    start = time.perf_counter()
+    scores = judge(number, weights)
+    return Reply(time.perf_counter() - start, scores)
 
 
 def acting_weights(policy: Any) -> dict[str, torch.Tensor]:

@@ -1,10 +1,14 @@
-"""A policy, buffers and a simulator small enough to count every call."""
+"""A policy, buffers, a simulator and a scorer small enough to count every call; rows of a curve."""
 
+import csv
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
+
+from offlinerlkit_romi.policy_trainer import Scores
 
 
 class CountingDynamics:
@@ -34,6 +38,9 @@ class CountingPolicy(nn.Module):
         self.modes.append(self.training)
         self.batches.append(batch)
         return {"loss/actor": torch.tensor(self.loss), "q/real": torch.tensor(4.0)}
+
+    def training_state(self):
+        return {"weight": self.weight.data}
 
     def learn(self, batch):
         raise AssertionError("the trainer reads metrics once per epoch, so it calls update")
@@ -88,3 +95,55 @@ class KitStyleEnv:
 
     def get_normalized_score(self, value):
         return (value + 5.0) / 100.0
+
+
+class LateEvaluation:
+    def __init__(self, number, scorer):
+        self.number, self.scorer, self.arrived = number, scorer, False
+
+    def ready(self, seconds=0.0):
+        if seconds:  # the trainer has nothing else to do: now it takes what it takes
+            self.scorer.waits += 1
+            self.arrived = True
+        return self.arrived or self.scorer.steps() >= self.scorer.arrives(self.number)
+
+    def outcome(self):
+        score = float(10 * self.number)
+        return Scores(score, 1.0, 5.0, 0.0), 0.25
+
+    def state(self):
+        return {"number": self.number, "weights": {"w": torch.full((2,), float(self.number))}}
+
+
+class LateScorer:
+    """The evaluation number n is there when the policy has made `arrives(n)` steps."""
+
+    evaluator = None
+
+    def __init__(self, policy, arrives):
+        self.policy, self.arrives = policy, arrives
+        self.started, self.repeated, self.waits, self.closed = [], [], 0, False
+
+    def steps(self):
+        return self.policy.calls["update"]
+
+    def start(self, policy):
+        self.started.append(self.steps())
+        return LateEvaluation(len(self.started) - 1, self)
+
+    def again(self, state):
+        assert state["weights"]["w"].tolist() == [state["number"]] * 2
+        self.repeated.append(state["number"])
+        return LateEvaluation(state["number"], self)
+
+    def open(self):
+        self.closed = False
+
+    def close(self):
+        self.closed = True
+
+
+def rows_of(logger, name="policy_training_progress"):
+    """Of one of a run's CSV files, as dicts of text."""
+    with open(Path(logger.record_dir) / f"{name}.csv", newline="") as file:
+        return list(csv.DictReader(file))

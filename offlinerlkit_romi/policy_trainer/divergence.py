@@ -1,13 +1,18 @@
-"""Why training diverged, in words: what, since when, in which term, and what to try."""
+"""What the sentinel found, in words: what, since when, in which term, what to try; and the end."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from offlinerlkit_romi.policy_trainer.sentinel import AT_BOUNDS, OUT_OF_RANGE, Finding
+from offlinerlkit_romi.errors import DivergedError
+from offlinerlkit_romi.policy_trainer.checkpoints import Checkpoints
+from offlinerlkit_romi.policy_trainer.sentinel import AT_BOUNDS, Finding, Sentinel
+from offlinerlkit_romi.system.files import write_json
+from offlinerlkit_romi.utils.logger import Logger
 
 DATA, MODEL_DATA = "data", "model transitions"
 # the first fitting prefix wins: (prefix, term, who is to blame)
@@ -48,6 +53,68 @@ ADVICE = {
 }
 # at the same step the cause comes before what it spoils
 ORDER = (DATA, "adversary", "model", "weights", "critic", "actor", "")
+
+
+class OnDivergence:
+    """Tells of a divergence, and ends the run at it.
+
+    Args:
+        mode: "stop" the run, or only "warn".
+        sentinel: Knows which networks are no longer finite.
+        logger: Takes the warning and the diagnosis.
+        checkpoints: Where the last sound state would lie.
+        buffers: Transitions by what they are, to look for the cause in.
+    """
+
+    def __init__(
+        self,
+        mode: str,
+        sentinel: Sentinel,
+        logger: Logger,
+        checkpoints: Checkpoints | None,
+        buffers: Callable[[], Mapping[str, Any]],
+    ) -> None:
+        self._mode, self._sentinel = mode, sentinel
+        self._logger, self._checkpoints, self._buffers = logger, checkpoints, buffers
+        self._warned: set[str] = set()
+
+    def judge(self, findings: Sequence[Finding], before_stop: Callable[[], None]) -> bool:
+        """Tell what the sentinel found; returns whether all numbers are finite.
+
+        Args:
+            findings: Of an epoch.
+            before_stop: Called before the run ends.
+
+        Raises:
+            DivergedError: It found divergence, and the run is to stop at it.
+        """
+        if not findings:
+            return True
+        fatal = [finding for finding in findings if finding.fatal]
+        stop = bool(fatal) and self._mode == "stop"
+        networks = self._sentinel.non_finite_networks()
+        diagnosis = explain(fatal or findings, networks, self._buffers(), self._last_good())
+        path = Path(self._logger.result_dir) / "diagnosis.json"
+        write_json(path, diagnosis | {"stopped": stop})
+        words = in_words(diagnosis)
+        if stop:
+            before_stop()
+            raise DivergedError(f"training diverged: {words}; see {path}")
+        if {finding.quantity for finding in findings} - self._warned:
+            self._warned |= {finding.quantity for finding in findings}
+            self._logger.log(f"warning: {words}; see {path}")
+        return all(finding.kind != "not finite" for finding in findings)
+
+    def _last_good(self) -> str:
+        steps = [] if self._checkpoints is None else self._checkpoints.store.steps()
+        if self._checkpoints is not None and steps:
+            return f"the last sound state is {self._checkpoints.store.path(steps[-1])}"
+        weights = Path(self._logger.checkpoint_dir) / "policy.pth"
+        return (
+            f"{weights} holds the policy of the last sound epoch"
+            if weights.is_file()
+            else "no epoch was sound"
+        )
 
 
 def explain(
@@ -116,6 +183,3 @@ def _bad_rows(buffer: Any) -> dict[str, int]:
     rows = torch.stack(bad).any(0)
     count = int(rows.sum())
     return {"rows": count, "first": int(rows.float().argmax()) if count else -1}
-
-
-__all__ = ["DATA", "MODEL_DATA", "OUT_OF_RANGE", "explain", "in_words"]

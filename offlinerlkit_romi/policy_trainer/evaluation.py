@@ -42,38 +42,6 @@ class Scores:
         }
 
 
-class Evaluation(Protocol):
-    """An evaluation that was asked for."""
-
-    def ready(self, seconds: float = ...) -> bool:
-        """Whether the outcome is there, after waiting for at most `seconds`."""
-
-    def outcome(self) -> tuple[Scores, float | None]:
-        """The scores, and the seconds a worker took for them; None where there was no worker."""
-
-    def state(self) -> Mapping[str, Any]:
-        """What it takes to repeat it."""
-
-
-@dataclass(frozen=True)
-class Finished:
-    """An evaluation that has been carried out."""
-
-    scores: Scores
-
-    def ready(self, seconds: float = 0.0) -> bool:
-        """It is."""
-        return True
-
-    def outcome(self) -> tuple[Scores, None]:
-        """The scores."""
-        return self.scores, None
-
-    def state(self) -> Mapping[str, Any]:
-        """Never asked for: it does not wait."""
-        raise NotImplementedError
-
-
 class Scorer:
     """Evaluates a policy and puts its returns on a score scale.
 
@@ -106,23 +74,22 @@ class Scorer:
             "return" if self.to_score is None else "score",
         )
 
-    def start(self, policy: Any) -> Finished:
-        """Evaluate at once."""
-        return Finished(self(policy))
 
-    def open(self) -> None:
-        """Nothing to prepare."""
+class Evaluation(Protocol):
+    """An evaluation under way."""
 
-    def close(self) -> None:
-        """Nothing to end."""
+    def ready(self, seconds: float = ...) -> bool:
+        """Whether the outcome is there, after waiting for at most `seconds`."""
 
-    def again(self, state: Mapping[str, Any]) -> Evaluation:
-        """Never asked for: no evaluation of it ever waits."""
-        raise NotImplementedError
+    def outcome(self) -> tuple[Scores, float | None]:
+        """The scores, and the seconds a worker took for them; None where there was no worker."""
+
+    def state(self) -> Mapping[str, Any]:
+        """What it takes to repeat it."""
 
 
-class ScoresPolicies(Protocol):
-    """What a trainer asks for scores; `evaluator` is part of its state where it has one."""
+class LateScorer(Protocol):
+    """Scores policies while training goes on; `evaluator` is part of the trainer's state."""
 
     evaluator: Any
 
@@ -162,7 +129,7 @@ def task_scorer(task: str | Task, episodes: int, seed: int) -> Scorer:
     return Scorer(Evaluator(task, episodes, seed), score_scale(task))
 
 
-def make_scorer(eval_env: Any, episodes: int, seed: int) -> ScoresPolicies | None:
+def make_scorer(eval_env: Any, episodes: int, seed: int) -> Scorer | LateScorer | None:
     """Make the scorer for what a trainer was given as `eval_env`.
 
     Args:
@@ -179,8 +146,8 @@ def make_scorer(eval_env: Any, episodes: int, seed: int) -> ScoresPolicies | Non
     """
     if eval_env is None or episodes == 0:
         return None
-    if hasattr(eval_env, "again"):
-        scorer: ScoresPolicies = eval_env
+    if isinstance(eval_env, Scorer) or hasattr(eval_env, "again"):
+        scorer: Scorer | LateScorer = eval_env
         return scorer
     from offlinerlkit_romi.envs import Evaluator, Task
 

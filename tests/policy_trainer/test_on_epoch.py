@@ -1,0 +1,128 @@
+"""The hook per epoch hears every row once, whole; what it raises ends the run, state saved."""
+
+import math
+
+import pytest
+
+from offlinerlkit_romi.engine import StateStore
+from offlinerlkit_romi.errors import DivergedError, TrainingInterrupted
+from offlinerlkit_romi.policy_trainer import Checkpoints, MFPolicyTrainer
+from tests.support.training import CountingBuffer, CountingPolicy, LateScorer, rows_of
+
+SCORE = "eval/normalized_episode_reward"
+ARRIVALS = [
+    pytest.param(lambda n: 0, id="at once"),
+    pytest.param(lambda n: 4 * n + 6, id="in the midst of the next epoch"),
+    pytest.param(lambda n: math.inf, id="only when waited for"),
+]
+
+
+class Pruned(Exception):
+    """A sweep's."""
+
+
+class Hook:
+    """Takes down what it is told, and raises at an epoch."""
+
+    def __init__(self, error=None, at=0):
+        self.error, self.at, self.heard = error, at, []
+
+    def __call__(self, epoch, metrics):
+        self.heard.append((epoch, metrics[SCORE], metrics["loss/actor"]))
+        if epoch == self.at:
+            raise self.error
+
+
+def make_trainer(logger, arrives, hook, folder=None, policy=None):
+    policy = policy or CountingPolicy()
+    checkpoints = None
+    if folder is not None:
+        folder.mkdir(exist_ok=True)
+        checkpoints = Checkpoints(StateStore(folder), {"logger": logger}, print, every=0)
+    return MFPolicyTrainer(
+        policy,
+        LateScorer(policy, arrives),
+        CountingBuffer("data"),
+        logger,
+        epoch=4,
+        step_per_epoch=4,
+        close_logger=False,
+        on_epoch=hook,
+        checkpoints=checkpoints,
+    )
+
+
+def heard(*epochs):
+    return [(epoch, 10.0 * (epoch - 1), 1.0) for epoch in epochs]
+
+
+@pytest.mark.parametrize("arrives", ARRIVALS)
+def test_every_epoch_is_told_once_with_its_scores(arrives, logger):
+    hook = Hook()
+    make_trainer(logger, arrives, hook).train()
+    assert hook.heard == heard(1, 2, 3, 4)
+
+
+@pytest.mark.parametrize("arrives", ARRIVALS)
+@pytest.mark.parametrize("error", [Pruned("enough"), TrainingInterrupted("enough")])
+def test_a_run_that_the_hook_stopped_goes_on_from_its_state(arrives, error, logger, tmp_path):
+    with pytest.raises(type(error), match="enough"):
+        make_trainer(logger, arrives, Hook(error, at=2), tmp_path / "states").train()
+    assert len(rows_of(logger)) == 2
+    hook = Hook()
+    resumed = make_trainer(logger, arrives, hook, tmp_path / "states")
+    assert 8 <= resumed.resume() <= 16
+    resumed.scorer.started = [0] * resumed.state_dict()["epochs"]
+    resumed.train()
+    assert hook.heard == heard(3, 4)
+    assert [float(row[SCORE]) for row in rows_of(logger)] == [0.0, 10.0, 20.0, 30.0]
+
+
+@pytest.mark.parametrize("arrives", ARRIVALS)
+def test_without_checkpoints_the_rows_are_written_and_the_hook_is_not_called_again(arrives, logger):
+    hook = Hook(Pruned("enough"), at=1)
+    trainer = make_trainer(logger, arrives, hook)
+    with pytest.raises(Pruned):
+        trainer.train()
+    assert hook.heard == heard(1)
+    assert len(rows_of(logger)) == len(trainer.history) < 4
+    assert trainer.scorer.closed
+
+
+@pytest.mark.parametrize("arrives", ARRIVALS)
+def test_what_it_raises_at_the_last_epoch_comes_out_too(arrives, logger, tmp_path):
+    with pytest.raises(Pruned):
+        make_trainer(logger, arrives, Hook(Pruned(), at=4), tmp_path / "states").train()
+    assert len(rows_of(logger)) == 4
+    resumed = make_trainer(logger, arrives, Hook(Pruned(), at=1), tmp_path / "states")
+    assert resumed.resume() == 16
+    assert resumed.train() == {"last_10_performance": 15.0}
+
+
+def test_a_divergence_is_told_though_the_hook_stops_at_a_row_before_it(logger):
+    policy = CountingPolicy()
+    healthy = policy.update
+
+    def update(batch):
+        policy.loss = math.nan if len(policy.batches) == 5 else policy.loss
+        return healthy(batch)
+
+    policy.update = update
+    hook = Hook(Pruned(), at=1)
+    with pytest.raises(DivergedError):
+        make_trainer(logger, lambda n: math.inf, hook, policy=policy).train()
+    assert hook.heard == heard(1)
+
+
+def test_a_measurement_of_an_epoch_is_in_its_row_and_knows_its_number(logger):
+    policy = CountingPolicy()
+    MFPolicyTrainer(
+        policy,
+        None,
+        CountingBuffer("data"),
+        logger,
+        epoch=2,
+        step_per_epoch=3,
+        diagnose=lambda epoch, leave_if_asked: {"measured/epoch": 10.0 * epoch},
+    ).train()
+    assert [float(row["measured/epoch"]) for row in rows_of(logger)] == [10.0, 20.0]
