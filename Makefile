@@ -2,35 +2,44 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# what runs need, and what tests and checks need besides
 STAMP := $(VENV)/.installed
+DEV := $(VENV)/.installed-dev
+PIP = $(BIN)/pip install --quiet --disable-pip-version-check --root-user-action ignore --constraint constraints.txt --editable
 
 .PHONY: demo gpu test check format lint types install clean
 
-install: $(STAMP)
+install: $(DEV)
 
 $(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test,dev]"
-	touch $(STAMP)
+	@echo "installing the package and what it needs (torch among them) into $(VENV): one or two minutes, once"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) .
+	@touch $(STAMP)
+
+$(DEV): $(STAMP)
+	@echo "installing what tests and checks need besides into $(VENV)"
+	@$(PIP) ".[test,dev]"
+	@touch $(DEV)
 
 demo: $(STAMP)
-	$(BIN)/python run_example/demo.py
+	@$(BIN)/python run_example/demo.py
 
-gpu: $(STAMP)
+gpu: $(DEV)
 	$(BIN)/python benchmarks/first_gpu_run.py
 
-test: $(STAMP)
+test: $(DEV)
 	$(BIN)/python -m pytest -n 2
 
 check: format lint types test
 
-format: $(STAMP)
+format: $(DEV)
 	$(BIN)/ruff format --check .
 
-lint: $(STAMP)
+lint: $(DEV)
 	$(BIN)/ruff check .
 
-types: $(STAMP)
+types: $(DEV)
 	$(BIN)/mypy
 
 clean:
