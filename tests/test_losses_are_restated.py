@@ -65,7 +65,7 @@ TABLE = {
         "policy/test_iql.py",
         "test_value_loss_and_gradient_equal_the_row_loop",
     ),
-    f"{MF}.iql.critic_losses": (
+    f"{MF}.iql.IQLPolicy._update_critics": (
         "iql.critic_loss",
         "policy/test_iql.py",
         "test_critic_losses_equal_the_row_loop",
@@ -102,7 +102,7 @@ TABLE = {
         "policy/test_td3.py",
         "test_critic_losses_equal_the_row_loop",
     ),
-    f"{MF}.td3.critic_losses": (
+    f"{MF}.sac.critic_losses": (
         "sac.critic_loss",
         "policy/test_td3.py",
         "test_critic_losses_equal_the_row_loop",

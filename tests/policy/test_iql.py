@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from offlinerlkit_romi.policy import IQLPolicy
-from offlinerlkit_romi.policy.model_free.iql import actor_loss, critic_losses, value_loss
+from offlinerlkit_romi.policy.model_free.iql import actor_loss, value_loss
+from offlinerlkit_romi.policy.model_free.sac import backup, critic_losses
 from tests.reference import iql
 from tests.support.policies import make_batch, make_policy
 from tests.support.scripted import assert_same_parameters, draw, plain_adam, twin
@@ -58,7 +59,7 @@ def test_critic_losses_equal_the_row_loop(terminals: float) -> None:
     policy, batch = make_iql(), make_batch(8, seed=3, terminals=terminals)
     critics = policy.critic_q1, policy.critic_q2
     next_v = policy.critic_v(batch["next_observations"]).detach()
-    *fast, q1 = critic_losses(critics, batch, next_v, 0.9)
+    *fast, q1 = critic_losses(critics, batch, backup(batch, next_v, 0.9))
     loops = [iql.critic_loss(critic, policy.critic_v, batch, 0.9) for critic in critics]
     assert [x.item() for x in fast] == pytest.approx([x.item() for x in loops], rel=1e-10)
     alone = policy.critic_q1(batch["observations"], batch["actions"])

@@ -1,12 +1,15 @@
 """What must hold while ROMI trains, on short runs over random data."""
 
 import math
+from typing import get_args, get_type_hints
 
 import pytest
 import torch
 
 from offlinerlkit_romi.engine import make_adam
+from offlinerlkit_romi.experiment.algorithms.romi import ROMIConfig
 from offlinerlkit_romi.policy import ROMIPolicy
+from offlinerlkit_romi.policy.model_based.romi import INNER, SETS, VARIANTS
 from tests.support.policies import make_buffer, make_policy
 
 UPDATES = 200
@@ -98,6 +101,14 @@ def test_model_updates_use_the_configured_number_of_batches() -> None:
 def test_unknown_choices_are_refused_by_name(options) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         make_romi(**options)
+
+
+def test_the_command_line_offers_what_there_is() -> None:
+    offered = get_type_hints(ROMIConfig)
+    choices = {name: get_args(offered[name]) for name in ("variant", "uncertainty_set")}
+    assert choices == {"variant": tuple(VARIANTS), "uncertainty_set": tuple(SETS)}
+    assert get_args(offered["inner_optimizer"]) == tuple(INNER)
+    assert set(get_args(offered["preconditioner"])) == {exact for _, exact in INNER.values()}
 
 
 def test_release_refuses_rows_that_its_groups_cannot_share() -> None:

@@ -19,7 +19,7 @@ from torch import nn
 from offlinerlkit_romi.engine import apply_gradients, make_adam, uniform
 from offlinerlkit_romi.modules import twin_values
 from offlinerlkit_romi.policy.base_policy import Batch, Metrics, Ours
-from offlinerlkit_romi.policy.model_free.sac import SACPolicy, critic_target
+from offlinerlkit_romi.policy.model_free.sac import SACPolicy, backup, critic_target
 from offlinerlkit_romi.policy.soft_policy import Alpha, act
 
 if TYPE_CHECKING:
@@ -96,9 +96,7 @@ def max_q_target(
     tiled = next_obs.expand(len(noise), -1, -1).flatten(0, 1)
     values = twin_values(targets, tiled, actions)
     best = [q.unflatten(0, noise.shape[:2]).amax(0) for q in values]
-    target = batch["rewards"] + gamma * (1 - batch["terminals"]) * torch.minimum(*best)
-    assert target.shape == batch["rewards"].shape, (target.shape, batch["rewards"].shape)
-    return target
+    return backup(batch, torch.minimum(*best), gamma)
 
 
 class CQLPolicy(SACPolicy):

@@ -17,6 +17,7 @@ from torch import nn
 from offlinerlkit_romi.engine import descend, frozen_copy, polyak_update
 from offlinerlkit_romi.modules import EnsembleCritic
 from offlinerlkit_romi.policy.base_policy import Batch, Metrics, Ours
+from offlinerlkit_romi.policy.model_free.sac import backup
 from offlinerlkit_romi.policy.soft_policy import Alpha, SoftPolicy, act
 
 if TYPE_CHECKING:
@@ -69,9 +70,7 @@ def critic_target(
         tiled = next_obs.expand(len(noise), -1, -1).flatten(0, 1)
         q = targets(tiled, action.flatten(0, 1)).unflatten(1, noise.shape[:2])
         next_q = q.amax(1).amin(0)
-    target = batch["rewards"] + gamma * (1 - batch["terminals"]) * next_q
-    assert target.shape == batch["rewards"].shape, (target.shape, batch["rewards"].shape)
-    return target
+    return backup(batch, next_q, gamma)
 
 
 def bellman_loss(qs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -16,10 +16,10 @@ import torch
 from torch import nn
 
 from offlinerlkit_romi.engine import descend, descend_apart, frozen_copy, polyak_update
-from offlinerlkit_romi.modules import Twins, lay_side_by_side, twin_values
+from offlinerlkit_romi.modules import lay_side_by_side
 from offlinerlkit_romi.nets import own_dropout
 from offlinerlkit_romi.policy.base_policy import BasePolicy, Batch, Metrics, Ours
-from offlinerlkit_romi.policy.model_free.sac import min_q
+from offlinerlkit_romi.policy.model_free.sac import backup, critic_losses, min_q
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -34,16 +34,6 @@ def value_loss(v: torch.Tensor, q: torch.Tensor, expectile: float) -> torch.Tens
     # |expectile - 1(gap <= 0)| without a branch on the gap
     weight = expectile + (1 - 2 * expectile) * (gap <= 0).to(gap.dtype)
     return (weight * gap.square()).mean()
-
-
-def critic_losses(
-    critics: Twins, batch: Batch, next_v: torch.Tensor, gamma: float
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """mean_B (Q_c(s, a) - r - gamma (1 - done) V(s'))^2 of both critics, and Q_1 (B, 1) (Eq. 6)."""
-    target = batch["rewards"] + gamma * (1 - batch["terminals"]) * next_v
-    q1, q2 = twin_values(critics, batch["observations"], batch["actions"])
-    assert q1.shape == q2.shape == target.shape, (q1.shape, q2.shape, target.shape)
-    return (q1 - target).square().mean(), (q2 - target).square().mean(), q1
 
 
 def actor_loss(
@@ -144,7 +134,8 @@ class IQLPolicy(BasePolicy):
 
     def _update_critics(self, batch: Batch, next_v: torch.Tensor) -> Metrics:
         critics = self.critic_q1, self.critic_q2
-        loss1, loss2, q1 = critic_losses(critics, batch, next_v, self._gamma)
+        target = backup(batch, next_v, self._gamma)
+        loss1, loss2, q1 = critic_losses(critics, batch, target)
         optims = self.critic_q1_optim, self.critic_q2_optim
         descend_apart(loss1 + loss2, list(zip(critics, optims, strict=True)))
         losses = {"loss/q1": loss1.detach(), "loss/q2": loss2.detach()}

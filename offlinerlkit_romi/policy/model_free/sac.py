@@ -25,6 +25,22 @@ def min_q(critics: Twins, obs: torch.Tensor, action: torch.Tensor) -> torch.Tens
     return torch.minimum(*twin_values(critics, obs, action))
 
 
+def backup(batch: Batch, next_value: torch.Tensor, gamma: float) -> torch.Tensor:
+    """R + gamma (1 - done) V(s'), (B, 1)."""
+    target = batch["rewards"] + gamma * (1 - batch["terminals"]) * next_value
+    assert target.shape == batch["rewards"].shape, (target.shape, batch["rewards"].shape)
+    return target
+
+
+def critic_losses(
+    critics: Twins, batch: Batch, target: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """mean_B of (Q_c(s, a) - y)^2 of both critics, and Q_1 (B, 1)."""
+    q1, q2 = twin_values(critics, batch["observations"], batch["actions"])
+    assert q1.shape == q2.shape == target.shape, (q1.shape, q2.shape, target.shape)
+    return (q1 - target).square().mean(), (q2 - target).square().mean(), q1
+
+
 @torch.no_grad()
 def critic_target(
     actor: nn.Module,
@@ -40,9 +56,7 @@ def critic_target(
     """
     next_action, log_prob = act(actor, batch["next_observations"], noise)
     next_q = min_q(targets, batch["next_observations"], next_action) - alpha * log_prob
-    target = batch["rewards"] + gamma * (1 - batch["terminals"]) * next_q
-    assert target.shape == batch["rewards"].shape, (target.shape, batch["rewards"].shape)
-    return target
+    return backup(batch, next_q, gamma)
 
 
 def actor_loss(
@@ -127,11 +141,8 @@ class SACPolicy(SoftPolicy):
         target = critic_target(
             self.actor, self.target_critics, batch, noise, self._alpha, self._gamma
         )
-        obs, action = batch["observations"], batch["actions"]
-        q1, q2 = twin_values(self.critics, obs, action)
-        assert q1.shape == q2.shape == target.shape, (q1.shape, q2.shape, target.shape)
-        losses = (q1 - target).square().mean(), (q2 - target).square().mean()
-        return self._descend_critics(*losses), q1.detach()
+        loss1, loss2, q = critic_losses(self.critics, batch, target)
+        return self._descend_critics(loss1, loss2), q.detach()
 
     def _descend_critics(self, loss1: torch.Tensor, loss2: torch.Tensor) -> Metrics:
         parts = (self.critic1, self.critic1_optim), (self.critic2, self.critic2_optim)

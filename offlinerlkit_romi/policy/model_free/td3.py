@@ -16,10 +16,10 @@ import torch
 from torch import nn
 
 from offlinerlkit_romi.engine import Counts, descend, descend_apart, frozen_copy, polyak_update
-from offlinerlkit_romi.modules import Twins, lay_side_by_side, twin_values
+from offlinerlkit_romi.modules import Twins, lay_side_by_side
 from offlinerlkit_romi.nets import own_dropout
 from offlinerlkit_romi.policy.base_policy import BasePolicy, Batch, Metrics, Ours
-from offlinerlkit_romi.policy.model_free.sac import min_q
+from offlinerlkit_romi.policy.model_free.sac import backup, critic_losses, min_q
 from offlinerlkit_romi.utils.noise import GaussianNoise
 
 if TYPE_CHECKING:
@@ -41,20 +41,7 @@ def critic_target(
     """
     next_obs = batch["next_observations"]
     next_action = (actor_old(next_obs) + noise).clamp(-max_action, max_action)
-    target = batch["rewards"] + gamma * (1 - batch["terminals"]) * min_q(
-        targets, next_obs, next_action
-    )
-    assert target.shape == batch["rewards"].shape, (target.shape, batch["rewards"].shape)
-    return target
-
-
-def critic_losses(
-    critics: Twins, batch: Batch, target: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """mean_B of (Q_c(s, a) - y)^2 of both critics, and Q_1 (B, 1)."""
-    q1, q2 = twin_values(critics, batch["observations"], batch["actions"])
-    assert q1.shape == q2.shape == target.shape, (q1.shape, q2.shape, target.shape)
-    return (q1 - target).square().mean(), (q2 - target).square().mean(), q1
+    return backup(batch, min_q(targets, next_obs, next_action), gamma)
 
 
 def actor_loss(actor: nn.Module, critic: nn.Module, obs: torch.Tensor) -> torch.Tensor:
