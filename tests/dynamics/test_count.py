@@ -20,8 +20,8 @@ from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.modules import HashCoder
 from offlinerlkit_romi.modules.hash_coder import MAX_BITS, pack_bits
 from offlinerlkit_romi.policy import MOPOPolicy
-from tests.dynamics.count_factory import dataset, make_count_dynamics, trained
 from tests.reference import count as reference
+from tests.support.count import dataset, make_count_dynamics, trained
 from tests.support.policies import FLOAT64, make_batch, make_dynamics, make_policy
 from tests.support.scripted import twin
 

@@ -17,9 +17,9 @@ from offlinerlkit_romi.experiment import dynamics_cache
 from offlinerlkit_romi.experiment import run as run_module
 from offlinerlkit_romi.experiment.dynamics_cache import DynamicsCache, Fit, digest
 from offlinerlkit_romi.experiment.run import train
-from tests.dynamics.count_factory import dataset, make_count_dynamics
 from tests.experiment.conftest import TINY_SETTINGS, make_dataset
 from tests.faults.comparing import differences, outcome
+from tests.support.count import dataset, make_count_dynamics
 from tests.support.policies import make_dynamics
 
 WITH_MODEL = ("mopo", "combo", "mobile", "count_morl", "rambo", "romi")

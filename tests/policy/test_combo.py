@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from offlinerlkit_romi.policy import COMBOPolicy
-from tests.policy.test_cql import GAMMA, TAU, proposal_draws
 from tests.reference import combo, sac
 from tests.support.policies import make_batch, make_box, make_policy
-from tests.support.scripted import assert_same_parameters, draw, plain_adam, twin
+from tests.support.scripted import assert_same_parameters, draw, plain_adam, proposal_draws, twin
+
+TAU, GAMMA = 0.1, 0.9
 
 PARTS = {"real": make_batch(3, seed=1), "fake": make_batch(4, seed=2)}
 MIXED = {name: torch.cat([PARTS["real"][name], PARTS["fake"][name]]) for name in PARTS["real"]}

@@ -10,7 +10,7 @@ from offlinerlkit_romi.policy import CQLPolicy
 from offlinerlkit_romi.policy.model_free.cql import conservative_loss, max_q_target
 from tests.reference import cql, sac
 from tests.support.policies import FLOAT64, make_batch, make_box, make_policy
-from tests.support.scripted import assert_same_parameters, draw, plain_adam, twin
+from tests.support.scripted import assert_same_parameters, draw, plain_adam, proposal_draws, twin
 
 R, TAU, GAMMA = 3, 0.1, 0.9
 
@@ -18,14 +18,6 @@ R, TAU, GAMMA = 3, 0.1, 0.9
 def make_cql(**kwargs) -> CQLPolicy:
     kwargs.setdefault("with_lagrange", False)
     return make_policy(CQLPolicy, tau=TAU, gamma=GAMMA, **kwargs)
-
-
-def proposal_draws(source: torch.Generator, rows: int, low: float = -1.0, high: float = 1.0):
-    """The update's draws of proposals in its order, as the references take them (R, B, A)."""
-    draws = torch.rand(rows, R, 2, dtype=FLOAT64, generator=source)
-    uniform = (low + (high - low) * draws).transpose(0, 1)
-    noise = draw(source, rows, R, 2).transpose(0, 1), draw(source, rows, R, 2).transpose(0, 1)
-    return dict(noise=noise, uniform=uniform, low=low, high=high)
 
 
 @pytest.mark.parametrize("compat", ["paper", "kit"])

@@ -16,7 +16,7 @@ from offlinerlkit_romi.envs.custom import InUserUnits
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.policy import ROMIPolicy
 from offlinerlkit_romi.utils.scaler import StandardScaler
-from tests.dynamics.count_factory import dataset, make_count_dynamics
+from tests.support.count import dataset, make_count_dynamics
 from tests.support.policies import make_batch, make_buffer, make_dynamics, make_policy
 from tests.support.scripted import ScriptedBuffer
 

@@ -1,6 +1,7 @@
 """Buffers, weights and draws that a test decides, so that an update can be replayed by hand."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -46,6 +47,17 @@ def twin(generator: torch.Generator) -> torch.Generator:
 
 def draw(generator: torch.Generator, *shape: int) -> torch.Tensor:
     return torch.randn(shape, dtype=FLOAT64, generator=generator)
+
+
+def proposal_draws(
+    source: torch.Generator, rows: int, low: float = -1.0, high: float = 1.0, repeats: int = 3
+) -> dict[str, Any]:
+    """A conservative update's draws of proposals, as the references take them (R, B, A)."""
+    shape = (rows, repeats, 2)
+    draws = torch.rand(shape, dtype=FLOAT64, generator=source)
+    uniform = (low + (high - low) * draws).transpose(0, 1)
+    noise = draw(source, *shape).transpose(0, 1), draw(source, *shape).transpose(0, 1)
+    return dict(noise=noise, uniform=uniform, low=low, high=high)
 
 
 def plain_adam(params, lr: float = 1e-3) -> torch.optim.Adam:
