@@ -18,10 +18,12 @@ from pathlib import Path
 import numpy as np
 from short_runs import command
 
+from offlinerlkit_romi.data.card import card_of
 from offlinerlkit_romi.data.doctor import diagnose
-from offlinerlkit_romi.data.doctor.records import Records, of_raw
+from offlinerlkit_romi.data.doctor.starts import claimed
 from offlinerlkit_romi.data.generate import generate
-from offlinerlkit_romi.data.raw import read_raw
+from offlinerlkit_romi.data.load import read_source
+from offlinerlkit_romi.data.rows import Rows
 from offlinerlkit_romi.envs.tasks import get_task
 
 RESULTS = Path(__file__).parent / "results" / "data_doctor.json"
@@ -30,9 +32,9 @@ SIMULATED = 20_000
 COLUMNS = ("observations", "actions", "next_observations", "rewards", "terminals", "timeouts")
 
 
-def repeated(task: str, rows: int) -> Records:
+def repeated(task: str, rows: int) -> Rows:
     """Simulated rows of `task` until there are `rows`; each copy ends with a time limit."""
-    data = read_raw(generate(task, SIMULATED, progress=False))
+    data = read_source(card_of(generate(task, SIMULATED, progress=False)))
     copies = -(-rows // len(data))
     columns = {key: np.concatenate([data.columns[key]] * copies) for key in COLUMNS}
     last = np.arange(1, copies + 1) * len(data) - 1
@@ -40,7 +42,7 @@ def repeated(task: str, rows: int) -> Records:
     scale = 1.0 - 1e-4 * np.repeat(np.arange(copies), len(data))
     columns["actions"] *= scale[:, None].astype(np.float32)
     taken = data.with_columns(**columns, **dict.fromkeys(set(data.columns) - set(COLUMNS)))
-    return of_raw(taken.take(np.arange(rows)), get_task(task))
+    return claimed(taken.take(np.arange(rows)), get_task(task))
 
 
 def measure(task: str, rows: int, runs: int) -> dict[str, object]:

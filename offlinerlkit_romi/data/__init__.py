@@ -2,8 +2,7 @@
 
 from offlinerlkit_romi.data.card import Card
 from offlinerlkit_romi.data.dataset import DataInfo, Dataset
-from offlinerlkit_romi.data.front import load_dataset
-from offlinerlkit_romi.data.own import load_own
-from offlinerlkit_romi.data.sources import load
+from offlinerlkit_romi.data.load import load, load_dataset
+from offlinerlkit_romi.data.user import load_own
 
 __all__ = ["Card", "DataInfo", "Dataset", "load", "load_dataset", "load_own"]

@@ -2,18 +2,19 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from offlinerlkit_romi.data.download import Remote, UnavailableError, download, is_digest, verify
+from offlinerlkit_romi.data.folders import D4RL_VARIABLE, d4rl_folder
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.system.files import file_digest, make_folder
 from offlinerlkit_romi.system.locks import lock_beside, locked
 
-Registry = Callable[[], dict[str, Any]]
+D4RL_URL_VARIABLE = "OFFLINERLKIT_ROMI_D4RL_URL"
 
 
 @cache
@@ -31,17 +32,21 @@ class Archive:
     """The files of one benchmark on their server and on this machine.
 
     Attributes:
-        registry: Gives the list of files; each has `file`, its digest (`sha256` or `md5`), and
+        listed: Shipped list of files; each has `file`, its digest (`sha256` or `md5`), and
             `bytes` and `folder` (on the server, under the base address) where they are known.
         folder: Gives the folder that holds them here.
         folder_variable: Environment variable that names that folder.
         url_variable: Environment variable that names a mirror.
     """
 
-    registry: Registry
+    listed: str
     folder: Callable[[], Path]
     folder_variable: str
     url_variable: str
+
+    def registry(self) -> dict[str, Any]:
+        """The list of files."""
+        return read_registry(self.listed)
 
     def cached_path(self, task: str) -> Path:
         """Where the file of `task` is or will be."""
@@ -109,6 +114,10 @@ class Archive:
     def _facts(self, task: str) -> dict[str, Any]:
         facts: dict[str, Any] = self.registry()["files"][task]
         return facts
+
+
+D4RL = Archive("d4rl.yaml", d4rl_folder, D4RL_VARIABLE, D4RL_URL_VARIABLE)
+D4RL_ANTMAZE = replace(D4RL, listed="antmaze.yaml")
 
 
 def _sha256(path: Path, remote: Remote, found: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from offlinerlkit_romi.data.checks import Bounds
 from offlinerlkit_romi.data.columns import ColumnMap
+from offlinerlkit_romi.data.rows import Bounds
 from offlinerlkit_romi.envs.functions import Function, absolute, name_of
 from offlinerlkit_romi.errors import UserError, shown
 
@@ -71,6 +72,14 @@ class Card:
         checked: dict[str, Any] = {n: _CHECKS[n](n, value) for n, value in given.items()}
         return replace(self, **checked, functions=tuple(functions.items()))
 
+    def named(self) -> Card:
+        """This card with a name: where none is told, its file's."""
+        if is_remote(self.file):
+            name = self.file.replace(":", "-").replace("/", "-")
+        else:
+            name = re.sub(r"[^\w.-]+", "-", Path(self.file).stem).strip(".-") or "my-task"
+        return self.override({"name": self.name or name})
+
     def record(self) -> dict[str, Any]:
         """Plain values for a manifest, from which `from_record` makes the card again."""
         values = {k: v for k, v in asdict(self).items() if k not in ("functions", "columns")}
@@ -80,6 +89,18 @@ class Card:
     def from_record(cls, record: Mapping[str, Any]) -> Card:
         """The card of an earlier run."""
         return cls().override(record)
+
+
+def card_of(source: str | Path) -> Card:
+    """What is known of a source that is a path or an address.
+
+    Raises:
+        UserError: It is a card that cannot be read.
+    """
+    path = Path(source).expanduser()
+    if path.suffix.lower() in SUFFIXES:
+        return read_card(path)
+    return Card(file=str(source) if is_remote(str(source)) else str(path.absolute()))
 
 
 def read_card(path: Path) -> Card:

@@ -1,56 +1,76 @@
 """What a data file must satisfy; each failure is one line with the place and the remedy."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from offlinerlkit_romi.data.folders import again
+from offlinerlkit_romi.data.rows import FLAGS, GOALS, KNOWN, Array, Bounds, Rows, time_limits
 from offlinerlkit_romi.errors import UserError
 
 if TYPE_CHECKING:
     from offlinerlkit_romi.envs.tasks import Task
 
 ACTION_SLACK = 1e-5  # float32 rounding of a tanh
-BLOCK_ROWS = 1 << 16  # keeps temporaries in cache
 FAR = 3.0  # times what 99 % stay below: no tail of one distribution, but damage
-Bounds = tuple[tuple[float, ...], tuple[float, ...]]
 
 
-def check_shapes(path: Path, shapes: dict[str, tuple[int, ...]], task: "Task") -> None:
-    """Rows of `task`'s dimensions, equally many under every key, and at least one.
+def fitted(rows: Rows, task: "Task") -> Rows:
+    """The rows as a benchmark's task takes them: float32, with time limits where none are told.
 
     Raises:
-        UserError: They are not.
+        UserError: They do not fit the task, are no finite numbers, or have actions outside [-1, 1].
     """
-    observations = shapes["observations"]
-    n = observations[0] if observations else 0
-    wanted: dict[str, tuple[tuple[int, ...], ...]] = {
+    columns = {key: rows.columns[key] for key in (*KNOWN, GOALS) if key in rows.columns}
+    _check_shapes(rows.source, {key: x.shape for key, x in columns.items()}, task)
+    for key, values in columns.items():
+        if key not in FLAGS:
+            check_numbers(rows.source, key, values)
+            columns[key] = values.astype(np.float32, copy=False)
+            check_finite(rows.source, key, columns[key])
+    _check_actions(rows.source, columns["actions"])
+    if rows.timeouts is None:
+        columns["timeouts"] = time_limits(rows.terminals, task.max_episode_steps)
+    return replace(rows, columns=columns, task=task)
+
+
+def _check_shapes(place: str, shapes: dict[str, tuple[int, ...]], task: "Task") -> None:
+    n = shapes["observations"][0]
+    wanted = {
         "observations": ((n, task.obs_dim),),
         "next_observations": ((n, task.obs_dim),),
         "actions": ((n, task.action_dim),),
-        "infos/goal": ((n, 2),),
+        GOALS: ((n, 2),),
     }
     for key, shape in shapes.items():
-        allowed = wanted.get(key, ((n,), (n, 1)))
+        allowed: tuple[tuple[int, ...], ...] = wanted.get(key, ((n,), (n, 1)))
         if shape not in allowed:
             raise UserError(
-                f"{path}: {key} has shape {shape}, {task.name} needs "
+                f"{place}: {key} has shape {shape}, {task.name} needs "
                 f"{' or '.join(map(str, allowed))}: is this the file of another task?"
             )
-    if n == 0:
-        raise UserError(f"{path} holds no transitions: {again(path)}")
 
 
-def check_finite(path: Path, key: str, values: NDArray[Any]) -> None:
-    """No NaN and no infinity.
+def check_numbers(place: str, key: str, values: Array) -> None:
+    """Numbers, whatever their type.
+
+    Raises:
+        UserError: Text, or something else.
+    """
+    if values.dtype.kind not in "biuf":
+        raise UserError(f"{place}: {key} holds {values.dtype}, not numbers: write floats there")
+
+
+def check_finite(place: str, key: str, values: Array) -> None:
+    """No NaN, no infinity, nothing that float32 cannot hold.
 
     Raises:
         UserError: With the number of bad entries and the first row.
     """
-    # a finite sum has finite terms only; one pass, no temporary
     with np.errstate(all="ignore"):
+        values = values.astype(np.float32, copy=False)
+        # a finite sum has finite terms only; one pass, no temporary
         if np.isfinite(values.sum(dtype=np.float64)):
             return
     bad = ~np.isfinite(values)
@@ -58,23 +78,18 @@ def check_finite(path: Path, key: str, values: NDArray[Any]) -> None:
         return
     row = int(np.flatnonzero(bad.reshape(len(values), -1).any(axis=1))[0])
     raise UserError(
-        f"{path}: {key} holds {int(bad.sum())} NaN or infinite entries, the first in row {row}: "
+        f"{place}: {key} holds {int(bad.sum())} NaN or infinite entries, the first in row {row}: "
         "remove these rows or make the file again"
     )
 
 
-def check_actions(path: Path, actions: NDArray[Any]) -> None:
-    """Every action inside [-1, 1], up to float32 rounding.
-
-    Raises:
-        UserError: With the number of rows outside, the first one and the largest magnitude.
-    """
+def _check_actions(place: str, actions: Array) -> None:
     largest = max(-float(actions.min()), float(actions.max()))
     if largest <= 1.0 + ACTION_SLACK:
         return
     outside = np.flatnonzero((np.abs(actions) > 1.0 + ACTION_SLACK).any(axis=1))
     raise UserError(
-        f"{path}: {len(outside)} rows have actions outside [-1, 1] (first row {int(outside[0])}, "
+        f"{place}: {len(outside)} rows have actions outside [-1, 1] (first row {int(outside[0])}, "
         f"largest magnitude {largest:g}): rescale or clip the actions to the box"
     )
 
@@ -84,7 +99,7 @@ def sliver(rows: int) -> int:
     return max(5, rows // 100)
 
 
-def outside(actions: NDArray[Any], bounds: Bounds) -> NDArray[np.bool_]:
+def outside(actions: Array, bounds: Bounds) -> NDArray[np.bool_]:
     """Which rows (n,) of actions (n, A) leave the box by more than rounding; NaN does not."""
     low, high = (np.asarray(x, np.float64) for x in bounds)
     slack = 0.5 * ACTION_SLACK * (high - low)
@@ -92,7 +107,7 @@ def outside(actions: NDArray[Any], bounds: Bounds) -> NDArray[np.bool_]:
         return np.asarray(((actions < low - slack) | (actions > high + slack)).any(axis=1))
 
 
-def guessed_bounds(actions: NDArray[Any]) -> Bounds:
+def guessed_bounds(actions: Array) -> Bounds:
     """The box that actions (n, A) of unknown units seem to come from.
 
     [-1, 1] in each dimension in which at most a sliver of rows leaves it. Else what holds them,
@@ -104,7 +119,7 @@ def guessed_bounds(actions: NDArray[Any]) -> Bounds:
     return tuple(low for low, _ in pairs), tuple(high for _, high in pairs)
 
 
-def _guess(values: NDArray[Any]) -> tuple[float, float]:
+def _guess(values: Array) -> tuple[float, float]:
     sizes = np.abs(values)
     if (sizes > 1.0 + ACTION_SLACK).sum() <= sliver(len(values)):
         return -1.0, 1.0

@@ -10,20 +10,24 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from offlinerlkit_romi.data.dataset import Bools
-from offlinerlkit_romi.data.tables import Table
+from offlinerlkit_romi.data.checks import check_finite
+from offlinerlkit_romi.data.formats import Table
+from offlinerlkit_romi.data.rows import (
+    DONES,
+    KNOWN,
+    MATRICES,
+    OTHER_NAMES,
+    REQUIRED,
+    Array,
+    Bools,
+    Rows,
+    only_ends,
+)
 from offlinerlkit_romi.errors import UserError, shown
 
-REQUIRED = ("observations", "actions", "rewards", "terminals")
-OPTIONAL = ("next_observations", "timeouts", "episode")
-MATRICES = ("observations", "actions", "next_observations")
+QUANTITIES = (*KNOWN, "episode")
 NEVER = "none"
-DONES = "dones"
-# what others call them; `dones` says less than the rest, see `only_ends`
-OTHER_NAMES = {"terminals": ("terminations", DONES), "timeouts": ("truncations",)}
-Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class ColumnMap:
     """From a quantity to the columns that hold it.
 
     Attributes:
-        entries: Quantity (a name in `REQUIRED` or `OPTIONAL`) to a column, a pattern such as
+        entries: Quantity (a name in `QUANTITIES`) to a column, a pattern such as
             ``obs_*``, a list of both, or ``none``. A quantity that is not listed is the column of
             its own name (``terminations`` or ``dones`` for terminals, ``truncations`` for timeouts)
             or, for the matrices, the columns ``<name>_0``, ``<name>_1`` and so on.
@@ -52,11 +56,12 @@ class ColumnMap:
             return columns
         if not isinstance(columns, Mapping | None):
             raise UserError(f"columns is {shown(columns)}: give a map such as observations: [x, y]")
-        known = (*REQUIRED, *OPTIONAL)
         entries = {}
         for key, value in (columns or {}).items():
-            if key not in known:
-                raise UserError(f"columns: unknown quantity {key!r}: choose from {_some(known)}")
+            if key not in QUANTITIES:
+                raise UserError(
+                    f"columns: unknown quantity {key!r}: choose from {_some(QUANTITIES)}"
+                )
             names = (NEVER,) if value is None or value is False else value
             names = (names,) if isinstance(names, str) else tuple(names) if _listed(names) else ()
             if not names or not all(isinstance(name, str) for name in names):
@@ -92,34 +97,14 @@ class ColumnMap:
 
     def pick(self, present: Sequence[str], place: str) -> list[str]:
         """Every column that is needed."""
-        return [n for key in (*REQUIRED, *OPTIONAL) for n in self.names(key, present, place)]
+        return [n for key in QUANTITIES for n in self.names(key, present, place)]
 
     def record(self) -> dict[str, list[str]]:
         """Plain values for a manifest."""
         return {key: list(names) for key, names in self.entries.items()}
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Rows in the order they were written; `terminals` and `timeouts` (n,) bool.
-
-    `next_observations` is None where the table has none; `timeouts` where it does not say. `notes`
-    are what a reader must know of them.
-    """
-
-    observations: Floats  # (n, S)
-    actions: Floats  # (n, A)
-    rewards: Floats  # (n,)
-    terminals: Bools
-    timeouts: Bools | None
-    next_observations: Floats | None
-    notes: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.actions)
-
-
-def columns_of(table: Table, columns: ColumnMap, place: str, *, finite: bool = True) -> Columns:
+def columns_of(table: Table, columns: ColumnMap, place: str, *, finite: bool = True) -> Rows:
     """Take the quantities out of a table; rows of an episode end up side by side.
 
     Args:
@@ -133,7 +118,7 @@ def columns_of(table: Table, columns: ColumnMap, place: str, *, finite: bool = T
     """
     found = {
         key: [np.asarray(table[name]) for name in columns.names(key, list(table), place)]
-        for key in (*REQUIRED, *OPTIONAL)
+        for key in QUANTITIES
     }
     episode = _one("episode", found.pop("episode"), place)
     if episode is not None and episode.shape not in ((episode.size,), (episode.size, 1)):
@@ -141,7 +126,7 @@ def columns_of(table: Table, columns: ColumnMap, place: str, *, finite: bool = T
     values = {key: _numbers(key, arrays, place) for key, arrays in found.items() if arrays}
     if finite:
         for key, array in values.items():
-            check_finite(key, array, place)
+            check_finite(place, key, array)
     _check_actions_are_continuous(values["actions"], place)
     values = _split_last_observation(values, place)
     rows = len(values["actions"])
@@ -155,71 +140,21 @@ def columns_of(table: Table, columns: ColumnMap, place: str, *, finite: bool = T
             f"{place}: next_observations has shape {values['next_observations'].shape}, "
             f"observations {shape}: they must be alike"
         )
-    flags = {key: _flags(key, values.get(key), place) for key in ("terminals", "timeouts")}
-    terminals = np.zeros(rows, bool) if flags["terminals"] is None else flags["terminals"]
-    timeouts = flags["timeouts"]
-    if timeouts is None and columns.declared_none("timeouts"):
-        timeouts = np.zeros(rows, bool)
+    flags = {k: _flags(k, values[k], place) for k in ("terminals", "timeouts") if k in values}
+    flags.setdefault("terminals", np.zeros(rows, bool))
+    if columns.declared_none("timeouts"):
+        flags["timeouts"] = np.zeros(rows, bool)
     notes: tuple[str, ...] = ()
     if "terminals" not in columns.entries and columns.names("terminals", list(table), place) == [
         DONES
     ]:
-        terminals, notes = only_ends(terminals, timeouts)
-    result = Columns(
-        values["observations"],
-        values["actions"],
-        _vector("rewards", values["rewards"], place),
-        terminals,
-        timeouts,
-        values.get("next_observations"),
-        notes,
-    )
+        flags["terminals"], notes = only_ends(flags["terminals"], flags.get("timeouts"))
+    values["rewards"] = _vector("rewards", values["rewards"], place)
+    result = Rows(values | flags, place, notes=notes)
     return result if episode is None else _side_by_side(result, episode.reshape(-1), place)
 
 
-def joined(parts: Sequence[Columns], place: str) -> Columns:
-    """Episodes one behind the other, each ended by its last row.
-
-    Raises:
-        UserError: Their shapes differ, or some have next observations and some have not.
-    """
-    widths = {(p.observations.shape[1], p.actions.shape[1]) for p in parts}
-    if len(widths) > 1:
-        raise UserError(f"{place}: episodes of different widths {sorted(widths)}: give one task's")
-    stored = {part.next_observations is not None for part in parts}
-    if len(stored) > 1:
-        raise UserError(f"{place}: some episodes have next observations and some have not")
-    return Columns(
-        np.concatenate([part.observations for part in parts]),
-        np.concatenate([part.actions for part in parts]),
-        np.concatenate([part.rewards for part in parts]),
-        np.concatenate([part.terminals for part in parts]),
-        np.concatenate([_ended(part) for part in parts]),
-        np.concatenate([x for p in parts if (x := p.next_observations) is not None])
-        if stored == {True}
-        else None,
-        tuple(dict.fromkeys(note for part in parts for note in part.notes)),
-    )
-
-
-def only_ends(dones: Bools, timeouts: Bools | None) -> tuple[Bools, tuple[str, ...]]:
-    """Terminals from `dones`, which many set where time ran out as well; and what to know of it."""
-    if timeouts is not None:
-        return dones & ~timeouts, ("terminals are the dones that are no time limits",)
-    return dones, (
-        "dones are taken for terminals: where they also mean that time ran out, give timeouts or "
-        "truncations beside them",
-    )
-
-
-def _ended(part: Columns) -> Bools:
-    """The timeouts of one episode: its last row is one unless it is a terminal."""
-    timeouts = np.zeros(len(part), bool) if part.timeouts is None else part.timeouts.copy()
-    timeouts[-1:] |= ~part.terminals[-1:]
-    return timeouts
-
-
-def _side_by_side(rows: Columns, episode: NDArray[Any], place: str) -> Columns:
+def _side_by_side(rows: Rows, episode: Array, place: str) -> Rows:
     """Order rows by episode, the episodes as they first appear, and end each at its last row."""
     if episode.dtype.kind in "fc" and np.isnan(episode).any():
         row = int(np.flatnonzero(np.isnan(episode))[0])
@@ -229,21 +164,13 @@ def _side_by_side(rows: Columns, episode: NDArray[Any], place: str) -> Columns:
     rank = np.empty(len(first), np.int64)
     rank[np.argsort(first)] = np.arange(len(first))
     order = np.argsort(rank[inverse], kind="stable")
-    last = np.r_[np.diff(rank[inverse][order]) != 0, True]
-    terminals = rows.terminals[order]
-    timeouts = np.zeros(len(rows), bool) if rows.timeouts is None else rows.timeouts[order]
-    return Columns(
-        rows.observations[order],
-        rows.actions[order],
-        rows.rewards[order],
-        terminals,
-        timeouts | (last & ~terminals),
-        None if rows.next_observations is None else rows.next_observations[order],
-        rows.notes,
-    )
+    ends = np.r_[np.diff(rank[inverse][order]) != 0, True]
+    ordered = rows.take(order)
+    ends &= ~ordered.terminals
+    return ordered.with_columns(timeouts=ends if rows.timeouts is None else ends | ordered.timeouts)
 
 
-def _split_last_observation(values: dict[str, Floats], place: str) -> dict[str, Floats]:
+def _split_last_observation(values: dict[str, Array], place: str) -> dict[str, Array]:
     """One observation more than actions: an episode with the state after its last action."""
     observations, rows = values["observations"], len(values["actions"])
     if "next_observations" in values or len(observations) != rows + 1:
@@ -261,7 +188,7 @@ def _split_last_observation(values: dict[str, Floats], place: str) -> dict[str, 
     return values | {"observations": observations[:-1], "next_observations": observations[1:]}
 
 
-def _numbers(key: str, arrays: list[NDArray[Any]], place: str) -> Floats:
+def _numbers(key: str, arrays: list[Array], place: str) -> Array:
     """One array of finite numbers: (n,) for scalars, (n, d) for matrices."""
     for array in arrays:
         if array.dtype.kind not in "biuf":
@@ -286,32 +213,14 @@ def _numbers(key: str, arrays: list[NDArray[Any]], place: str) -> Floats:
     return np.concatenate([a.reshape(len(a), -1) for a in arrays], axis=1)
 
 
-def _vector(key: str, values: Any, place: str) -> Floats:
+def _vector(key: str, values: Any, place: str) -> Array:
     if values.ndim == 2 and values.shape[1] != 1:
         raise UserError(f"{place}: {key} has shape {values.shape}: give one number per row")
-    vector: Floats = values.reshape(len(values))
+    vector: Array = values.reshape(len(values))
     return vector
 
 
-def check_finite(key: str, values: NDArray[Any], place: str) -> None:
-    """No NaN, no infinity, nothing that float32 cannot hold.
-
-    Raises:
-        UserError: With the number of bad entries and the first row.
-    """
-    if values.dtype.kind != "f":
-        return
-    with np.errstate(over="ignore", invalid="ignore"):
-        bad = ~np.isfinite(values.astype(np.float32, copy=False))
-    if bad.any():
-        row = int(np.flatnonzero(bad.reshape(len(values), -1).any(axis=1))[0])
-        raise UserError(
-            f"{place}: {key} holds {int(bad.sum())} NaN or infinite entries, the first in row "
-            f"{row}: remove these rows or make the file again"
-        )
-
-
-def _check_actions_are_continuous(actions: Floats, place: str) -> None:
+def _check_actions_are_continuous(actions: Array, place: str) -> None:
     if actions.dtype.kind != "f":
         raise UserError(
             f"{place}: actions are {actions.dtype}: discrete actions are not supported; if they "
@@ -319,8 +228,8 @@ def _check_actions_are_continuous(actions: Floats, place: str) -> None:
         )
 
 
-def _flags(key: str, values: NDArray[Any] | None, place: str) -> Bools | None:
-    if values is None or values.dtype == bool:
+def _flags(key: str, values: Array, place: str) -> Bools:
+    if values.dtype == bool:
         return values
     strange = np.flatnonzero((values != 0) & (values != 1))
     if len(strange):
@@ -331,7 +240,7 @@ def _flags(key: str, values: NDArray[Any] | None, place: str) -> Bools | None:
     return flags
 
 
-def _one(key: str, arrays: list[NDArray[Any]], place: str) -> Any:
+def _one(key: str, arrays: list[Array], place: str) -> Any:
     if len(arrays) > 1:
         raise UserError(f"{place}: {key} is made of {len(arrays)} columns: name one")
     return arrays[0] if arrays else None

@@ -7,24 +7,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from offlinerlkit_romi.arguments import Parser
+from offlinerlkit_romi.data.benchmarks import ORIGINS, origin_of
 from offlinerlkit_romi.data.doctor.command import add_doctor
 from offlinerlkit_romi.data.fact_options import add_bounds, add_facts, facts_of
 from offlinerlkit_romi.data.folders import generated_folder
-from offlinerlkit_romi.data.front import is_own, looks_like_data
-from offlinerlkit_romi.data.histogram import describe_episodes, draw_histogram
-from offlinerlkit_romi.data.origins import ORIGINS, origin_of
-from offlinerlkit_romi.data.own import load_own
-from offlinerlkit_romi.data.sources import load, read_dataset
-from offlinerlkit_romi.data.tables import KINDS
+from offlinerlkit_romi.data.formats import KINDS
+from offlinerlkit_romi.data.load import load, looks_like_data, own_card, read_dataset
+from offlinerlkit_romi.data.rows import Episodes
+from offlinerlkit_romi.data.user import load_own
 from offlinerlkit_romi.envs.custom import CustomTask
 from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.system.files import written_whole
 
 if TYPE_CHECKING:
     from offlinerlkit_romi.data.dataset import Dataset
     from offlinerlkit_romi.envs.tasks import Task
 
+BINS = 40
+QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 SEVERAL = "such as hopper-medium-v2; several, or all"
 
 
@@ -187,7 +190,7 @@ def _info(arguments: argparse.Namespace) -> None:
     dataset = _loaded(arguments)
     _write(describe(dataset))
     if arguments.histogram is not None and dataset.complete is not None:
-        draw_histogram(arguments.histogram, dataset.complete, dataset.info.task)
+        _draw_histogram(arguments.histogram, dataset.complete, dataset.info.task)
         _write(f"histogram: {arguments.histogram}")
 
 
@@ -196,8 +199,9 @@ def _loaded(arguments: argparse.Namespace) -> "Dataset":
     task = arguments.task or None
     if task and source == "auto" and looks_like_data(task):
         source, task = task, None
-    if is_own(source, task):
-        return load_own(source, guess=True, name=task, **facts)
+    card = own_card(source, task)
+    if card is not None:
+        return load_own(card, guess=True, name=task, **facts)
     if facts:
         raise UserError(
             f"--{next(iter(facts)).replace('_', '-')} is a fact about data of your own: "
@@ -229,7 +233,7 @@ def describe(dataset: "Dataset") -> str:
         f"  sha256     {info.sha256}",
         f"  simulator  {info.env_version}",
         f"  episodes   {info.episodes} complete, mean return {info.behaviour_return:.1f}",
-        *([] if dataset.complete is None else describe_episodes(dataset.complete)),
+        *([] if dataset.complete is None else _episodes_in_words(dataset.complete)),
         f"  terminals  {int(dataset.terminals.sum())}",
     ]
     columns = dataset.as_dict()
@@ -240,6 +244,45 @@ def describe(dataset: "Dataset") -> str:
             low, high = float(values.min()), float(values.max())
             lines.append(f"  {key:18} {values.shape!s:14} from {low:.4g} to {high:.4g}")
     return "\n".join([*lines, *(f"  note: {note}" for note in info.notes)])
+
+
+def _episodes_in_words(episodes: Episodes) -> list[str]:
+    """Minimum, quartiles and maximum of the returns and the lengths of the complete episodes."""
+    if not len(episodes.returns):
+        return ["  no complete episode: no returns"]
+    return [
+        f"  {name:10} min {low:.1f}, quartiles {q1:.1f} {median:.1f} {q3:.1f}, max {high:.1f}"
+        for name, values in (("returns", episodes.returns), ("lengths", episodes.lengths))
+        for low, q1, median, q3, high in [np.quantile(values, QUANTILES).tolist()]
+    ]
+
+
+def _draw_histogram(path: Path, episodes: Episodes, title: str) -> None:
+    """Write a PNG with the distribution of returns and of lengths of the complete episodes.
+
+    Raises:
+        UserError: There is no complete episode, or the file cannot be written.
+    """
+    if not len(episodes.returns):
+        raise UserError(f"{title}: no complete episode, so there is no histogram of returns")
+    if path.suffix != ".png" or not path.parent.is_dir():
+        raise UserError(f"--histogram {path}: give a .png file in a folder that exists")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    sides: tuple[tuple[str, NDArray[np.generic]], ...] = (
+        ("undiscounted return", episodes.returns),
+        ("steps", episodes.lengths),
+    )
+    for axes, (label, values) in zip(figure.subplots(1, 2), sides, strict=True):
+        axes.hist(np.asarray(values, dtype=np.float64), bins=BINS, color="#4c72b0")
+        axes.set_xlabel(label)
+        axes.set_ylabel("episodes")
+    figure.suptitle(f"{title}: {len(episodes.returns)} complete episodes")
+    with written_whole(path, "--histogram") as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
 
 
 def _train_behaviour(arguments: argparse.Namespace) -> None:

@@ -13,22 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from offlinerlkit_romi.data.any_source import read_source
-from offlinerlkit_romi.data.card import Card
-from offlinerlkit_romi.data.own import card_of, with_bounds
-from offlinerlkit_romi.data.own_task import make_task
-from offlinerlkit_romi.data.raw import (
-    HDF5_SUFFIXES,
-    SUFFIXES,
-    Array,
-    RawData,
-    write_hdf5,
-    write_npz,
-)
+from offlinerlkit_romi.data.card import Card, card_of
+from offlinerlkit_romi.data.formats import ARRAY_SUFFIXES, HDF5_SUFFIXES, write_arrays
+from offlinerlkit_romi.data.load import read_source
+from offlinerlkit_romi.data.rows import KNOWN, Rows
+from offlinerlkit_romi.data.user import guessed_task
 from offlinerlkit_romi.errors import UserError
 
 FORMATS = ("d4rl", "npz", "minari")
-PER_STEP = ("actions", "rewards", "terminations", "truncations")
 
 
 def convert(
@@ -55,21 +47,21 @@ def convert(
     if form not in FORMATS:
         raise UserError(f"--to {form}: choose {', '.join(FORMATS)}")
     card = card_of(source).override({"action_bounds": action_bounds})
-    data = read_source(card)
+    rows = read_source(card)
     if form == "minari":
-        return (*data.notes, *_write_minari(data, out, card))
-    write_file(data, Path(out), form)
-    return data.notes
+        return (*rows.notes, *_write_minari(rows, out, card))
+    write_file(rows, Path(out), form)
+    return rows.notes
 
 
-def write_file(data: RawData, path: Path, form: str | None = None) -> None:
+def write_file(rows: Rows, path: Path, form: str | None = None) -> None:
     """Write HDF5 or npz, as `form` or the file's ending says; an existing file is never replaced.
 
     Raises:
         UserError: The file exists, its folder does not, or its ending belongs to another format.
     """
     check_output(path, form)
-    (write_hdf5 if path.suffix in HDF5_SUFFIXES else write_npz)(data, path)
+    write_arrays(path, {**rows.columns, **rows.extras})
 
 
 def check_output(path: Path, form: str | None = None) -> None:
@@ -78,7 +70,7 @@ def check_output(path: Path, form: str | None = None) -> None:
     Raises:
         UserError: See `write_file`.
     """
-    suffixes = {"d4rl": HDF5_SUFFIXES, "npz": (".npz",), None: SUFFIXES}[form]
+    suffixes = {"d4rl": HDF5_SUFFIXES, "npz": (".npz",), None: ARRAY_SUFFIXES}[form]
     if path.suffix not in suffixes:
         raise UserError(f"{path}: give a name that ends in {' or '.join(suffixes)}")
     if path.exists():
@@ -95,14 +87,14 @@ def _minari() -> Any:
     return minari
 
 
-def _write_minari(data: RawData, name: str, card: Card) -> tuple[str, ...]:
+def _write_minari(rows: Rows, name: str, card: Card) -> tuple[str, ...]:
     minari = _minari()
     from gymnasium.spaces import Box
 
-    episodes, told = _episodes(data)
-    obs, act = data.columns["observations"], data.columns["actions"]
-    card, guessed = with_bounds(card, act)
-    low, high = make_task(card, obs.shape[1], act.shape[1], data.source).bounds
+    episodes, told = _episodes(rows)
+    obs, act = rows.observations, rows.actions
+    task, guessed = guessed_task(card, rows)
+    low, high = task.bounds
     told += guessed
     with warnings.catch_warnings(), _in_place(minari, name):
         warnings.simplefilter("ignore")  # who the author is, and that no simulator is named
@@ -111,10 +103,10 @@ def _write_minari(data: RawData, name: str, card: Card) -> tuple[str, ...]:
             episodes,
             observation_space=Box(-np.inf, np.inf, obs.shape[1:], obs.dtype.type),
             action_space=Box(low.astype(act.dtype), high.astype(act.dtype), dtype=act.dtype.type),
-            description=f"converted by offlinerlkit-romi from {Path(data.source).name}",
+            description=f"converted by offlinerlkit-romi from {Path(rows.source).name}",
         )
-    if data.extras:
-        told.append(f"left out, Minari has no place for them: {', '.join(sorted(data.extras))}")
+    if rows.extras:
+        told.append(f"left out, Minari has no place for them: {', '.join(sorted(rows.extras))}")
     return tuple(told)
 
 
@@ -141,29 +133,24 @@ def _in_place(minari: Any, name: str) -> Iterator[None]:
         shutil.move(Path(folder) / name, root / name)
 
 
-def _episodes(data: RawData) -> tuple[list[Any], list[str]]:
+def _episodes(rows: Rows) -> tuple[list[Any], list[str]]:
     """One Minari buffer per episode, and what got lost."""
     from minari.data_collector.episode_buffer import EpisodeBuffer
 
-    terminals, timeouts = data.flags("terminals"), data.flags("timeouts")
-    assert terminals is not None
-    timeouts = np.zeros(len(data), bool) if timeouts is None else timeouts
     told: list[str] = []
-    if "next_observations" in data.columns:
-        breaks = _breaks(data) & ~(terminals | timeouts)[:-1]
+    if rows.next_observations is None:
+        rows = _with_next_states(rows, told)
+    else:
+        breaks = (rows.breaks & ~rows.ends)[:-1]
         if breaks.any():
             told.append(
                 f"{int(breaks.sum())} rows are not followed by their next state (the first is row "
                 f"{int(np.flatnonzero(breaks)[0])}): an episode ends there"
             )
-        ends = (terminals | timeouts)[:-1] | breaks
-    else:
-        data, terminals, timeouts = _with_next_states(data, terminals, timeouts, told)
-        ends = (terminals | timeouts)[:-1] | _breaks(data)
-    edges = [0, *(np.flatnonzero(ends) + 1).tolist(), len(data)]
-    columns = data.columns
+    edges = [0, *(np.flatnonzero((rows.ends | rows.breaks)[:-1]) + 1).tolist(), len(rows)]
+    columns, timeouts = rows.columns, rows.timeouts
     infos = {k.removeprefix("infos/"): v for k, v in columns.items() if k.startswith("infos/")}
-    further = [k for k in columns if k not in _KNOWN and not k.startswith("infos/")]
+    further = [k for k in columns if k not in KNOWN and not k.startswith("infos/")]
     if further:
         told.append(f"left out, Minari has no place for them: {', '.join(sorted(further))}")
     return (
@@ -173,9 +160,9 @@ def _episodes(data: RawData) -> tuple[list[Any], list[str]]:
                     [columns["observations"][a:b], columns["next_observations"][b - 1 : b]]
                 ),
                 actions=columns["actions"][a:b],
-                rewards=columns["rewards"][a:b].reshape(-1),
-                terminations=terminals[a:b],
-                truncations=timeouts[a:b],
+                rewards=rows.rewards[a:b],
+                terminations=rows.terminals[a:b],
+                truncations=np.zeros(b - a, bool) if timeouts is None else timeouts[a:b],
                 infos={key: value[a:b] for key, value in infos.items()} or None,
             )
             for a, b in pairwise(edges)
@@ -184,32 +171,15 @@ def _episodes(data: RawData) -> tuple[list[Any], list[str]]:
     )
 
 
-_KNOWN = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations")
-
-
-def _breaks(data: RawData) -> Array:
-    """(n-1,) where the next row does not start in this one's next state, bit for bit."""
-    following = data.columns["next_observations"][:-1] != data.columns["observations"][1:]
-    return np.asarray(following.any(axis=1))
-
-
-def _with_next_states(
-    data: RawData, terminals: Array, timeouts: Array, told: list[str]
-) -> tuple[RawData, Array, Array]:
-    """Next states as `hdf5.transitions_of` takes them: from the next row of the same episode."""
-    continues = ~(terminals | timeouts)
-    continues[-1] = False
-    kept = np.flatnonzero(continues | terminals)
-    following = kept + continues[kept]
-    states = data.columns["observations"]
-    lost = len(data) - len(kept)
+def _with_next_states(rows: Rows, told: list[str]) -> Rows:
+    """Next states from the next row of the same episode; what was cut is cut one row earlier."""
+    (kept, _), (chosen, _) = rows.pairs(), rows.paired()
     told.append(
-        f"no next observations are stored: {lost} rows at time limits and at the end are left out, "
-        f"{int(terminals.sum())} terminal rows get their own observation as the next one"
+        f"no next observations are stored: {len(rows) - len(kept)} rows at time limits and at the "
+        f"end are left out, {int(rows.terminals.sum())} terminal rows get their own observation as "
+        "the next one"
     )
     if not len(kept):
-        raise UserError(f"{data.source}: no row has a next state: nothing to convert")
-    chosen = data.take(kept).with_columns(next_observations=states[following])
-    # an episode that lost its last row to the time limit is cut one row earlier
-    cut = np.r_[np.diff(kept) > 1, kept[-1] != len(data) - 1] & ~terminals[kept]
-    return chosen, terminals[kept], cut
+        raise UserError(f"{rows.source}: no row has a next state: nothing to convert")
+    cut = np.r_[np.diff(kept) > 1, kept[-1] != len(rows) - 1] & ~chosen.terminals
+    return chosen.with_columns(timeouts=cut)

@@ -1,19 +1,21 @@
 """What `data.load` returns: transitions in memory and where they come from."""
 
+from __future__ import annotations
+
+import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from offlinerlkit_romi.data.rows import Array, Bools, Episodes, Floats, Rows
 
 if TYPE_CHECKING:
     from offlinerlkit_romi.data.card import Card
-    from offlinerlkit_romi.data.hdf5 import Episodes
     from offlinerlkit_romi.envs.tasks import Task
 
-Floats = NDArray[np.float32]
-Bools = NDArray[np.bool_]
 SAME_STATE = 1e-6
+DERIVED = "no stored next observations: taken from the next row of the same episode"
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class DataInfo:
     notes: tuple[str, ...] = ()
     goal: tuple[float, float] | None = None
 
-    def with_notes(self, *notes: str) -> "DataInfo":
+    def with_notes(self, *notes: str) -> DataInfo:
         """The same information with more notes."""
         return replace(self, notes=(*self.notes, *notes))
 
@@ -76,14 +78,57 @@ class Dataset:
     info: DataInfo
     model_rows: Bools | None = None
     timeouts: Bools | None = None
-    complete: "Episodes | None" = None
-    task: "Task | None" = None
-    card: "Card | None" = None
+    complete: Episodes | None = None
+    task: Task | None = None
+    card: Card | None = None
 
     def __len__(self) -> int:
         return len(self.observations)
 
-    def as_dict(self) -> dict[str, NDArray[Any]]:
+    @classmethod
+    def of(cls, rows: Rows, episodes: Episodes, **info: Any) -> Dataset:
+        """The transitions among float32 `rows`, whose complete episodes are `episodes`.
+
+        Args:
+            rows: All rows of a source, with timeouts; their notes follow those of `info`.
+            episodes: Returns and lengths of the complete episodes.
+            **info: The fields of `DataInfo` but those that rows and episodes tell; an empty
+                `sha256` becomes that of the transitions.
+        """
+        stored = rows.next_observations is not None
+        returns = episodes.returns
+        told = DataInfo(
+            **info,
+            episodes=len(returns),
+            behaviour_return=float(np.mean(returns)) if len(returns) else np.nan,
+            goal=rows.goal,
+        )
+        if not stored:
+            told = told.with_notes(DERIVED)
+        rows, real = rows.paired()
+        assert rows.next_observations is not None
+        dataset = cls(
+            rows.observations,
+            rows.actions,
+            rows.next_observations,
+            rows.rewards[:, None],
+            rows.terminals[:, None],
+            told.with_notes(*rows.notes),
+            real,
+            rows.timeouts if stored else None,
+            episodes,
+        )
+        return dataset if told.sha256 else dataset.with_info(sha256=dataset.digest())
+
+    def digest(self) -> str:
+        """SHA-256 of the transitions, whatever they were stored in."""
+        digest = hashlib.sha256()
+        for values in self.as_dict().values():
+            digest.update(f"{values.dtype.str}{values.shape}".encode())
+            digest.update(np.ascontiguousarray(values).data)
+        return digest.hexdigest()
+
+    def as_dict(self) -> dict[str, Array]:
         """The kit's dict of arrays, sharing memory with this object."""
         return {
             "observations": self.observations,
@@ -120,15 +165,15 @@ class Dataset:
             "the next row starts elsewhere; give timeouts or an episode column, and rows in order"
         )
 
-    def with_info(self, **changes: Any) -> "Dataset":
+    def with_info(self, **changes: Any) -> Dataset:
         """The same transitions with other information."""
         return replace(self, info=replace(self.info, **changes))
 
-    def with_notes(self, *notes: str) -> "Dataset":
+    def with_notes(self, *notes: str) -> Dataset:
         """The same transitions with more notes."""
         return replace(self, info=self.info.with_notes(*notes))
 
-    def model_dict(self) -> dict[str, NDArray[Any]]:
+    def model_dict(self) -> dict[str, Array]:
         """`as_dict` without the rows a dynamics model must not learn from."""
         if self.model_rows is None:
             return self.as_dict()

@@ -186,7 +186,7 @@ def _simulate(
 def metadata_of(
     task: str, env_id: str, parts: Sequence[Part], seed: int, owner: str = "D4RL"
 ) -> dict[str, str]:
-    """What a generated file says about itself; `data.sources` makes notes of it."""
+    """What a generated file says about itself; `data.load` makes notes of it."""
     import gymnasium
     import mujoco
 

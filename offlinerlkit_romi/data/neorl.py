@@ -6,19 +6,19 @@ polixir's README calls `index` the beginnings and its loader puts a 0 in front; 
 """
 
 import json
-import zipfile
-import zlib
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from offlinerlkit_romi.data.archive import Archive, read_registry
-from offlinerlkit_romi.data.checks import check_actions, check_finite, check_shapes
-from offlinerlkit_romi.data.dataset import Bools, Floats
+from offlinerlkit_romi.data.archive import Archive
+from offlinerlkit_romi.data.checks import check_numbers, fitted
 from offlinerlkit_romi.data.folders import again
-from offlinerlkit_romi.data.hdf5 import Rows
+from offlinerlkit_romi.data.formats import Table, damaged
+from offlinerlkit_romi.data.rows import Array, Bools, Rows, as_rows
+from offlinerlkit_romi.envs.tasks import MAX_EPISODE_STEPS
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.system.files import folder_of
 
@@ -35,11 +35,7 @@ KEYS = {
     "reward": "rewards",
     "done": "terminals",
 }
-# what numpy and zipfile raise depends on where the bytes stop making sense
-DAMAGED = (
-    *(OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, MemoryError),
-    *(NotImplementedError, SyntaxError, zipfile.BadZipFile, zlib.error),
-)
+NAMES = (*KEYS, "index")
 
 
 def folder() -> Path:
@@ -47,63 +43,71 @@ def folder() -> Path:
     return folder_of(FOLDER_VARIABLE, "~/.neorl/datasets")
 
 
-def _registry() -> dict[str, Any]:
-    return read_registry("neorl.yaml")
+ARCHIVE = Archive("neorl.yaml", folder, FOLDER_VARIABLE, URL_VARIABLE)
 
 
-ARCHIVE = Archive(lambda: _registry(), folder, FOLDER_VARIABLE, URL_VARIABLE)
+def is_neorls(names: Iterable[str]) -> bool:
+    """Whether a file with these names claims to be in NeoRL's format."""
+    return {"obs", "action"} <= set(names)
 
 
-def read_npz(path: Path, task: "Task") -> Rows:
-    """Read and check one file in NeoRL's format.
-
-    Terminals are the task's own rule on the next state: `done` is also set where the time limit
-    ended a trajectory. A trajectory's last row that is no terminal is a time limit.
+def as_d4rl(arrays: Table, path: Path) -> Table:
+    """NeoRL's arrays under D4RL's keys: `done` is also set where the time limit struck.
 
     Raises:
-        UserError: No such file, no npz, truncated, a missing key, a wrong shape, no rows, NaN or
-            infinity, actions outside [-1, 1], or an index that fits no trajectories.
+        UserError: An array is missing, or the index fits no trajectories.
     """
-    if not path.is_file():
-        raise UserError(f"no data file {path}: give the path of a NeoRL-format npz file")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: _numbers(path, file, key) for key, name in KEYS.items()}
-            index = _numbers(path, file, "index").reshape(-1)
-            metadata = json.loads(str(file["metadata"])) if "metadata" in file else {}
-    except UserError:
-        raise
-    except DAMAGED as error:
-        raise UserError(
-            f"cannot read {path} as npz (truncated, or another format): {again(path)}"
-        ) from error
-    check_shapes(path, {name: array.shape for name, array in arrays.items()}, task)
-    for name, array in arrays.items():
-        check_finite(path, name, array)
-    check_actions(path, arrays["actions"])
-    ends = ends_of(path, index, len(arrays["actions"]))
-    return _rows(arrays, ends, metadata, task)
+    found, ends = _renamed(arrays, path)
+    last = np.flatnonzero(ends)
+    cut = last[np.diff(np.r_[-1, last]) >= MAX_EPISODE_STEPS]
+    found["terminals"] = found["terminals"].reshape(-1) != 0
+    found["terminals"][cut] = False
+    return found | {"timeouts": ends & ~found["terminals"]}
 
 
-def _numbers(path: Path, file: Any, key: str) -> Floats:
-    if key not in file:
-        found = ", ".join(sorted(file)) or "nothing"
+def rows_by_rule(arrays: Table, path: Path, task: "Task") -> Rows:
+    """NeoRL's rows with the task's own rule on the next state as terminals.
+
+    A trajectory's last row that is no terminal is a time limit.
+
+    Raises:
+        UserError: See `as_d4rl` and `fitted`.
+    """
+    from offlinerlkit_romi.utils.termination_fns import get_termination_fn
+
+    found, ends = _renamed(arrays, path)
+    rows = fitted(as_rows(found, str(path)), task)
+    rule = get_termination_fn(task)
+    ended = rule(rows.observations, rows.actions, rows.next_observations).reshape(-1)
+    unlike = int((rows.terminals != (ended | ends)).sum())
+    notes = [f"{int(ends.sum())} trajectories; terminals are the task's rule on the next state"]
+    if unlike:
+        notes.append(f"{unlike} rows say done where the rule and the trajectories' ends do not")
+    rows = rows.with_columns(terminals=ended, timeouts=ends & ~ended)
+    return replace(rows, notes=tuple(notes))
+
+
+def _renamed(arrays: Table, path: Path) -> tuple[Table, Bools]:
+    """The arrays under D4RL's keys, and which rows end a trajectory (n,)."""
+    missing = [name for name in NAMES if name not in arrays]
+    if missing:
+        found = ", ".join(sorted(arrays)) or "nothing"
         raise UserError(
-            f"{path} lacks {key} (it holds: {found}): "
+            f"{path} lacks {missing[0]} (it holds: {found}): "
             f"a NeoRL-format file needs {', '.join(KEYS)} and index"
         )
-    values: NDArray[Any] = file[key]
-    if values.dtype.kind not in "biuf":
-        raise UserError(f"{path}: {key} holds {values.dtype}, not numbers: write floats there")
-    return values.astype(np.float32, copy=False)
+    for name in NAMES:
+        check_numbers(str(path), name, arrays[name])
+    try:
+        metadata = dict(json.loads(str(arrays["metadata"]))) if "metadata" in arrays else {}
+    except (ValueError, TypeError) as error:
+        raise damaged(path, "npz", error) from error
+    texts = {f"metadata/{k}": np.asarray(np.bytes_(str(v).encode())) for k, v in metadata.items()}
+    ends = _ends_of(path, arrays["index"].reshape(-1), arrays["done"].size)
+    return {name: arrays[key] for key, name in KEYS.items()} | texts, ends
 
 
-def ends_of(path: Path, index: Floats, rows: int) -> Bools:
-    """Mark each trajectory's last row: (n,).
-
-    Raises:
-        UserError: The index is no rising list of rows.
-    """
+def _ends_of(path: Path, index: Array, rows: int) -> Bools:
     borders = index.astype(np.int64)
     fits = len(borders) and (borders == index).all() and (np.diff(borders) > 0).all()
     if not fits or borders[0] < 0 or borders[-1] > rows:
@@ -113,26 +117,3 @@ def ends_of(path: Path, index: Floats, rows: int) -> Bools:
     if borders[0] == 0:  # beginnings: the last trajectory ends with the file
         ends[-1] = True
     return ends
-
-
-def _rows(arrays: dict[str, Floats], ends: Bools, metadata: dict[str, str], task: "Task") -> Rows:
-    from offlinerlkit_romi.utils.termination_fns import get_termination_fn
-
-    rule = get_termination_fn(task)
-    following = arrays["next_observations"]
-    terminals = rule(arrays["observations"], arrays["actions"], following).reshape(-1)
-    done = arrays["terminals"].reshape(-1) != 0
-    unlike = int((done != (terminals | ends)).sum())
-    notes = [f"{int(ends.sum())} trajectories; terminals are the task's rule on the next state"]
-    if unlike:
-        notes.append(f"{unlike} rows say done where the rule and the trajectories' ends do not")
-    return Rows(
-        observations=arrays["observations"],
-        actions=arrays["actions"],
-        rewards=arrays["rewards"].reshape(-1),
-        terminals=terminals,
-        timeouts=ends & ~terminals,
-        next_observations=following,
-        metadata=metadata,
-        notes=tuple(notes),
-    )

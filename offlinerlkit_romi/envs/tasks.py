@@ -21,7 +21,7 @@ class Task:
         ref_max: Return that scores 100.
         max_episode_steps: Time limit in simulator steps.
         termination: Name of the termination rule, see ``utils.termination_fns``.
-        family: Name of its benchmark: `envs.families` makes its simulator, `data.origins` reads,
+        family: Name of its benchmark: `envs.families` makes its simulator, `data.benchmarks` reads,
             fetches and generates its data.
         like: The task whose published settings serve where this one has none of its own.
     """

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from offlinerlkit_romi.data import Card, Dataset, load_own
-from offlinerlkit_romi.data.card import SUFFIXES, is_remote, read_card
-from offlinerlkit_romi.data.front import is_own
-from offlinerlkit_romi.data.own import MEMORY, default_name
+from offlinerlkit_romi.data.load import own_card
+from offlinerlkit_romi.data.user import MEMORY
 from offlinerlkit_romi.envs import Task, get_task
 from offlinerlkit_romi.envs.custom import CustomTask, task_from_record, task_record
 from offlinerlkit_romi.envs.functions import name_of
@@ -26,12 +25,10 @@ FACTS = (*FLAGS, "columns", "max_episode_steps", "reference_returns")
 def named_task(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values with the task's name, which the user's own data give where `task` is not told."""
     data = values.get("data")
-    if values.get("task") or not isinstance(data, str | Path) or not is_own(str(data), None):
+    if values.get("task") or not isinstance(data, str | Path):
         return dict(values)
-    path = Path(data)
-    if not is_remote(str(data)) and path.suffix.lower() in SUFFIXES:
-        return {**values, "task": read_card(path.expanduser()).name}
-    return {**values, "task": default_name(str(data))}
+    card = own_card(str(data))
+    return dict(values) if card is None else {**values, "task": card.named().name}
 
 
 def take_objects(values: Mapping[str, Any]) -> tuple[dict[str, Any], Dataset | None]:
@@ -51,7 +48,7 @@ def take_objects(values: Mapping[str, Any]) -> tuple[dict[str, Any], Dataset | N
     data = rest.get("data")
     if isinstance(data, Path):
         data = rest["data"] = str(data)
-    if isinstance(data, str) and not is_own(data, rest.get("task")):
+    if isinstance(data, str) and own_card(data, rest.get("task")) is None:
         data = None
     if data is None or data == MEMORY:
         objects = [name for name in facts if name not in FLAGS or not _plain(facts[name])]
@@ -93,14 +90,15 @@ def load_own_data(config: RunConfig, record: Mapping[str, Any] | None = None) ->
             )
         return load_own(card["file"], **{**card, "file": None})
     told = {name: getattr(config, name) for name in FLAGS if getattr(config, name)}
-    if not is_own(config.data, config.task):
+    own = own_card(config.data, config.task)
+    if own is None:
         if told:
             raise UserError(
                 f"--{next(iter(told)).replace('_', '-')} is a fact about data of your own: "
                 f"{config.task} has its own, leave it out"
             )
         return None
-    return load_own(config.data, name=config.task, **told)
+    return load_own(own, name=config.task, **told)
 
 
 def task_of(dataset: Dataset) -> Task:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, overload
 import torch
 
 from offlinerlkit_romi.data import Dataset, load
-from offlinerlkit_romi.data.own import MEMORY
+from offlinerlkit_romi.data.doctor.before_training import examined
+from offlinerlkit_romi.data.user import MEMORY
 from offlinerlkit_romi.engine import choose_matmul_precision, keep_freed_memory
 from offlinerlkit_romi.errors import TrainingInterrupted
 from offlinerlkit_romi.experiment.assemble import assemble
 from offlinerlkit_romi.experiment.closing import close
 from offlinerlkit_romi.experiment.config import RunConfig, as_dict, validate
-from offlinerlkit_romi.experiment.examination import examined
 from offlinerlkit_romi.experiment.input_checks import check_input
 from offlinerlkit_romi.experiment.manifest import describe_config, make_manifest
 from offlinerlkit_romi.experiment.memory import told_if_short

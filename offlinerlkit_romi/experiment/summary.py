@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from offlinerlkit_romi.data.origins import origin_of
+from offlinerlkit_romi.data.benchmarks import origin_of
 from offlinerlkit_romi.envs import get_task
 from offlinerlkit_romi.envs.tasks import TASKS
 from offlinerlkit_romi.errors import UserError

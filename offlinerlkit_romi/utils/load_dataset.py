@@ -100,6 +100,6 @@ def _time_limits(
             "the data set has no timeouts and env has no time limit: "
             "add `timeouts` to the data set, or pass an env with _max_episode_steps"
         )
-    from offlinerlkit_romi.data.hdf5 import time_limits
+    from offlinerlkit_romi.data.rows import time_limits
 
     return time_limits(terminals, int(limit))

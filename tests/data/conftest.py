@@ -8,7 +8,21 @@ import h5py
 import numpy as np
 import pytest
 
+from offlinerlkit_romi.data.card import card_of
+from offlinerlkit_romi.data.formats import write_arrays
+from offlinerlkit_romi.data.load import read_source
+from offlinerlkit_romi.data.rows import Rows
+
 WriteFile = Callable[..., Path]
+
+
+def read_rows(source: str | Path) -> Rows:
+    """The rows of a file, a folder or Minari's data set as they stand."""
+    return read_source(card_of(source))
+
+
+def save(rows: Rows, path: Path) -> None:
+    write_arrays(path, {**rows.columns, **rows.extras})
 
 
 def hopper_rows(n: int = 12, seed: int = 0, **changes: Any) -> dict[str, np.ndarray]:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from offlinerlkit_romi import data
-from offlinerlkit_romi.data import antmaze, antmaze_generate
+from offlinerlkit_romi.data import antmaze_generate, d4rl_antmaze
 from offlinerlkit_romi.data.antmaze_generate import generate_antmaze
+from offlinerlkit_romi.data.archive import D4RL_ANTMAZE
 from offlinerlkit_romi.data.download import is_digest
 from offlinerlkit_romi.data.worker import run_shard
 from offlinerlkit_romi.envs.tasks import task_names
@@ -111,7 +112,7 @@ def test_the_circle_around_rewarded_rows_is_nearly_the_smallest() -> None:
     rng = np.random.default_rng(0)
     angle = rng.uniform(0, np.pi, 300)  # half a disc: its box's middle is no centre
     points = np.stack([np.cos(angle), np.sin(angle)], 1) * 0.5 + [3.0, 4.0]
-    found = antmaze._middle(points)
+    found = d4rl_antmaze._middle(points)
     assert np.linalg.norm(points - found, axis=1).max() < 0.505
 
 
@@ -122,14 +123,14 @@ def test_a_goal_of_another_shape_is_refused(tmp_path: Path) -> None:
 
 def test_the_registry_covers_every_maze_and_says_what_it_cannot_verify() -> None:
     for name in task_names("d4rl-antmaze"):
-        remote = antmaze.ARCHIVE.remote_of(name)
+        remote = D4RL_ANTMAZE.remote_of(name)
         folder = "ant_maze_new" if name.endswith("v0") else "ant_maze_v2"
         base = f"http://rail.eecs.berkeley.edu/datasets/offline_rl/{folder}/Ant_maze_"
         assert remote.url.startswith(base) and remote.size is not None and remote.size > 2e8
         assert remote.url.endswith("_sparse_fixed.hdf5") == name.endswith("v2")
         whole = "medium-play-v2" not in name
         assert (len(remote.digest) == 64) == whole
-        assert ("only both ends" in antmaze.ARCHIVE.verified(name)) == (not whole)
+        assert ("only both ends" in D4RL_ANTMAZE.verified(name)) == (not whole)
 
 
 def test_a_digest_of_which_only_the_ends_are_known_is_compared_at_both() -> None:

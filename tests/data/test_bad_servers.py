@@ -11,8 +11,8 @@ import pytest
 from offlinerlkit_romi import cli
 from offlinerlkit_romi.data import download
 from offlinerlkit_romi.data.archive import Archive
+from offlinerlkit_romi.data.benchmarks import ORIGINS
 from offlinerlkit_romi.data.download import UnavailableError
-from offlinerlkit_romi.data.origins import ORIGINS
 from offlinerlkit_romi.envs.tasks import TASKS
 from offlinerlkit_romi.errors import UserError
 from tests.data.test_download import Server, serving
@@ -57,7 +57,7 @@ def site(
         facts["bytes"] = len(BODY)
     changed = {**registry, "files": {**registry["files"], task: facts}}
     # the archive asks its module for the list anew each time
-    monkeypatch.setattr(Archive, "registry", property(lambda self: lambda: changed), raising=False)
+    monkeypatch.setattr(Archive, "registry", lambda self: changed)
     monkeypatch.setattr(download, "PAUSE_SECONDS", 0.0)
     with serving(BODY) as server:
         monkeypatch.setenv(archive.url_variable, server.url)

@@ -10,8 +10,8 @@ import pytest
 
 from offlinerlkit_romi.data.actors import load_actor
 from offlinerlkit_romi.data.commands import main
-from offlinerlkit_romi.data.sources import load
-from offlinerlkit_romi.data.tables import READERS
+from offlinerlkit_romi.data.formats import READERS
+from offlinerlkit_romi.data.load import load
 from offlinerlkit_romi.envs.tasks import task_names
 from offlinerlkit_romi.errors import UserError
 from tests.data.conftest import hopper_rows, write_hdf5

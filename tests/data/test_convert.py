@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from offlinerlkit_romi.data.any_source import read_any
 from offlinerlkit_romi.data.commands import main
 from offlinerlkit_romi.data.convert import FORMATS, convert
 from offlinerlkit_romi.data.generate import generate
-from offlinerlkit_romi.data.raw import RawData, read_raw
+from offlinerlkit_romi.data.rows import Rows
 from offlinerlkit_romi.errors import UserError
-from tests.data.conftest import hopper_rows, write_hdf5
+from tests.data.conftest import hopper_rows, read_rows, write_hdf5
 
 TASK = "hopper-medium-replay-v2"
 needs_minari = pytest.mark.skipif(
@@ -35,7 +34,7 @@ def in_order(n: int = 12, **changes: object) -> dict[str, np.ndarray]:
     return arrays
 
 
-def assert_equal(first: RawData, second: RawData, *, extras: bool = True) -> None:
+def assert_equal(first: Rows, second: Rows, *, extras: bool = True) -> None:
     assert set(first.columns) == set(second.columns)
     for key, values in first.columns.items():
         other = second.columns[key]
@@ -51,11 +50,11 @@ def test_hdf5_to_npz_and_back_keeps_every_bit(tmp_path: Path, generated: Path) -
     npz, back = tmp_path / "a.npz", tmp_path / "b.hdf5"
     assert convert(str(generated), "npz", str(npz)) == ()
     assert convert(str(npz), "d4rl", str(back)) == ()
-    first = read_raw(generated)
+    first = read_rows(generated)
     assert {"infos/qpos", "infos/qvel", "timeouts"} <= set(first.columns)
-    assert first.text("task") == TASK
-    assert_equal(first, read_raw(npz))
-    assert_equal(first, read_raw(back))
+    assert first.metadata["task"] == TASK
+    assert_equal(first, read_rows(npz))
+    assert_equal(first, read_rows(back))
 
 
 def test_odd_types_and_values_survive(tmp_path: Path) -> None:
@@ -66,7 +65,7 @@ def test_odd_types_and_values_survive(tmp_path: Path) -> None:
     arrays["terminals"] = arrays["terminals"].astype(np.float32)
     source = write_hdf5(tmp_path / "a.hdf5", arrays, compression="gzip")
     convert(str(source), "npz", str(tmp_path / "a.npz"))
-    assert_equal(read_raw(source), read_raw(tmp_path / "a.npz"))
+    assert_equal(read_rows(source), read_rows(tmp_path / "a.npz"))
 
 
 @needs_minari
@@ -78,7 +77,7 @@ def test_minari_and_back_keeps_every_bit_of_every_column(
     told = convert(str(generated), "minari", name)
     assert len(told) == 1 and "metadata/seed" in told[0]
     convert(f"minari:{name}", "d4rl", str(tmp_path / "back.hdf5"))
-    assert_equal(read_raw(generated), read_raw(tmp_path / "back.hdf5"), extras=False)
+    assert_equal(read_rows(generated), read_rows(tmp_path / "back.hdf5"), extras=False)
     left = [path.name for path in (tmp_path / "minari").iterdir()]
     assert left == [name.partition("/")[0]]
     with pytest.raises(UserError, match="exists"):
@@ -93,7 +92,7 @@ def test_minari_gets_the_rows_that_have_a_next_state(
     arrays = in_order(next_observations=None)
     told = convert(str(write_hdf5(tmp_path / "a.hdf5", arrays)), "minari", "cut-v0")
     assert "2 rows at time limits and at the end are left out, 1 terminal" in told[0]
-    found = read_any("minari:cut-v0").columns
+    found = read_rows("minari:cut-v0").columns
     kept = [row for row in range(12) if row not in (8, 11)]
     following = [row + (row != 4) for row in kept]  # row 4 is terminal
     for key in ("observations", "actions", "rewards", "terminals"):
@@ -111,7 +110,7 @@ def test_rows_that_do_not_follow_each_other_become_episodes(
     source = write_hdf5(tmp_path / "a.hdf5", hopper_rows())  # next states are drawn at random
     told = convert(str(source), "minari", "loose-v0")
     assert "9 rows are not followed by their next state (the first is row 0)" in told[0]
-    assert_equal(read_raw(source), read_any("minari:loose-v0"))
+    assert_equal(read_rows(source), read_rows("minari:loose-v0"))
 
 
 def test_missing_minari_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,22 +159,22 @@ def test_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_damaged_and_incomplete_sources_end_with_one_line(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     with pytest.raises(UserError, match="no data file"):
-        read_raw(path)
+        read_rows(path)
     path.write_bytes(b"<html>404</html>")
     with pytest.raises(UserError, match="truncated, or another format"):
-        read_raw(path)
+        read_rows(path)
     path.unlink()
     arrays = hopper_rows(rewards=None)
     write_hdf5(path, arrays) if path.suffix == ".hdf5" else np.savez(path, **arrays)
     with pytest.raises(UserError, match="lacks rewards"):
-        read_raw(path)
+        read_rows(path)
     assert "minari" in FORMATS
 
 
 def test_pickled_arrays_are_not_opened(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", observations=np.array([{"a": 1}], dtype=object))
     with pytest.raises(UserError, match="cannot read"):
-        read_raw(tmp_path / "a.npz")
+        read_rows(tmp_path / "a.npz")
 
 
 def test_info_draws_returns_and_lengths(
@@ -226,10 +225,10 @@ def test_neorls_files_are_read_with_their_time_limits_told_from_terminals(tmp_pa
         metadata=np.asarray('{"task": "Hopper-v3-low"}'),
     )
     convert(str(tmp_path / "a.npz"), "d4rl", str(tmp_path / "a.hdf5"))
-    found = read_raw(tmp_path / "a.hdf5")
+    found = read_rows(tmp_path / "a.hdf5")
     assert np.flatnonzero(found.columns["terminals"]).tolist() == [199, 1299]
     assert np.flatnonzero(found.columns["timeouts"]).tolist() == [1199]
-    assert found.text("task") == "Hopper-v3-low"
+    assert found.metadata["task"] == "Hopper-v3-low"
     for key in ("observations", "next_observations", "actions", "rewards"):
         assert np.array_equal(found.columns[key].reshape(arrays[key].shape), arrays[key])
 
@@ -248,7 +247,7 @@ def test_a_table_is_converted_and_what_is_left_out_is_said(
     out = tmp_path / "a.npz"
     assert main(["convert", str(tmp_path / "a.csv"), "--to", "npz", "-o", str(out)]) == 0
     assert "note: what has no name in D4RL's format is not read" in capsys.readouterr().out
-    found = read_raw(out).columns
+    found = read_rows(out).columns
     assert set(found) == set(arrays)
     assert all(np.array_equal(found[key], values) for key, values in arrays.items())
 

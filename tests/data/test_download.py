@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from offlinerlkit_romi import data
-from offlinerlkit_romi.data import d4rl, download
+from offlinerlkit_romi.data import archive, download
+from offlinerlkit_romi.data.archive import D4RL, D4RL_URL_VARIABLE
 from offlinerlkit_romi.errors import UserError
 from tests.data.conftest import hopper_rows, write_hdf5
 
@@ -95,15 +96,17 @@ def serving(body: bytes) -> Iterator[Server]:
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     body = write_hdf5(tmp_path / "origin.hdf5", hopper_rows(3000)).read_bytes()
     facts = {"file": NAME, "bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
-    monkeypatch.setattr(d4rl, "_registry", lambda: {"base_url": "", "files": {TASK: facts}})
+    monkeypatch.setattr(
+        archive, "read_registry", lambda name: {"base_url": "", "files": {TASK: facts}}
+    )
     monkeypatch.setattr(download, "PAUSE_SECONDS", 0.0)
     with serving(body) as server:
-        monkeypatch.setenv(d4rl.URL_VARIABLE, server.url)
+        monkeypatch.setenv(D4RL_URL_VARIABLE, server.url)
         yield server
 
 
 def folder() -> Path:
-    return d4rl.cached_path(TASK).parent
+    return D4RL.cached_path(TASK).parent
 
 
 def left_over() -> list[str]:
@@ -122,14 +125,14 @@ def test_download_is_verified_cached_and_read(server: Server) -> None:
 
 
 def test_progress_bar_counts_bytes(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    d4rl.fetch(TASK)
+    D4RL.fetch(TASK)
     text = capsys.readouterr().err
     assert NAME in text and "100%" in text and "B/s" in text
 
 
 def test_broken_connections_are_resumed_where_they_broke(server: Server) -> None:
     server.plan = ["break", "break", "nothing"]
-    path, _ = d4rl.fetch(TASK, progress=False)
+    path, _ = D4RL.fetch(TASK, progress=False)
     assert path.read_bytes() == server.body
     half = len(server.body) // 2
     assert server.ranges[:2] == [None, f"bytes={half}-"]
@@ -140,7 +143,7 @@ def test_download_left_by_a_killed_process_is_resumed(server: Server) -> None:
     folder().mkdir()
     part = folder() / f"{NAME}.part"
     part.write_bytes(server.body[:1000])
-    path, _ = d4rl.fetch(TASK, progress=False)
+    path, _ = D4RL.fetch(TASK, progress=False)
     assert server.ranges == ["bytes=1000-"] and path.read_bytes() == server.body
     assert left_over() == [NAME]
 
@@ -148,16 +151,16 @@ def test_download_left_by_a_killed_process_is_resumed(server: Server) -> None:
 def test_server_without_ranges_starts_over(server: Server) -> None:
     server.knows_ranges = False
     server.plan = ["break"]
-    path, _ = d4rl.fetch(TASK, progress=False)
+    path, _ = D4RL.fetch(TASK, progress=False)
     assert path.read_bytes() == server.body
 
 
 def test_connection_that_keeps_breaking_is_given_up_and_can_go_on_later(server: Server) -> None:
     server.plan = ["break", *["nothing"] * 3]
     with pytest.raises(UserError, match=r"cannot download .*connection broke.*mirror"):
-        d4rl.fetch(TASK, progress=False)
+        D4RL.fetch(TASK, progress=False)
     assert left_over() == [f"{NAME}.part"]
-    assert d4rl.fetch(TASK, progress=False)[0].read_bytes() == server.body
+    assert D4RL.fetch(TASK, progress=False)[0].read_bytes() == server.body
 
 
 @pytest.mark.parametrize("code", [403, 404, 503])
@@ -167,14 +170,14 @@ def test_refusals_name_the_code_the_file_and_the_remedy(server: Server, code: in
         data.load(TASK, "d4rl", progress=False)
     message = str(caught.value)
     assert f"answers {code}" in message and NAME in message and "mirror" in message
-    assert str(d4rl.cached_path(TASK)) in message and "\n" not in message
+    assert str(D4RL.cached_path(TASK)) in message and "\n" not in message
     assert left_over() == []
 
 
 def test_file_of_another_size_is_refused_before_it_is_fetched(server: Server) -> None:
     server.body += b"more"
     with pytest.raises(UserError, match="it is another file"):
-        d4rl.fetch(TASK, progress=False)
+        D4RL.fetch(TASK, progress=False)
     assert left_over() == []
 
 
@@ -193,7 +196,7 @@ def test_spoiled_cached_file_is_named(server: Server, content: bytes | None) -> 
         UserError, match=rf"{NAME} has .* instead of .*delete it and fetch it again"
     ):
         data.load(TASK, progress=False)
-    assert d4rl.fetch(TASK, progress=False, force=True)[0].read_bytes() == server.body
+    assert D4RL.fetch(TASK, progress=False, force=True)[0].read_bytes() == server.body
 
 
 def test_full_disk_is_said_and_cleaned_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +207,7 @@ def test_full_disk_is_said_and_cleaned_up(server: Server, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Path, "open", lambda self, mode: Full(self, mode.replace("b", "")))
     with pytest.raises(UserError, match=r"no space left on the disk .*D4RL_DATASET_DIR"):
-        d4rl.fetch(TASK, progress=False)
+        D4RL.fetch(TASK, progress=False)
     assert left_over() == []
 
 
@@ -214,12 +217,12 @@ def test_disk_too_small_is_said_before_anything_is_fetched(
     usage = type("Usage", (), {"free": 10})
     monkeypatch.setattr(download.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(UserError, match="no space left"):
-        d4rl.fetch(TASK, progress=False)
+        D4RL.fetch(TASK, progress=False)
     assert server.ranges == []
 
 
 def test_no_network_ends_d4rl_and_lets_auto_generate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(d4rl.URL_VARIABLE, "http://127.0.0.1:9/")  # nobody listens there
+    monkeypatch.setenv(D4RL_URL_VARIABLE, "http://127.0.0.1:9/")  # nobody listens there
     with pytest.raises(UserError, match=r"cannot download .*refused.*use generated data"):
         data.load(TASK, "d4rl", progress=False)
     told: list[str] = []
@@ -233,9 +236,9 @@ def test_no_network_ends_d4rl_and_lets_auto_generate(monkeypatch: pytest.MonkeyP
 def test_name_that_does_not_resolve_is_given_up_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     never = threading.Event()
     monkeypatch.setattr(download.socket, "getaddrinfo", lambda *args: never.wait(30))
-    monkeypatch.setenv(d4rl.URL_VARIABLE, "http://data.invalid/")
+    monkeypatch.setenv(D4RL_URL_VARIABLE, "http://data.invalid/")
     with pytest.raises(UserError, match=r"cannot reach data.invalid .*in time"):
-        d4rl.fetch(TASK, timeout=0.05, progress=False)
+        D4RL.fetch(TASK, timeout=0.05, progress=False)
     never.set()
 
 
@@ -250,7 +253,7 @@ def test_registry_covers_every_task_with_whole_digests() -> None:
     from offlinerlkit_romi.envs.tasks import task_names
 
     for task in task_names("d4rl-mujoco"):
-        remote = d4rl.remote_of(task)
+        remote = D4RL.remote_of(task)
         assert remote.url.startswith("http://rail.eecs.berkeley.edu/") and remote.size > 10**7
-        assert len(remote.digest) == 64 and d4rl.task_of(remote.digest) == task
-        assert remote.url.endswith(d4rl.cached_path(task).name)
+        assert len(remote.digest) == 64 and D4RL.task_of(remote.digest) == task
+        assert remote.url.endswith(D4RL.cached_path(task).name)

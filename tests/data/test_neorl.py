@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from offlinerlkit_romi import data
-from offlinerlkit_romi.data import download, neorl
+from offlinerlkit_romi.data import archive, download, neorl
 from offlinerlkit_romi.data import generate as generation
 from offlinerlkit_romi.data.neorl_generate import generate_neorl
 from offlinerlkit_romi.envs.tasks import task_names
@@ -115,7 +115,9 @@ def test_the_registry_names_every_tasks_file_as_polixir_does() -> None:
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     body = write(tmp_path / "origin.npz", neorl_arrays(3000)).read_bytes()
     facts = {"folder": "x/", "file": "a.npz", "md5": hashlib.md5(body).hexdigest()}
-    monkeypatch.setattr(neorl, "_registry", lambda: {"base_url": "", "files": {TASK: facts}})
+    monkeypatch.setattr(
+        archive, "read_registry", lambda name: {"base_url": "", "files": {TASK: facts}}
+    )
     monkeypatch.setattr(download, "PAUSE_SECONDS", 0.0)
     with serving(body) as server:
         monkeypatch.setenv(neorl.URL_VARIABLE, server.url)

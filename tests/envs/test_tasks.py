@@ -4,8 +4,8 @@ import sys
 import numpy as np
 import pytest
 
-from offlinerlkit_romi.data.origins import origin_of
-from offlinerlkit_romi.data.sources import SOURCES
+from offlinerlkit_romi.data.benchmarks import origin_of
+from offlinerlkit_romi.data.load import SOURCES
 from offlinerlkit_romi.envs import (
     FAMILIES,
     Task,

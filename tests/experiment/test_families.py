@@ -10,7 +10,7 @@ import pytest
 
 import offlinerlkit_romi
 from offlinerlkit_romi.data import antmaze_generate, generate, neorl_generate
-from offlinerlkit_romi.data.origins import origin_of
+from offlinerlkit_romi.data.benchmarks import origin_of
 from offlinerlkit_romi.data.worker import run_shard
 from offlinerlkit_romi.envs import get_task
 from tests.experiment.conftest import TINY_SETTINGS

@@ -12,7 +12,7 @@ import torch
 
 import offlinerlkit_romi
 from offlinerlkit_romi.data.download import Remote, UnavailableError, _is_trusted, _TrustedRedirects
-from offlinerlkit_romi.data.hdf5 import read_rows
+from offlinerlkit_romi.data.load import read_file
 from offlinerlkit_romi.engine import StateStore
 from offlinerlkit_romi.envs import get_task
 from offlinerlkit_romi.errors import UserError
@@ -87,7 +87,7 @@ def test_a_data_file_cannot_point_into_another(tmp_path):
         path = write_data(tmp_path / "linked.hdf5", 40)
         linked(path, "rewards", link)
         with pytest.raises(UserError, match="rewards is no array of its own"):
-            read_rows(path, task)
+            read_file(path, task)
     path = write_data(tmp_path / "raw.hdf5", 40)
     (tmp_path / "secret").write_bytes(bytes(160))
     with h5py.File(path, "a") as file:
@@ -95,7 +95,7 @@ def test_a_data_file_cannot_point_into_another(tmp_path):
         outside = [(str(tmp_path / "secret"), 0, 160)]
         file.create_dataset("rewards", (40,), np.float32, external=outside)
     with pytest.raises(UserError, match="rewards is no array of its own"):
-        read_rows(path, task)
+        read_file(path, task)
 
 
 REMOTE = Remote("http://data.example/files/a.hdf5", 1, "0" * 64, "FOLDER", "get it by hand")

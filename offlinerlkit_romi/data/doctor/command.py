@@ -9,22 +9,20 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offlinerlkit_romi.data.any_source import read_source
-from offlinerlkit_romi.data.card import Card
+from offlinerlkit_romi.data.benchmarks import ORIGINS, origin_of
+from offlinerlkit_romi.data.card import Card, card_of
 from offlinerlkit_romi.data.checks import sliver
 from offlinerlkit_romi.data.convert import check_output, write_file
 from offlinerlkit_romi.data.doctor.diagnosis import CHECKS, Diagnosis, diagnose
 from offlinerlkit_romi.data.doctor.fix import REPAIRS, fix
-from offlinerlkit_romi.data.doctor.records import MAZE_RULE, SIMULATORS, Records, of_raw
 from offlinerlkit_romi.data.doctor.replay import check_replay
+from offlinerlkit_romi.data.doctor.starts import MAZE_RULE, SIMULATORS, claimed
 from offlinerlkit_romi.data.doctor.values import in_words
 from offlinerlkit_romi.data.fact_options import add_facts, as_words, facts_of
-from offlinerlkit_romi.data.front import looks_like_data
-from offlinerlkit_romi.data.origins import ORIGINS, origin_of
-from offlinerlkit_romi.data.own import card_of, default_name, load_own, with_bounds
-from offlinerlkit_romi.data.own_task import make_task
-from offlinerlkit_romi.data.raw import RawData
-from offlinerlkit_romi.data.tables import KINDS
+from offlinerlkit_romi.data.formats import KINDS
+from offlinerlkit_romi.data.load import looks_like_data, read_source
+from offlinerlkit_romi.data.rows import Rows
+from offlinerlkit_romi.data.user import guessed_task, load_own
 from offlinerlkit_romi.errors import UserError
 
 if TYPE_CHECKING:
@@ -79,39 +77,36 @@ def run(arguments: argparse.Namespace) -> int:
     source, task = _find(arguments)
     facts = facts_of(arguments)
     card = card_of(source).override(facts)
-    data = read_source(card)
-    task = task or _task_of(data, source)
+    rows = read_source(card)
+    task = task or _task_of(rows, source)
     if task is not None and facts:
         raise UserError(
             f"--{next(iter(facts)).replace('_', '-')} is a fact about data of your own: "
             f"{task.name} has its own, leave it out"
         )
-    records, notes = _records(data, task, card)
-    found = _examine(records, arguments.replay)
-    name = f"no task known, actions in {in_words(records.box)}" if task is None else task.name
-    _write(f"{source}: {len(data):,} rows, {name}")
+    rows, notes = _claimed(rows, task, card)
+    found = _examine(rows, arguments.replay)
+    name = f"no task known, actions in {in_words(rows.box)}" if task is None else task.name
+    _write(f"{source}: {len(rows):,} rows, {name}")
     _report(found, task, arguments.replay)
     if (card.termination or card.reward_fn) and not found.errors:
         notes = load_own(source, guess=True, **facts).info.notes
     _write_lines(f"  note: {note}" for note in notes)
     if arguments.fix is not None:
-        return _correct(data, records, Path(arguments.fix), arguments)
+        return _correct(rows, Path(arguments.fix), arguments)
     if any(finding.check in REPAIRS for finding in found.errors):
         _write(f"{_advice(found)}: {remedy(source, task, facts)}")
     return int(bool(found.errors))
 
 
-def _records(data: RawData, task: "Task | None", card: Card) -> tuple[Records, tuple[str, ...]]:
+def _claimed(rows: Rows, task: "Task | None", card: Card) -> tuple[Rows, tuple[str, ...]]:
     """The rows with what is known of them, and what a reader must know."""
-    records = of_raw(data, task)
+    rows = claimed(rows, task)
     if task is not None:
-        return records, data.notes
-    card, guessed = with_bounds(card, records.actions)
-    widths = records.observations.shape[1], records.actions.shape[1]
-    named = card.override({"name": card.name or default_name(card.file)})
-    own = make_task(named, *widths, data.source)
+        return rows, rows.notes
+    own, guessed = guessed_task(card, rows)
     bounds = own.action_low, own.action_high
-    return replace(records, task=own, bounds=bounds), (*data.notes, *guessed)
+    return replace(rows, task=own, bounds=bounds), (*rows.notes, *guessed)
 
 
 def _advice(found: Diagnosis) -> str:
@@ -128,18 +123,18 @@ def remedy(source: str, task: "Task | None", facts: dict[str, Any]) -> str:
     return f"offlinerlkit-romi data doctor {shlex.quote(source)}{named}{told} --fix OUT.hdf5"
 
 
-def _correct(data: RawData, records: Records, out: Path, arguments: argparse.Namespace) -> int:
+def _correct(rows: Rows, out: Path, arguments: argparse.Namespace) -> int:
     check_output(out)
-    fixed = fix(data, records.task, records.bounds)
-    if fixed.changed > sliver(len(data)) and not arguments.force:
+    fixed = fix(rows)
+    if fixed.changed > sliver(len(rows)) and not arguments.force:
         raise UserError(
-            f"{data.source}: --fix would change {fixed.changed:,} of {len(data):,} rows "
+            f"{rows.source}: --fix would change {fixed.changed:,} of {len(rows):,} rows "
             f"({'; '.join(fixed.done)}): correct what wrote them, or add --force"
         )
-    write_file(fixed.data, out)
-    left = _examine(of_raw(fixed.data, records.task, records.bounds), arguments.replay)
+    write_file(fixed.rows, out)
+    left = _examine(fixed.rows, arguments.replay)
     _write_lines(f"fixed: {line}" for line in fixed.done)
-    _write(f"{out}: {len(fixed.data):,} rows")
+    _write(f"{out}: {len(fixed.rows):,} rows")
     for finding in left.findings:
         cause = "what is left" if finding.check in REPAIRS else "cannot be fixed"
         _write(f"{cause}: {finding.check}: {finding}")
@@ -148,10 +143,10 @@ def _correct(data: RawData, records: Records, out: Path, arguments: argparse.Nam
     return int(bool(left.errors))
 
 
-def _examine(records: Records, replay: bool) -> Diagnosis:
-    found = diagnose(records)
+def _examine(rows: Rows, replay: bool) -> Diagnosis:
+    found = diagnose(rows)
     clean = not found.errors  # wrong rows would replay wrongly, which says nothing new
-    mismatch = check_replay(records) if replay and clean else None
+    mismatch = check_replay(rows) if replay and clean else None
     return replace(found, findings=(*found.findings, *([mismatch] if mismatch else [])))
 
 
@@ -206,11 +201,11 @@ def _benchmarks(name: str) -> "Task | None":
     return get_task(name) if near or canonical(name) in TASKS else None
 
 
-def _task_of(data: RawData, source: str) -> "Task | None":
+def _task_of(rows: Rows, source: str) -> "Task | None":
     """The task that a file names in its metadata or by its own name."""
     from offlinerlkit_romi.envs.tasks import TASKS
 
-    stated = data.text("task")
+    stated = rows.metadata.get("task")
     if stated in TASKS:
         return TASKS[stated]
     for task in TASKS.values():

@@ -8,17 +8,17 @@ import numpy as np
 from offlinerlkit_romi.data.doctor import episodes, rules, values
 from offlinerlkit_romi.data.doctor.episodes import Borders
 from offlinerlkit_romi.data.doctor.finding import Finding
-from offlinerlkit_romi.data.doctor.records import Array, Records
+from offlinerlkit_romi.data.rows import Array, Rows
 
-Check = Callable[[Records, Borders], Finding | None]
+Check = Callable[[Rows, Borders], Finding | None]
 
 
-def _of_flags(check: Callable[[Records, Array], Finding | None]) -> Check:
+def _of_flags(check: Callable[[Rows, Array], Finding | None]) -> Check:
     return lambda records, borders: check(records, borders.foreign)
 
 
 # what single rows tell; in the order in which `fix` goes through them
-ROW_CHECKS: dict[str, Callable[[Records], Finding | None]] = {
+ROW_CHECKS: dict[str, Callable[[Rows], Finding | None]] = {
     "not-finite": values.check_finite,
     "duplicate-rows": values.check_duplicates,
     "actions-outside": values.check_actions,
@@ -56,7 +56,7 @@ class Diagnosis:
         return [f"data {found.severity}: {found.check}: {found}" for found in self.findings]
 
 
-def diagnose(records: Records) -> Diagnosis:
+def diagnose(records: Rows) -> Diagnosis:
     """Run every check that needs no simulator: seconds for millions of rows."""
     found = [f for check in ROW_CHECKS.values() if (f := check(records)) is not None]
     bad = np.zeros(len(records), bool)
@@ -68,8 +68,16 @@ def diagnose(records: Records) -> Diagnosis:
     return Diagnosis(len(records), tuple(found))
 
 
-def _of_episodes(records: Records, bad: Array) -> list[Finding]:
-    sound, numbers = records.without(bad) if bad.any() else (records, None)
-    borders = Borders(sound)
+def _of_episodes(records: Rows, bad: Array) -> list[Finding]:
+    sound = _without(records, bad) if bad.any() else records
+    borders, numbers = Borders(sound), np.flatnonzero(~bad)
     found = [f for check in EPISODE_CHECKS.values() if (f := check(sound, borders)) is not None]
-    return found if numbers is None else [replace(f, rows=numbers[f.rows]) for f in found]
+    return [replace(f, rows=numbers[f.rows]) for f in found]
+
+
+def _without(records: Rows, bad: Array) -> Rows:
+    """The other rows, cut where a part of an episode is missing."""
+    known = records.known()
+    if records.timeouts is not None or records.next_observations is None:
+        known = known.flag(timeouts=(records.torn(bad), True))
+    return known.take(~bad)

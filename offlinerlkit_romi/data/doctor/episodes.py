@@ -4,12 +4,13 @@ from functools import cached_property
 
 import numpy as np
 
-from offlinerlkit_romi.data.antmaze import JUMP
+from offlinerlkit_romi.data.d4rl_antmaze import JUMP
 from offlinerlkit_romi.data.doctor.finding import Finding
 from offlinerlkit_romi.data.doctor.predict import LEAST_ROWS, Predictor
-from offlinerlkit_romi.data.doctor.records import MAZE_RULE, Array, Records
 from offlinerlkit_romi.data.doctor.rules import clearly
+from offlinerlkit_romi.data.doctor.starts import MAZE_RULE, rule_name, simulator_of
 from offlinerlkit_romi.data.doctor.values import NO_ROWS
+from offlinerlkit_romi.data.rows import Array, Rows
 
 MAZE_JUMP = 1.5  # metres per step at least; D4RL's ant runs about 0.5
 MANY = 5  # ends from which a majority tells something
@@ -23,7 +24,7 @@ class Borders:
         unmarked: (n,) rows that no flag ends although the next row starts elsewhere.
     """
 
-    def __init__(self, records: Records) -> None:
+    def __init__(self, records: Rows) -> None:
         self._records = records
         self.unmarked = np.zeros(len(records), bool)
         self.foreign = self._resets() | self._jumps()
@@ -35,7 +36,7 @@ class Borders:
     def _resets(self) -> Array:
         """Rows that a reset of the simulator follows, which no step leads to."""
         records, result = self._records, np.zeros(len(self._records), bool)
-        simulator = records.simulator
+        simulator = simulator_of(records)
         if simulator is None:
             return result
         if records.next_observations is not None:
@@ -48,7 +49,7 @@ class Borders:
     def _jumps(self) -> Array:
         """Rows after which a maze's robot is where it cannot have gone in one step."""
         records, result = self._records, np.zeros(len(self._records), bool)
-        if records.rule_name != MAZE_RULE:
+        if rule_name(records) != MAZE_RULE:
             return result
         rows = np.arange(len(records))
         if records.next_observations is None:  # a terminal is no end there
@@ -66,7 +67,7 @@ class Borders:
         records, result = self._records, np.zeros(len(self._records), bool)
         rows = np.flatnonzero((records.ends & ~records.breaks)[:-1])
         # with a known start, `_resets` has judged these
-        if not len(rows) or records.simulator is not None or self._predictor is None:
+        if not len(rows) or simulator_of(records) is not None or self._predictor is None:
             return result
         # a long recording cut into pieces goes on behind its flags: there nothing is foreign
         score = self._predictor.score(rows, records.following(rows))
@@ -103,7 +104,7 @@ class Borders:
         return Predictor(records, honest) if honest.sum() >= LEAST_ROWS else None
 
 
-def check_next_states(records: Records, borders: Borders) -> Finding | None:
+def check_next_states(records: Rows, borders: Borders) -> Finding | None:
     """Next states that belong to another episode."""
     rows = np.flatnonzero(borders.foreign)
     if not len(rows):
@@ -118,7 +119,7 @@ def check_next_states(records: Records, borders: Borders) -> Finding | None:
     )
 
 
-def check_marks(records: Records, borders: Borders) -> Finding | None:
+def check_marks(records: Rows, borders: Borders) -> Finding | None:
     """Cuts between episodes that neither `terminals` nor `timeouts` tells."""
     rows = np.flatnonzero(borders.unmarked)
     if not len(rows):
@@ -132,7 +133,7 @@ def check_marks(records: Records, borders: Borders) -> Finding | None:
     )
 
 
-def check_order(records: Records, borders: Borders) -> Finding | None:
+def check_order(records: Rows, borders: Borders) -> Finding | None:
     """Rows that are no recording in time, such as shuffled ones."""
     del borders
     if records.ordered:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from offlinerlkit_romi.data.doctor.records import Array, Records
+from offlinerlkit_romi.data.rows import Array, Rows
 
 LEAST_ROWS = 50
 SAMPLE_ROWS = 8000
@@ -20,7 +20,7 @@ class Predictor:
         oddest: Score that none of those in the fit exceeds.
     """
 
-    def __init__(self, records: Records, honest: Array, seed: int = 0) -> None:
+    def __init__(self, records: Rows, honest: Array, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
         rows = np.flatnonzero(honest)
         if len(rows) > SAMPLE_ROWS:

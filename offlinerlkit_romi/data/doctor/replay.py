@@ -5,7 +5,13 @@ from typing import Any
 import numpy as np
 
 from offlinerlkit_romi.data.doctor.finding import Finding
-from offlinerlkit_romi.data.doctor.records import CLIPPED_VELOCITY, MAZE_RULE, Array, Records
+from offlinerlkit_romi.data.doctor.starts import (
+    CLIPPED_VELOCITY,
+    MAZE_RULE,
+    rule_name,
+    simulator_of,
+)
+from offlinerlkit_romi.data.rows import Array, Rows
 
 SAMPLE_ROWS = 500
 TOLERANCE = 0.01  # of the typical change in one step
@@ -14,7 +20,7 @@ MAZE_POSITIONS = 15  # of the ant's 29 numbers
 SHARE = 0.05  # contacts amplify the rounding of a stored state in a few rows
 
 
-def check_replay(records: Records, rows: int = SAMPLE_ROWS, seed: int = 0) -> Finding | None:
+def check_replay(records: Rows, rows: int = SAMPLE_ROWS, seed: int = 0) -> Finding | None:
     """Put a sample of stored states into the task's simulator and take the stored actions.
 
     States come from `infos/qpos` and `infos/qvel` where they are stored, else from the
@@ -24,7 +30,7 @@ def check_replay(records: Records, rows: int = SAMPLE_ROWS, seed: int = 0) -> Fi
         A finding if more than 5 % of the sample, drawn with `seed`, end elsewhere or earn another
         reward; None otherwise, or for tasks whose simulator takes no states.
     """
-    if records.simulator is None and not _is_maze(records):
+    if simulator_of(records) is None and not _is_maze(records):
         return None
     chosen = _sample(records, rows, seed)
     if not len(chosen):
@@ -49,7 +55,7 @@ def check_replay(records: Records, rows: int = SAMPLE_ROWS, seed: int = 0) -> Fi
     return None
 
 
-def _sample(records: Records, rows: int, seed: int) -> Array:
+def _sample(records: Rows, rows: int, seed: int) -> Array:
     usable = np.arange(len(records))
     if records.next_observations is None:
         usable = np.flatnonzero(~records.ends[:-1])
@@ -57,18 +63,19 @@ def _sample(records: Records, rows: int, seed: int) -> Array:
     drawn = usable if len(usable) <= 2 * rows else rng.choice(usable, 2 * rows, replace=False)
     columns = [records.actions[drawn], records.following(drawn), records.observations[drawn]]
     fine = np.all([np.isfinite(column).all(axis=1) for column in columns], axis=0)
-    if not _stored(records) and records.simulator is not None:
-        limit = CLIPPED_VELOCITY if records.rule_name != "halfcheetah" else np.inf
-        velocities = len(records.simulator.positions) + 1
+    simulator = simulator_of(records)
+    if not _stored(records) and simulator is not None:
+        limit = CLIPPED_VELOCITY if rule_name(records) != "halfcheetah" else np.inf
+        velocities = len(simulator.positions) + 1
         fine &= (np.abs(columns[2][:, -velocities:]) < limit).all(axis=1)
     return np.sort(drawn[fine][:rows])
 
 
-def _stored(records: Records) -> bool:
-    return {"infos/qpos", "infos/qvel"} <= set(records.infos or {})
+def _stored(records: Rows) -> bool:
+    return {"infos/qpos", "infos/qvel"} <= set(records.columns)
 
 
-def _simulate(records: Records, rows: Array) -> tuple[Array, Array]:
+def _simulate(records: Rows, rows: Array) -> tuple[Array, Array]:
     """Next states (k, S) and rewards (k,) of the sample in the task's simulator."""
     from offlinerlkit_romi.envs.make import make_bare_env
 
@@ -89,11 +96,11 @@ def _simulate(records: Records, rows: Array) -> tuple[Array, Array]:
     return np.asarray(states), np.asarray(rewards)
 
 
-def _is_maze(records: Records) -> bool:
-    return records.rule_name == MAZE_RULE
+def _is_maze(records: Rows) -> bool:
+    return rule_name(records) == MAZE_RULE
 
 
-def _place(records: Records, env: Any, qpos: Array, qvel: Array) -> None:
+def _place(records: Rows, env: Any, qpos: Array, qvel: Array) -> None:
     """Put the simulator into a state; a maze's own origin is elsewhere than D4RL's."""
     if not _is_maze(records):
         env.set_state(qpos, qvel)
@@ -103,18 +110,18 @@ def _place(records: Records, env: Any, qpos: Array, qvel: Array) -> None:
     env.robotics.ant_env.set_state(shifted, qvel)
 
 
-def _mechanics(records: Records, rows: Array) -> tuple[Array, Array]:
+def _mechanics(records: Rows, rows: Array) -> tuple[Array, Array]:
     """Positions and velocities (k, nq), (k, nv) in float64."""
     if _stored(records):
-        assert records.infos is not None
-        qpos, qvel = records.infos["infos/qpos"][rows], records.infos["infos/qvel"][rows]
+        qpos, qvel = records.columns["infos/qpos"][rows], records.columns["infos/qvel"][rows]
         return qpos.astype(np.float64), qvel.astype(np.float64)
     if _is_maze(records):
         states = records.observations[rows].astype(np.float64)
         return states[:, :MAZE_POSITIONS], states[:, MAZE_POSITIONS:]
-    assert records.simulator is not None
+    simulator = simulator_of(records)
+    assert simulator is not None
     observations = records.observations[rows].astype(np.float64)
-    velocities = len(records.simulator.positions) + 1
+    velocities = len(simulator.positions) + 1
     positions = observations[:, :-velocities]
     if positions.shape[1] < velocities:  # the root's x is not shown, and matters to nothing
         positions = np.concatenate([np.zeros((len(rows), 1)), positions], axis=1)

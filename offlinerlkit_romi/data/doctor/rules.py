@@ -3,13 +3,8 @@
 import numpy as np
 
 from offlinerlkit_romi.data.doctor.finding import Finding, Severity
-from offlinerlkit_romi.data.doctor.records import (
-    BLOCK_ROWS,
-    CLIPPED_VELOCITY,
-    SIMULATORS,
-    Array,
-    Records,
-)
+from offlinerlkit_romi.data.doctor.starts import CLIPPED_VELOCITY, SIMULATORS, rule_name
+from offlinerlkit_romi.data.rows import BLOCK_ROWS, Array, Rows
 
 BORDER = 1e-5  # relative: the simulator judged in float64 what is stored as float32
 RARE = 0.05  # share of the ends below which a disagreement is no reason to stop
@@ -17,7 +12,7 @@ NEVER = "halfcheetah"  # the rule that ends nothing
 SHORTEST_LIMIT = 20  # no time limit is shorter
 
 
-def ends_by_rule(records: Records, states: Array) -> Array:
+def ends_by_rule(records: Rows, states: Array) -> Array:
     """Where the task's rule ends an episode in `states` (k, S): (k,); NaN states do not."""
     from offlinerlkit_romi.utils.termination_fns import get_termination_fn
 
@@ -33,19 +28,19 @@ def ends_by_rule(records: Records, states: Array) -> Array:
     return result
 
 
-def known(records: Records) -> bool:
+def known(records: Rows) -> bool:
     """Whether the rule that the task names is its simulator's own."""
-    return records.rule_name in SIMULATORS
+    return rule_name(records) in SIMULATORS
 
 
-def clearly(records: Records, rows: Array, ended: bool = True) -> Array:
+def clearly(records: Rows, rows: Array, ended: bool = True) -> Array:
     """Rows (of those given) whose next state is on one side of the rule's border, not on it."""
     if not known(records):
         return np.zeros(len(rows), bool)
     return _clear(records, records.following(rows), ended)
 
 
-def _clear(records: Records, states: Array, ended: bool) -> Array:
+def _clear(records: Rows, states: Array, ended: bool) -> Array:
     agreed = ends_by_rule(records, states) == ended
     for factor in (1.0 - BORDER, 1.0 + BORDER):
         rows = np.flatnonzero(agreed)
@@ -53,7 +48,7 @@ def _clear(records: Records, states: Array, ended: bool) -> Array:
     return agreed
 
 
-def check_timeouts(records: Records, foreign: Array) -> Finding | None:
+def check_timeouts(records: Rows, foreign: Array) -> Finding | None:
     """Time limits flagged as terminals."""
     rows = np.flatnonzero(_limits_as_terminals(records, foreign))
     if not len(rows):
@@ -70,13 +65,13 @@ def check_timeouts(records: Records, foreign: Array) -> Finding | None:
     )
 
 
-def _limits_as_terminals(records: Records, foreign: Array) -> Array:
+def _limits_as_terminals(records: Rows, foreign: Array) -> Array:
     """(n,) mask of `check_timeouts`."""
     result = np.zeros(len(records), bool)
     if not records.ordered or not records.terminals.any():
         return result
     if not known(records):
-        if records.rule_name is None:  # in a maze a terminal is the goal, whenever it is reached
+        if rule_name(records) is None:  # in a maze a terminal is the goal, whenever it is reached
             result[_piled_up(records)] = True
         return result
     assert records.task is not None
@@ -86,9 +81,9 @@ def _limits_as_terminals(records: Records, foreign: Array) -> Array:
     return result
 
 
-def _no_cause(records: Records, rows: Array) -> Array:
+def _no_cause(records: Rows, rows: Array) -> Array:
     """Which of these terminal rows the rule gives no reason to end: (k,)."""
-    if records.rule_name == NEVER:
+    if rule_name(records) == NEVER:
         return np.ones(len(rows), bool)
     # where the last step was heading serves where the next state is not stored
     heading = 2 * records.observations[rows] - records.observations[np.maximum(rows - 1, 0)]
@@ -98,23 +93,23 @@ def _no_cause(records: Records, rows: Array) -> Array:
     return _clear(records, heading, False)
 
 
-def _stands_in(records: Records, rows: Array) -> Array:
+def _stands_in(records: Rows, rows: Array) -> Array:
     """Rows with no next state but their own one in its place, as the loader leaves terminals."""
     if records.next_observations is None:
         return np.ones(len(rows), bool)
     return np.asarray((records.next_observations[rows] == records.observations[rows]).all(axis=1))
 
 
-def _hidden_cause(records: Records, rows: Array) -> Array:
+def _hidden_cause(records: Rows, rows: Array) -> Array:
     """Which rows may have ended by something their next state does not show: (k,)."""
-    if records.rule_name != "hopper":  # ends at velocities of 100, of which it shows 10
+    if rule_name(records) != "hopper":  # ends at velocities of 100, of which it shows 10
         return np.zeros(len(rows), bool)
     with np.errstate(invalid="ignore"):
         clipped = np.abs(records.following(rows)) >= CLIPPED_VELOCITY - BORDER
     return np.asarray(clipped.any(axis=1))
 
 
-def _piled_up(records: Records) -> Array:
+def _piled_up(records: Rows) -> Array:
     """Terminals at the longest length of all, where several episodes have exactly that one."""
     rows = np.flatnonzero(records.terminals)
     lengths = records.steps[rows]
@@ -126,13 +121,13 @@ def _piled_up(records: Records) -> Array:
     return at_limit
 
 
-def check_causes(records: Records, foreign: Array) -> Finding | None:
+def check_causes(records: Rows, foreign: Array) -> Finding | None:
     """Terminals where the task's rule ends nothing."""
     if not known(records):
         return None
     claimed = foreign | _limits_as_terminals(records, foreign)
     rows = np.flatnonzero(records.terminals & ~claimed)
-    if records.rule_name != NEVER:
+    if rule_name(records) != NEVER:
         rows = rows[~_stands_in(records, rows)]
         rows = rows[_no_cause(records, rows) & ~_hidden_cause(records, rows)]
     return _disagreement(
@@ -140,9 +135,9 @@ def check_causes(records: Records, foreign: Array) -> Finding | None:
     )
 
 
-def check_missing(records: Records, foreign: Array) -> Finding | None:
+def check_missing(records: Rows, foreign: Array) -> Finding | None:
     """States in which the task's rule ends the episode, without a terminal flag."""
-    if not known(records) or records.rule_name == NEVER:
+    if not known(records) or rule_name(records) == NEVER:
         return None
     rows = np.flatnonzero(~records.terminals)
     if records.next_observations is None:
@@ -154,7 +149,7 @@ def check_missing(records: Records, foreign: Array) -> Finding | None:
     )
 
 
-def _disagreement(records: Records, check: str, rows: Array, what: str) -> Finding | None:
+def _disagreement(records: Rows, check: str, rows: Array, what: str) -> Finding | None:
     if not len(rows):
         return None
     rare = len(rows) <= RARE * (records.terminals.sum() + (check == "terminal-missing") * len(rows))

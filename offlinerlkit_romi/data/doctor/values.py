@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from offlinerlkit_romi.data.checks import ACTION_SLACK, Bounds, outside
+from offlinerlkit_romi.data.checks import ACTION_SLACK, outside
 from offlinerlkit_romi.data.doctor.finding import Finding
-from offlinerlkit_romi.data.doctor.records import BLOCK_ROWS, Array, Records
+from offlinerlkit_romi.data.rows import BLOCK_ROWS, Array, Bounds, Rows
 
 NO_ROWS = np.zeros(0, dtype=np.int64)
 
 
-def check_finite(records: Records) -> Finding | None:
+def check_finite(records: Rows) -> Finding | None:
     """NaN or infinity in states, actions or rewards."""
     columns = [records.observations, records.actions, records.rewards, records.next_observations]
     bad = np.zeros(len(records), bool)
@@ -23,7 +23,7 @@ def check_finite(records: Records) -> Finding | None:
     return _rows("not-finite", bad, "hold NaN or infinite values", "drop these rows")
 
 
-def check_actions(records: Records) -> Finding | None:
+def check_actions(records: Rows) -> Finding | None:
     """Actions outside their box."""
     actions, limit = records.actions, 1.0 + ACTION_SLACK
     if records.bounds is None and actions.max(initial=0.0) <= limit >= -actions.min(initial=0.0):
@@ -46,7 +46,7 @@ def in_words(box: Bounds) -> str:
     return " x ".join(pairs if len(set(pairs)) > 1 else pairs[:1])
 
 
-def check_rewards(records: Records) -> Finding | None:
+def check_rewards(records: Rows) -> Finding | None:
     """A load in which every reward is zero."""
     if records.rewards.any():
         return None
@@ -59,7 +59,7 @@ def check_rewards(records: Records) -> Finding | None:
     )
 
 
-def check_duplicates(records: Records) -> Finding | None:
+def check_duplicates(records: Rows) -> Finding | None:
     """Rows whose state, action and reward all repeat an earlier row's, bit for bit."""
     return _rows(
         "duplicate-rows",
@@ -70,7 +70,7 @@ def check_duplicates(records: Records) -> Finding | None:
     )
 
 
-def repeated(records: Records) -> Array:
+def repeated(records: Rows) -> Array:
     """(n,) mask of the rows of which an earlier one is a copy."""
     codes = _codes(records)
     result = np.zeros(len(records), bool)
@@ -95,7 +95,7 @@ def _words(values: Array) -> Array:
     return wide.view(np.uint32).reshape(len(wide), -1)
 
 
-def _codes(records: Records) -> Array:
+def _codes(records: Rows) -> Array:
     """(n,) 64-bit hashes of the rows."""
     rng = np.random.default_rng(0)
     codes = np.zeros(len(records), np.uint64)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from offlinerlkit_romi.data import generate as generator
-from offlinerlkit_romi.data.raw import RawData, as_raw
+from offlinerlkit_romi.data.rows import Rows, as_rows
 from offlinerlkit_romi.data.worker import run_shard
 from offlinerlkit_romi.envs.tasks import get_task
 
 Arrays = dict[str, np.ndarray]
-Make = Callable[..., RawData]
+Make = Callable[..., Rows]
 _MADE: dict[tuple[str, int], Arrays] = {}
 
 
@@ -31,8 +31,8 @@ def simulated(task: str, rows: int) -> Arrays:
 def clean() -> Make:
     """Makes clean data: `clean(task, rows)`; keys set to None are left out."""
 
-    def make(task: str, rows: int = 6000, **changes: np.ndarray | None) -> RawData:
-        data = as_raw(simulated(task, rows), f"{get_task(task).name}.hdf5")
+    def make(task: str, rows: int = 6000, **changes: np.ndarray | None) -> Rows:
+        data = as_rows(simulated(task, rows), f"{get_task(task).name}.hdf5")
         return data.with_columns(**changes)
 
     return make

@@ -8,13 +8,13 @@ import pytest
 
 from offlinerlkit_romi import cli
 from offlinerlkit_romi.data.doctor import replay
-from offlinerlkit_romi.data.doctor.records import SIMULATORS, of_raw
 from offlinerlkit_romi.data.doctor.replay import check_replay
+from offlinerlkit_romi.data.doctor.starts import SIMULATORS, claimed
 from offlinerlkit_romi.data.generate import generated_path
-from offlinerlkit_romi.data.raw import RawData, as_raw, read_raw, write_hdf5, write_npz
+from offlinerlkit_romi.data.rows import Rows, as_rows
 from offlinerlkit_romi.envs.make import make_bare_env
 from offlinerlkit_romi.envs.tasks import get_task
-from tests.data.conftest import hopper_rows
+from tests.data.conftest import hopper_rows, read_rows, save
 from tests.data.conftest import write_hdf5 as write_arrays
 from tests.data.doctor.conftest import Make, simulated
 
@@ -29,18 +29,18 @@ def doctor(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, s
     return status, out, err
 
 
-def broken(task: str = TASK, rows: int = 2500) -> tuple[RawData, np.ndarray]:
+def broken(task: str = TASK, rows: int = 2500) -> tuple[Rows, np.ndarray]:
     """Clean rows whose terminals have the next episode's first state as the next one."""
     arrays = simulated(task, rows)
     ends = np.flatnonzero(arrays["terminals"][:-1])
     arrays["next_observations"][ends] = arrays["observations"][ends + 1]
-    return as_raw(arrays, "broken.hdf5"), ends
+    return as_rows(arrays, "broken.hdf5"), ends
 
 
 def test_clean_file_ends_with_0_and_names_every_check(
     tmp_path: Path, clean: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_hdf5(clean(TASK, 2500), path := tmp_path / "mine.hdf5")
+    save(clean(TASK, 2500), path := tmp_path / "mine.hdf5")
     status, out, _ = doctor(capsys, str(path), "--task", TASK)
     assert status == 0 and "2,500 rows" in out
     assert out.count("  ok ") == 11 and "another-simulator" in out
@@ -50,7 +50,7 @@ def test_errors_end_with_1_and_say_how_many_where_and_what_to_do(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, ends = broken()
-    write_npz(data, path := tmp_path / "mine.npz")
+    save(data, path := tmp_path / "mine.npz")
     before = path.read_bytes()
     status, out, _ = doctor(capsys, str(path), "--task", TASK)
     assert status == 1
@@ -67,14 +67,14 @@ def test_what_cannot_be_fixed_is_said_and_ends_with_1(
     tmp_path: Path, clean: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = clean(TASK, 2500, rewards=np.zeros(2500, np.float32))
-    write_hdf5(data, path := tmp_path / "mine.hdf5")
+    save(data, path := tmp_path / "mine.hdf5")
     copy = str(tmp_path / "fixed.hdf5")
     status, out, _ = doctor(capsys, str(path), "--task", TASK, "--fix", copy, "--no-replay")
     assert status == 1 and "cannot be fixed: zero-rewards: every reward is zero" in out
 
 
 def test_fix_never_replaces_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_hdf5(broken()[0], path := tmp_path / "mine.hdf5")
+    save(broken()[0], path := tmp_path / "mine.hdf5")
     before = path.read_bytes()
     status, _, err = doctor(capsys, str(path), "--task", TASK, "--fix", str(path))
     assert status == 2 and "exists" in err and path.read_bytes() == before
@@ -85,7 +85,7 @@ def test_task_is_found_in_the_cache_the_metadata_or_the_name(
 ) -> None:
     path = generated_path(TASK, 2500, 0)
     path.parent.mkdir(parents=True)
-    write_hdf5(clean(TASK, 2500), path)
+    save(clean(TASK, 2500), path)
     status, out, _ = doctor(capsys, TASK, "--transitions", "2500", "--no-replay")
     assert status == 0 and str(path) in out and f"rows, {TASK}" in out
     named = tmp_path / "hopper_medium-v2.hdf5"
@@ -93,7 +93,7 @@ def test_task_is_found_in_the_cache_the_metadata_or_the_name(
     assert f"rows, {TASK}" in doctor(capsys, str(named), "--no-replay")[1]
     data = clean(TASK, 2500)
     data.extras["metadata/task"] = np.asarray(np.bytes_(TASK))
-    write_npz(data, stated := tmp_path / "mine.npz")
+    save(data, stated := tmp_path / "mine.npz")
     assert f"rows, {TASK}" in doctor(capsys, str(stated), "--no-replay")[1]
 
 
@@ -136,7 +136,7 @@ def test_clean_data_replay_alike_with_stored_states_and_from_observations(
 ) -> None:
     task = f"{robot}-medium-v2"
     nothing = {} if stored else {"infos/qpos": None, "infos/qvel": None}
-    assert check_replay(of_raw(clean(task, 2500, **nothing), get_task(task)), rows=80) is None
+    assert check_replay(claimed(clean(task, 2500, **nothing), get_task(task)), rows=80) is None
 
 
 def heavier(task: Any) -> Any:
@@ -150,7 +150,7 @@ def test_another_simulator_is_found(
     clean: Make, robot: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = f"{robot}-medium-v2"
-    records = of_raw(clean(task, 2500), get_task(task))
+    records = claimed(clean(task, 2500), get_task(task))
     monkeypatch.setattr("offlinerlkit_romi.envs.make.make_bare_env", heavier)
     found = check_replay(records, rows=80)
     assert found is not None and found.severity == "warning"
@@ -160,7 +160,7 @@ def test_another_simulator_is_found(
 def test_another_reward_is_found(clean: Make) -> None:
     data = clean(TASK, 2500)
     scaled = data.with_columns(rewards=data.columns["rewards"] * 5)
-    found = check_replay(of_raw(scaled, get_task(TASK)), rows=80)
+    found = check_replay(claimed(scaled, get_task(TASK)), rows=80)
     assert found is not None and "another reward" in found.what and found.count > 70
 
 
@@ -179,12 +179,12 @@ def test_known_starts_are_the_simulators(robot: str) -> None:
 
 def test_replay_leaves_clipped_velocities_out(clean: Make) -> None:
     data = clean(TASK, 2500, **{"infos/qpos": None, "infos/qvel": None})
-    records = of_raw(data, get_task(TASK))
+    records = claimed(data, get_task(TASK))
     chosen = replay._sample(records, 300, 0)
     assert (np.abs(data.columns["observations"][chosen, 5:]) < 10).all()
     assert (np.abs(data.columns["observations"][:, 5:]) >= 10).any()
 
 
 def test_written_copy_is_read_back_as_it_was(tmp_path: Path, clean: Make) -> None:
-    write_hdf5(clean(TASK, 2500), path := tmp_path / "a.hdf5")
-    assert set(read_raw(path).columns) == set(clean(TASK, 2500).columns)
+    save(clean(TASK, 2500), path := tmp_path / "a.hdf5")
+    assert set(read_rows(path).columns) == set(clean(TASK, 2500).columns)

@@ -9,12 +9,13 @@ from offlinerlkit_romi.data import generate as generator
 from offlinerlkit_romi.data.antmaze_generate import generate_antmaze
 from offlinerlkit_romi.data.doctor import CHECKS, Finding, diagnose
 from offlinerlkit_romi.data.doctor.fix import fix
-from offlinerlkit_romi.data.doctor.records import of_raw
 from offlinerlkit_romi.data.doctor.replay import check_replay
+from offlinerlkit_romi.data.doctor.starts import claimed, simulator_of
 from offlinerlkit_romi.data.neorl_generate import generate_neorl
-from offlinerlkit_romi.data.raw import RawData, as_raw, read_raw
+from offlinerlkit_romi.data.rows import Rows, as_rows
 from offlinerlkit_romi.data.worker import run_shard
 from offlinerlkit_romi.envs.tasks import get_task
+from tests.data.conftest import read_rows
 from tests.data.doctor.conftest import Make, simulated
 from tests.data.doctor.planting import PLANTS, UNFIXABLE, next_over_all_ends
 
@@ -24,8 +25,8 @@ ROWS = 6000
 KINDS = ("random", "medium", "medium-replay", "medium-expert", "expert")
 
 
-def findings(data: RawData, task: str | None) -> tuple[Finding, ...]:
-    return diagnose(of_raw(data, None if task is None else get_task(task))).findings
+def findings(data: Rows, task: str | None) -> tuple[Finding, ...]:
+    return diagnose(claimed(data, None if task is None else get_task(task))).findings
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -59,7 +60,7 @@ def test_planted_defect_is_found_row_for_row_and_its_correction_is_clean(
 ) -> None:
     arrays, (check, plant) = simulated(task, ROWS), PLANTS[name]
     rows = plant(arrays, np.random.default_rng(seed))
-    data = as_raw(arrays, "planted.hdf5")
+    data = as_rows(arrays, "planted.hdf5")
     found = findings(data, task)
     assert [finding.check for finding in found] == [check]
     assert found[0].rows.tolist() == rows.tolist()
@@ -67,8 +68,8 @@ def test_planted_defect_is_found_row_for_row_and_its_correction_is_clean(
     assert found[0].first == (rows[0] if len(rows) else None)
     assert found[0].remedy and str(len(rows) or "") in str(found[0])
 
-    made = fix(data, get_task(task))
-    fixed, done, left = made.data, made.done, made.left
+    made = fix(claimed(data, get_task(task)))
+    fixed, done, left = made.rows, made.done, made.left
     if check in UNFIXABLE:
         assert not done and left.findings == found
         return
@@ -92,10 +93,10 @@ def test_nothing_is_found_in_clean_neorl_files_and_they_replay_alike(
         generator, "run_shards", lambda shards, jobs, bar: [run_shard(s) for s in shards]
     )
     task = f"{robot}-v3-medium"
-    data = read_raw(generate_neorl(task, 2000, progress=False))
-    assert data.text("task") == task
-    records = of_raw(data, get_task(task))
-    assert records.simulator is not None and not diagnose(records).findings
+    data = read_rows(generate_neorl(task, 2000, progress=False))
+    assert data.metadata["task"] == task
+    records = claimed(data, get_task(task))
+    assert simulator_of(records) is not None and not diagnose(records).findings
     assert check_replay(records, rows=60) is None
     rows = next_over_all_ends(data.columns, np.random.default_rng(0))
     if len(rows):
@@ -110,8 +111,8 @@ def test_nothing_is_found_in_a_clean_maze_and_a_lost_time_limit_is(
         generator, "run_shards", lambda shards, jobs, bar: [run_shard(s) for s in shards]
     )
     task = get_task("antmaze-umaze-v2")
-    data = read_raw(generate_antmaze(task.name, 900, 0, jobs=1, progress=False))
-    records = of_raw(data, task)
+    data = read_rows(generate_antmaze(task.name, 900, 0, jobs=1, progress=False))
+    records = claimed(data, task)
     assert not diagnose(records).findings
     assert check_replay(records, rows=40) is None
     timeouts = data.columns["timeouts"].copy()
@@ -120,6 +121,6 @@ def test_nothing_is_found_in_a_clean_maze_and_a_lost_time_limit_is(
     timeouts[rows] = False
     found = findings(data.with_columns(timeouts=timeouts), task.name)
     assert [(f.check, f.rows.tolist()) for f in found] == [("next-of-other-episode", rows.tolist())]
-    made = fix(data.with_columns(timeouts=timeouts), task)
+    made = fix(claimed(data.with_columns(timeouts=timeouts), task))
     assert not made.left.findings
-    assert np.array_equal(made.data.columns["timeouts"], data.columns["timeouts"])
+    assert np.array_equal(made.rows.columns["timeouts"], data.columns["timeouts"])

@@ -4,14 +4,13 @@ import numpy as np
 import pytest
 
 from offlinerlkit_romi.data.doctor import diagnose
-from offlinerlkit_romi.data.doctor.records import of_raw
-from offlinerlkit_romi.data.raw import as_raw
+from offlinerlkit_romi.data.rows import as_rows
 from tests.data.doctor.conftest import simulated
 from tests.data.doctor.planting import Arrays, ends, next_over_all_ends
 
 
 def checks(arrays: Arrays) -> dict[str, list[int]]:
-    found = diagnose(of_raw(as_raw(arrays, "own"), None)).findings
+    found = diagnose(as_rows(arrays, "own")).findings
     return {finding.check: finding.rows.tolist() for finding in found}
 
 

@@ -9,7 +9,7 @@ import pytest
 from offlinerlkit_romi import cli
 from offlinerlkit_romi.data import load_own
 from offlinerlkit_romi.data.checks import guessed_bounds, outside
-from offlinerlkit_romi.data.raw import read_raw
+from tests.data.conftest import read_rows
 from tests.data.doctor.test_doctor_command import doctor
 
 STEPS = 25
@@ -79,7 +79,7 @@ def test_torques_are_no_error_in_any_source_and_no_correction_is_advised(
     assert "  error" not in out and "ok      actions-outside" in out
     # the copy has the user's units, untouched
     assert doctor(capsys, source, "--fix", str(tmp_path / "copy.npz"))[0] == 0
-    kept = read_raw(tmp_path / "copy.npz").columns
+    kept = read_rows(tmp_path / "copy.npz").columns
     for key, values in pendulum().items():
         assert np.array_equal(kept[key], values), key
     load_own(source, action_bounds=(-2, 2))
@@ -123,7 +123,7 @@ def test_more_than_a_sliver_is_changed_only_by_force(
     assert status == 2 and not out.exists() and err.count("\n") == 1
     assert f"--fix would change {wrong} of 500 rows (actions-outside: clipped" in err
     assert doctor(capsys, *words, "--fix", str(out), "--force")[0] == 0
-    assert np.abs(read_raw(out).columns["actions"]).max() == 1
+    assert np.abs(read_rows(out).columns["actions"]).max() == 1
 
 
 def test_a_few_rows_beyond_the_box_are_damage_and_clipped_to_it(
@@ -137,7 +137,7 @@ def test_a_few_rows_beyond_the_box_are_damage_and_clipped_to_it(
     copy = tmp_path / "copy.npz"
     assert doctor(capsys, str(path), "--fix", str(copy))[0] == 0
     arrays["actions"][7] = 2.0
-    assert np.array_equal(read_raw(copy).columns["actions"], arrays["actions"])
+    assert np.array_equal(read_rows(copy).columns["actions"], arrays["actions"])
 
 
 @pytest.mark.parametrize(

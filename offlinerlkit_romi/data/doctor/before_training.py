@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from offlinerlkit_romi.data import Dataset
+from offlinerlkit_romi.data.benchmarks import ORIGINS
+from offlinerlkit_romi.data.dataset import Dataset
 from offlinerlkit_romi.data.doctor import diagnose
 from offlinerlkit_romi.data.doctor.command import remedy
-from offlinerlkit_romi.data.doctor.records import of_dataset
-from offlinerlkit_romi.data.origins import ORIGINS
+from offlinerlkit_romi.data.rows import Rows
 from offlinerlkit_romi.envs import Task
 from offlinerlkit_romi.envs.tasks import TASKS
 from offlinerlkit_romi.errors import UserError
@@ -20,13 +20,23 @@ def examined(dataset: Dataset, task: Task) -> Dataset:
     Raises:
         UserError: Training would learn something wrong; the line names the correction.
     """
-    diagnosis = diagnose(of_dataset(dataset, task))
+    diagnosis = diagnose(rows_of(dataset, task))
     if diagnosis.errors and not _is_official(dataset, task):
         raise UserError(
             f"{task.name}: {diagnosis.errors[0]}; {_correction(dataset, task)}"
             "--no-doctor trains on it as it is"
         )
     return dataset.with_notes(*diagnosis.lines())
+
+
+def rows_of(dataset: Dataset, task: Task) -> Rows:
+    """The rows of a loaded data set, sharing its memory.
+
+    Next states that the loader took from the following row are judged as stored ones: rows that
+    have none are gone, so the order of the rest is not told by flags.
+    """
+    cut = {} if dataset.timeouts is None else {"timeouts": dataset.timeouts}
+    return Rows(dataset.as_dict() | cut, task=task)
 
 
 def _correction(dataset: Dataset, task: Task) -> str:

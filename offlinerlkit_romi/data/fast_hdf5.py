@@ -1,4 +1,4 @@
-"""Read an HDF5 array as float32, decompressing its chunks on all cores.
+"""Read an HDF5 array, decompressing its chunks on all cores.
 
 D4RL's files are gzip-compressed, and HDF5 decompresses one chunk after the other; that is most of
 the time a data set takes to load.
@@ -15,18 +15,15 @@ from numpy.typing import NDArray
 from offlinerlkit_romi.system.machine import usable_cores
 
 
-def read_float32(dataset: Any) -> NDArray[np.float32]:
-    """The whole of an h5py dataset, converted while it is copied into place.
+def read_whole(dataset: Any) -> NDArray[Any]:
+    """The whole of an h5py dataset of numbers, in its own type.
 
     Raises:
         OSError: The stored bytes are damaged.
     """
-    out = np.empty(dataset.shape, dtype=np.float32)
-    if not out.size:
-        return out
-    if not _only_gzip(dataset):
-        dataset.read_direct(out)
-        return out
+    if not dataset.size or not _only_gzip(dataset):
+        return np.asarray(dataset[()])
+    out = np.empty(dataset.shape, dataset.dtype)
     # the chunks of the same rows go together: each covers few columns of the cache lines
     by_row: dict[int, list[tuple[int, ...]]] = defaultdict(list)
     for index in range(dataset.id.get_num_chunks()):
@@ -49,13 +46,13 @@ def _only_gzip(dataset: Any) -> bool:
 
     settings = dataset.id.get_create_plist()
     filters = [settings.get_filter(index)[0] for index in range(settings.get_nfilters())]
-    if filters != [h5py.h5z.FILTER_DEFLATE] or dataset.dtype.kind != "f":
+    if filters != [h5py.h5z.FILTER_DEFLATE] or dataset.dtype.kind not in "fiu":
         return False
     grid = [-(-size // chunk) for size, chunk in zip(dataset.shape, dataset.chunks, strict=True)]
     return int(dataset.id.get_num_chunks()) == int(np.prod(grid))
 
 
-def _copy_chunk(dataset: Any, offset: tuple[int, ...], out: NDArray[np.float32]) -> None:
+def _copy_chunk(dataset: Any, offset: tuple[int, ...], out: NDArray[Any]) -> None:
     mask, packed = dataset.id.read_direct_chunk(offset)
     size = int(np.prod(dataset.chunks)) * dataset.dtype.itemsize
     try:  # a set bit says that this chunk was stored without the filter

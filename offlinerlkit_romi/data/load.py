@@ -1,21 +1,35 @@
-"""`load`: a task's transitions from its benchmark, from this machine's simulator, or a file."""
+"""Whose data a source is, and how it is read: a benchmark's task, or the user's own rows."""
+
+from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from offlinerlkit_romi.data import neorl
+from offlinerlkit_romi.data.benchmarks import ORIGINS, Origin, origin_of
 from offlinerlkit_romi.data.card import SUFFIXES as CARDS
-from offlinerlkit_romi.data.card import is_remote
-from offlinerlkit_romi.data.dataset import DataInfo, Dataset
+from offlinerlkit_romi.data.card import Card, card_of, is_remote
+from offlinerlkit_romi.data.checks import fitted
+from offlinerlkit_romi.data.columns import columns_of
+from offlinerlkit_romi.data.dataset import Dataset
 from offlinerlkit_romi.data.download import UnavailableError
-from offlinerlkit_romi.data.hdf5 import Rows, transitions_of
-from offlinerlkit_romi.data.origins import ORIGINS, Origin, origin_of, read_file
-from offlinerlkit_romi.data.own import digest_of
-from offlinerlkit_romi.data.tables import KINDS, READERS
+from offlinerlkit_romi.data.formats import (
+    ARRAY_SUFFIXES,
+    KINDS,
+    READERS,
+    Table,
+    episodes_in,
+    read_arrays,
+)
+from offlinerlkit_romi.data.rows import GOALS, KNOWN, MATRICES, REQUIRED, Array, Rows, as_rows
+from offlinerlkit_romi.data.user import load_own, read_columns
+from offlinerlkit_romi.envs.minari import open_minari
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.system.files import file_digest
 
@@ -31,6 +45,56 @@ STAND_IN = (
 )
 
 Notify = Callable[[str], None]
+
+
+def load_dataset(data: Any, source: str | None = None, **facts: Any) -> Dataset:
+    """Load transitions of a known task, or the user's own.
+
+    Args:
+        data: A known task's name, such as ``hopper-medium-v2``; or the user's own data: a path
+            (npz, HDF5, CSV, Parquet, a folder of episodes, a card), ``minari:ID``, a dict of
+            arrays, a DataFrame, or an iterable of episodes or transitions.
+        source: For a known task, where its transitions come from, see `load`.
+        **facts: For a known task, the options of `load`. For the user's own, the fields of
+            `card.Card`: name, columns, action_bounds, max_episode_steps, termination, reward_fn,
+            env, reference_returns.
+
+    Raises:
+        UserError: Unknown task, or data that is not as it should be.
+    """
+    if isinstance(data, Dataset):
+        return data
+    if source is None and not (isinstance(data, str) and not looks_like_data(data)):
+        return load_own(data, **facts)
+    return load(data, source or "auto", **facts)
+
+
+def looks_like_data(text: str) -> bool:
+    """Whether a text is a path or an address rather than a task's name."""
+    path = Path(text).expanduser()
+    return (
+        is_remote(text)
+        or path.suffix.lower() in (*READERS, *CARDS)
+        or len(path.parts) > 1
+        or path.is_dir()
+    )
+
+
+def own_card(source: str, task: str | None = None) -> Card | None:
+    """Whose data is it? The card of a source that makes a task of the user's; None otherwise.
+
+    Args:
+        source: What `--data` names.
+        task: What `--task` names: rows of a benchmark's task are that task's, whoever has them.
+
+    Raises:
+        UserError: The source is a card that cannot be read.
+    """
+    from offlinerlkit_romi.envs.tasks import TASKS, canonical
+
+    if source in SOURCES or not looks_like_data(source) or canonical(task or "") in TASKS:
+        return None
+    return card_of(source)
 
 
 def load(
@@ -94,7 +158,7 @@ def _ignore(message: str) -> None:
     """The default `notify`."""
 
 
-def _check_label(source: str, task: "Task", origin: Origin) -> None:
+def _check_label(source: str, task: Task, origin: Origin) -> None:
     if source in LABELS and source != origin.label:
         raise UserError(
             f"{task.name} is no task of {source}: give {origin.label} for its own file, "
@@ -103,7 +167,7 @@ def _check_label(source: str, task: "Task", origin: Origin) -> None:
 
 
 def _load_official(
-    task: "Task", origin: Origin, timeout: float, progress: bool, tell: Notify
+    task: Task, origin: Origin, timeout: float, progress: bool, tell: Notify
 ) -> Dataset:
     archive = origin.archive
     path = archive.cached_path(task.name)
@@ -115,7 +179,7 @@ def _load_official(
     return read_dataset(path, task, origin.label, sha256)
 
 
-def _load_file(source: str, task: "Task") -> Dataset:
+def _load_file(source: str, task: Task) -> Dataset:
     path = Path(source).expanduser()
     known = is_remote(source) or path.suffix.lower() in (*READERS, *CARDS) or path.exists()
     if not known and path.name == source:
@@ -125,7 +189,7 @@ def _load_file(source: str, task: "Task") -> Dataset:
 
 def read_dataset(
     path: Path,
-    task: "Task",
+    task: Task,
     source: str,
     sha256: str | None = None,
     notes: tuple[str, ...] = (),
@@ -148,31 +212,17 @@ def read_dataset(
         hashing = pool.submit(lambda: sha256 or (file_digest(path) if _is_whole(path) else ""))
         rows = origin.refine(read_file(path, task), task)
         episodes = origin.episodes(rows)
-        found = transitions_of(rows)
     digest = hashing.result()
-    info = DataInfo(
+    return Dataset.of(
+        rows,
+        episodes,
         task=task.name,
         source=source,
         path=str(path),
         sha256=digest,
         env_version=_env_version(source, origin, rows.metadata),
-        episodes=len(episodes.returns),
-        behaviour_return=float(np.mean(episodes.returns)) if len(episodes.returns) else np.nan,
-        notes=(*notes, *_notes(source, task, rows, _known_as(digest))),
-        goal=rows.goal,
+        notes=(*notes, *_notes(source, task, rows.metadata, _known_as(digest))),
     )
-    dataset = Dataset(
-        found.observations,
-        found.actions,
-        found.next_observations,
-        found.rewards,
-        found.terminals,
-        info,
-        found.model_rows,
-        rows.timeouts if rows.next_observations is not None else None,
-        episodes,
-    )
-    return dataset if digest else dataset.with_info(sha256=digest_of(dataset))
 
 
 def _is_whole(path: Path) -> bool:
@@ -197,20 +247,80 @@ def _known_as(sha256: str) -> str | None:
     return None
 
 
-def _notes(source: str, task: "Task", rows: Rows, known_as: str | None) -> list[str]:
+def _notes(source: str, task: Task, metadata: dict[str, str], known_as: str | None) -> list[str]:
     origin, notes = origin_of(task), []
     if source == origin.label:
         notes.append(f"{origin.title}'s own file, {origin.archive.verified(task.name)}")
     elif source == "file":
         same = f"the bytes of {known_as}" if known_as else f"not one of {origin.title}'s files"
         notes.append(f"a file of the user's: {same}")
-    if "generated" in rows.metadata:
-        policies = json.loads(rows.metadata["policies"])
+    if "generated" in metadata:
+        policies = json.loads(metadata["policies"])
         made_by = ", ".join(f"{name} ({count} rows)" for name, count in policies)
         notes += [STAND_IN.format(origin.title)]
-        notes.append(f"collected by {made_by}, seed {rows.metadata['seed']}")
-        if "trajectories" in rows.metadata:
-            notes.append(f"{rows.metadata['trajectories']} trajectories of the task's own file")
-    if rows.next_observations is None:
-        notes.append("no stored next observations: taken from the next row of the same episode")
-    return [*notes, *rows.notes]
+        notes.append(f"collected by {made_by}, seed {metadata['seed']}")
+        if "trajectories" in metadata:
+            notes.append(f"{metadata['trajectories']} trajectories of the task's own file")
+    return notes
+
+
+def read_file(path: Path, task: Task) -> Rows:
+    """Read a benchmark's rows by what a file holds: NeoRL's keys, D4RL's, or any other source's.
+
+    Raises:
+        UserError: Unreadable, or see `checks.fitted`.
+    """
+    if path.suffix.lower() in ARRAY_SUFFIXES:
+        arrays = read_arrays(path, _needed)
+        if neorl.is_neorls(arrays):
+            return neorl.rows_by_rule(arrays, path, task)
+        if {*REQUIRED} <= set(arrays) and _alike(arrays):
+            return fitted(as_rows(arrays, str(path)), task)
+    return fitted(read_source(card_of(str(path))), task)
+
+
+def _needed(names: Sequence[str]) -> list[str]:
+    """Of a file's arrays those that make transitions, and what it says of itself."""
+    known = {*KNOWN, GOALS, *neorl.NAMES, "metadata"}
+    return [name for name in names if name in known or name.startswith("metadata/")]
+
+
+def read_source(card: Card) -> Rows:
+    """The rows that a card names as they stand: what `convert` and `doctor` work on.
+
+    NaN and infinity are read as well. Of a file with D4RL's or NeoRL's keys every array is kept,
+    bit for bit.
+
+    Raises:
+        UserError: Unreadable, or columns are missing.
+    """
+    if is_remote(card.file):
+        return _together(episodes_in(open_minari(card.file), card.file), card.file)
+    path = Path(card.file)
+    if path.is_dir() or path.suffix.lower() not in ARRAY_SUFFIXES:
+        return _named_only(read_columns(path, card.columns, finite=False))
+    arrays = read_arrays(path)
+    if {*neorl.NAMES} <= set(arrays):
+        arrays = neorl.as_d4rl(arrays, path)
+    if card.columns.entries or not _alike(arrays):
+        return _named_only(columns_of(arrays, card.columns, card.file, finite=False))
+    return as_rows(arrays, card.file)
+
+
+def _alike(arrays: Table) -> bool:
+    """Whether each action has its own observation, both under D4RL's names."""
+    counts = {arrays[key].shape[:1] if key in arrays else None for key in MATRICES[:2]}
+    return len(counts) == 1 and None not in counts
+
+
+def _named_only(rows: Rows) -> Rows:
+    return replace(rows, notes=(*rows.notes, "what has no name in D4RL's format is not read"))
+
+
+def _together(episodes: Sequence[Rows], place: str) -> Rows:
+    """Episodes with all that they hold, as they stand."""
+    columns: dict[str, list[Array]] = {}
+    for episode in episodes:
+        for key, values in episode.columns.items():
+            columns.setdefault(key, []).append(values)
+    return as_rows({key: np.concatenate(parts) for key, parts in columns.items()}, place)

@@ -10,13 +10,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from offlinerlkit_romi.data.archive import Archive, read_registry
-from offlinerlkit_romi.data.d4rl import URL_VARIABLE
-from offlinerlkit_romi.data.dataset import Bools
-from offlinerlkit_romi.data.folders import D4RL_VARIABLE, d4rl_folder
-from offlinerlkit_romi.data.hdf5 import Episodes, Rows, episodes_of
+from offlinerlkit_romi.data.rows import GOALS, Array, Bools, Episodes, Rows, episodes_of
 
 if TYPE_CHECKING:
     from offlinerlkit_romi.envs.tasks import Task
@@ -26,34 +21,26 @@ GOAL_RADIUS = 0.5
 SLACK = 1e-3  # float32 positions
 
 
-def _registry() -> dict[str, Any]:
-    return read_registry("antmaze.yaml")
-
-
-ARCHIVE = Archive(lambda: _registry(), d4rl_folder, D4RL_VARIABLE, URL_VARIABLE)
-
-
 def refine(rows: Rows, task: "Task") -> Rows:
     """Find the trajectories' true ends, and the goal that the rewards are about."""
     if rows.next_observations is not None:  # nothing is inferred from the next row
         return replace(rows, goal=_goal(rows, rows.next_observations, rows.rewards > 0))
-    jumps = jumps_of(rows.observations)
+    jumps, timeouts = jumps_of(rows.observations), rows.said_timeouts()
     unreliable = task.name.endswith("-v0") and bool(jumps.any())
-    ends = jumps if unreliable else rows.timeouts | jumps
-    ends[-1] |= rows.timeouts[-1]
-    continues = ~(ends | rows.timeouts)
+    ends = jumps if unreliable else timeouts | jumps
+    ends[-1] |= timeouts[-1]
+    continues = ~(ends | timeouts)
     reached = np.flatnonzero(continues[:-1] & (rows.rewards[:-1] > 0))
     goal = _goal(rows, rows.observations[1:], reached)
     return replace(
-        rows,
-        timeouts=ends,
+        rows.with_columns(timeouts=ends),
         continues=continues,
         goal=goal,
-        notes=(*rows.notes, *_notes(jumps & ~rows.timeouts, unreliable), _about(goal)),
+        notes=(*rows.notes, *_notes(jumps & ~timeouts, unreliable), _about(goal)),
     )
 
 
-def jumps_of(observations: NDArray[np.float32]) -> Bools:
+def jumps_of(observations: Array) -> Bools:
     """Rows (n,) after which x and y move by more than ten mean steps: another trajectory."""
     steps = np.linalg.norm(np.diff(observations[:, :2], axis=0), axis=1)
     limit = JUMP * steps.mean() if len(steps) else np.inf
@@ -62,25 +49,26 @@ def jumps_of(observations: NDArray[np.float32]) -> Bools:
 
 def successes_of(rows: Rows) -> Episodes:
     """Trajectories that reach the goal return 1, as an evaluation that ends there would."""
-    episodes = episodes_of(rows.rewards, np.zeros_like(rows.timeouts), rows.timeouts)
+    episodes = episodes_of(rows.rewards, np.zeros(len(rows), bool), rows.said_timeouts())
     return replace(episodes, returns=(episodes.returns > 0).astype(np.float64))
 
 
-def _goal(rows: Rows, following: NDArray[np.float32], reached: Any) -> tuple[float, float] | None:
+def _goal(rows: Rows, following: Array, reached: Any) -> tuple[float, float] | None:
     """The one goal that explains all rewarded positions, if there is one."""
     positions = following[reached][:, :2].astype(np.float64)
     if not len(positions):
         return None
     candidates = [_middle(positions)]
-    if rows.goals is not None and (rows.goals == rows.goals[0]).all():
-        candidates.insert(0, rows.goals[0].astype(np.float64))
+    goals = rows.columns.get(GOALS)
+    if goals is not None and (goals == goals[0]).all():
+        candidates.insert(0, goals[0].astype(np.float64))
     for goal in candidates:
         if np.linalg.norm(positions - goal, axis=1).max() <= GOAL_RADIUS + SLACK:
             return float(goal[0]), float(goal[1])
     return None
 
 
-def _middle(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+def _middle(positions: Array) -> Array:
     """Centre (2,) of nearly the smallest circle around (n, 2): steps towards the farthest point."""
     centre = positions.mean(axis=0)
     for step in range(2, 500):

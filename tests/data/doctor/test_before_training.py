@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from offlinerlkit_romi.data.raw import as_raw, write_hdf5
-from offlinerlkit_romi.data.sources import read_dataset
+from offlinerlkit_romi.data.doctor.before_training import examined
+from offlinerlkit_romi.data.load import read_dataset
+from offlinerlkit_romi.data.rows import as_rows
 from offlinerlkit_romi.envs import get_task
 from offlinerlkit_romi.errors import UserError
-from offlinerlkit_romi.experiment.examination import examined
 from offlinerlkit_romi.experiment.run import train
+from tests.data.conftest import save
 from tests.data.doctor.conftest import simulated
 from tests.experiment.conftest import TINY, make_dataset
 
@@ -27,7 +28,7 @@ def file(tmp_path: Path, *, defect: bool, stored: bool = True) -> Path:
         del arrays["next_observations"]
         if defect:
             arrays["terminals"][ends] = False
-    write_hdf5(as_raw(arrays, "a"), path := tmp_path / "mine.hdf5")
+    save(as_rows(arrays, "a"), path := tmp_path / "mine.hdf5")
     return path
 
 

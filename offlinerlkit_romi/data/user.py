@@ -1,0 +1,505 @@
+"""The user's own data: whatever transitions are stored in, and the task that they make."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from offlinerlkit_romi.data.card import Card, card_of, is_remote
+from offlinerlkit_romi.data.checks import bounds_in_words, guessed_bounds, outside
+from offlinerlkit_romi.data.columns import ColumnMap, columns_of
+from offlinerlkit_romi.data.dataset import Dataset
+from offlinerlkit_romi.data.formats import (
+    READERS,
+    Table,
+    episodes_in,
+    frame_table,
+    read_arrays,
+)
+from offlinerlkit_romi.data.rows import FLAGS, KNOWN, Rows, joined, time_limits
+from offlinerlkit_romi.envs.custom import CustomTask, make_user_env
+from offlinerlkit_romi.envs.minari import open_minari
+from offlinerlkit_romi.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+MEMORY = "arrays"
+NO_SCALE = "Minari's data set, not D4RL's: returns are not comparable with D4RL's scores"
+CHECKED_ROWS = 10_000
+# Gymnasium's simulators that end episodes as a rule of ours does, when made without arguments
+GYMNASIUM_RULES = {
+    "HalfCheetah": "halfcheetah",
+    "Hopper": "hopper",
+    "Walker2d": "walker2d",
+    "Pendulum": "pendulum",
+}
+STEP_KEYS = ("observations", "actions", "rewards", "next_observations", "terminals", "timeouts")
+
+
+def load_own(data: Any, *, guess: bool = False, **facts: Any) -> Dataset:
+    """Load transitions of the user's and make a task of what is known about them.
+
+    Args:
+        data: The path of an npz, HDF5, CSV or Parquet file, of a folder with one such file per
+            episode, or of a card (.yaml); ``minari:ID``; a dict of arrays; a pandas DataFrame; an
+            iterable of episodes (dicts of arrays) or of transitions (dicts, or tuples of
+            observation, action, reward, next observation, terminal and perhaps timeout).
+        guess: Take action bounds from the data where nobody says them, to look at the data; a
+            policy must not be trained on a guess.
+        **facts: The fields of `card.Card`, over those of a card file.
+
+    Returns:
+        float32 arrays with actions in [-1, 1], `info.source` "file", "arrays" or "minari", and
+        `task`, which knows the user's units.
+
+    Raises:
+        UserError: The data or a fact is not as it should be; one line says what and where.
+    """
+    if isinstance(data, str | Path):
+        data = card_of(data)
+    card = (data if isinstance(data, Card) else Card()).override(facts)
+    if is_remote(card.file):
+        return _load_minari(card)
+    if card.file:
+        rows, source = read_columns(Path(card.file), card.columns), "file"
+    else:
+        rows, source = _from_memory(data, card.columns), MEMORY
+    notes: tuple[str, ...] = ()
+    if guess:
+        card, notes = with_bounds(card, rows.actions)
+    return finish(rows, card.named(), source, notes=notes)
+
+
+def _load_minari(card: Card) -> Dataset:
+    """Load a Minari data set that is on this machine or can be downloaded.
+
+    Its simulator and, where it carries them, its reference returns are used unless the card names
+    others.
+
+    Args:
+        card: `file` is ``minari:ID``.
+
+    Raises:
+        UserError: Minari is missing, there is no such data set, or its spaces are not boxes of
+            vectors.
+    """
+    dataset = open_minari(card.file)
+    place = card.file
+    box_shape(dataset.observation_space, place, "observations")
+    box_shape(dataset.action_space, place, "actions")
+    rows = joined([part.known() for part in episodes_in(dataset, place)], place)
+    facts: dict[str, Any] = {}
+    if not card.env and dataset.env_spec is not None:
+        facts["env"] = place
+    metadata = dataset.storage.metadata
+    if card.reference_returns is None and metadata.get("ref_max_score") is not None:
+        facts["reference_returns"] = metadata["ref_min_score"], metadata["ref_max_score"]
+    if card.action_bounds is None:
+        low, high = dataset.action_space.low, dataset.action_space.high
+        if np.isfinite([low, high]).all():
+            facts["action_bounds"] = low, high
+    env_id = getattr(dataset.env_spec, "id", "unknown (no environment is stored)")
+    requirements = ", ".join(metadata.get("requirements") or ())
+    return finish(
+        rows,
+        card.named().override(facts),
+        "minari",
+        env_version=f"{env_id}{f', {requirements}' if requirements else ''}",
+        notes=(NO_SCALE,),
+    )
+
+
+def with_bounds(card: Card, actions: Any) -> tuple[Card, tuple[str, ...]]:
+    """The card with bounds that the actions (n, A) suggest, where nobody says them; and a note."""
+    if card.action_bounds is not None or card.env:
+        return card, ()
+    bounds = guessed_bounds(actions)
+    if {*bounds[0], *bounds[1]} <= {-1.0, 1.0}:
+        return card, ()
+    note = f"action bounds guessed from the data: train with {bounds_in_words(bounds)} if so"
+    return card.override({"action_bounds": bounds}), (note,)
+
+
+def guessed_task(card: Card, rows: Rows) -> tuple[CustomTask, tuple[str, ...]]:
+    """The task that rows would make, with guessed bounds where nobody says them; and a note.
+
+    Raises:
+        UserError: See `make_task`.
+    """
+    card, note = with_bounds(card, rows.actions)
+    widths = rows.observations.shape[1], rows.actions.shape[1]
+    return make_task(card.named(), *widths, rows.source), note
+
+
+def finish(rows: Rows, card: Card, source: str, **info: Any) -> Dataset:
+    """From rows and their card to a data set with its task.
+
+    Args:
+        rows: In the user's units.
+        card: What is known of them.
+        source: What `DataInfo.source` will say.
+        **info: Further fields of `DataInfo`: `env_version`, and `notes` in front of all others.
+
+    Raises:
+        UserError: The rows do not fit the card, or no row has a next state.
+    """
+    place = card.file or "the data"
+    if not len(rows):
+        raise UserError(f"{place} holds no transitions: give at least one")
+    task = make_task(card, rows.observations.shape[1], rows.actions.shape[1], place)
+    columns = {
+        **{key: rows.columns[key] for key in KNOWN if key in rows.columns},
+        "actions": _scaled_actions(rows, task, place),
+        "timeouts": _timeouts(rows, card, place),
+    }
+    columns = {k: v if k in FLAGS else v.astype(np.float32, copy=False) for k, v in columns.items()}
+    told, rows = (*info.pop("notes", ()), *rows.notes), Rows(columns, place)
+    dataset = Dataset.of(
+        rows,
+        rows.episodes(),
+        **{"env_version": task.env_id or "unknown (no simulator was named)", **info},
+        task=task.name,
+        source=source,
+        path=card.file,
+        sha256="",
+        notes=told,
+    )
+    if not len(dataset):
+        raise UserError(
+            f"{place}: no row has a next state of its own episode: give longer episodes"
+        )
+    dataset = replace(dataset, task=task, card=card)
+    dropped = len(rows) - len(dataset)
+    if dropped:
+        dataset = dataset.with_notes(
+            f"{dropped} last rows of cut episodes left out: they have no next observation"
+        )
+    if task.scales_actions:
+        dataset = dataset.with_notes(
+            "actions are scaled from the user's bounds to [-1, 1] and back"
+        )
+    dataset = dataset.with_notes(*rule_notes(dataset, task))
+    reason = dataset.untold()
+    if not reason:
+        return dataset
+    unknown = dataset.with_info(episodes=0, behaviour_return=float("nan")).with_notes(reason)
+    return replace(unknown, complete=None)
+
+
+def read_columns(path: Path, columns: ColumnMap, *, finite: bool = True) -> Rows:
+    """The rows of a file, or of a folder of episodes; see `columns.columns_of`.
+
+    Raises:
+        UserError: They cannot be read.
+    """
+    if not path.is_dir():
+        return _read_file(path, columns, finite)
+    files = sorted(
+        (f for f in path.iterdir() if f.suffix.lower() in READERS and not f.name.startswith(".")),
+        key=lambda f: [int(t) if t.isdigit() else t for t in re.split(r"(\d+)", f.name)],
+    )
+    if not files:
+        raise UserError(f"the folder {path} holds no episodes: put one {_formats()} per episode")
+    return joined([_read_file(file, columns, finite) for file in files], str(path))
+
+
+def _read_file(path: Path, columns: ColumnMap, finite: bool) -> Rows:
+    place = str(path)
+    table = read_arrays(path, lambda present: columns.pick(present, place))
+    return columns_of(table, columns, place, finite=finite)
+
+
+def _from_memory(data: Any, columns: ColumnMap) -> Rows:
+    place = "the data"
+    if isinstance(data, Mapping):
+        return columns_of(_arrays(data, columns, place), columns, place)
+    if hasattr(data, "columns") and hasattr(data, "to_numpy"):
+        table = frame_table(data, lambda present: columns.pick(present, place))
+        return columns_of(table, columns, place)
+    if not isinstance(data, Iterable) or isinstance(data, bytes | np.ndarray):
+        raise UserError(
+            f"cannot load a {type(data).__name__}: give a path, a dict of arrays, a DataFrame, "
+            "or an iterable of episodes or transitions"
+        )
+    items = iter(data)
+    first = next(items, None)
+    if first is None:
+        raise UserError("the iterable holds no episodes: give at least one")
+    items = chain([first], items)
+    if _is_step(first, columns):
+        return columns_of(_stacked(items), ColumnMap(), place)
+    return joined([_episode(item, i, columns) for i, item in enumerate(items)], place)
+
+
+def _is_step(item: Any, columns: ColumnMap) -> bool:
+    """Whether an item is one transition: a tuple, or a dict whose reward is a single number."""
+    if not isinstance(item, Mapping):
+        return True
+    place = "the first item"
+    reward = item[columns.names("rewards", list(item), place)[0]]
+    return np.ndim(reward) == 0
+
+
+def _episode(item: Any, index: int, columns: ColumnMap) -> Rows:
+    place = f"episode {index}"
+    if not isinstance(item, Mapping):
+        raise UserError(f"{place} is a {type(item).__name__}: give a dict of arrays")
+    return columns_of(_arrays(item, columns, place), columns, place)
+
+
+def _arrays(data: Mapping[str, Any], columns: ColumnMap, place: str) -> Table:
+    """The arrays that are needed; lists become arrays."""
+    table = {}
+    for name in columns.pick([str(name) for name in data], place):
+        try:
+            table[name] = np.asarray(data[name])
+        except ValueError as error:
+            raise UserError(
+                f"{place}: {name} holds rows of different lengths: give as many numbers in each"
+            ) from error
+    return table
+
+
+def _stacked(items: Iterable[Any]) -> Table:
+    """Transitions as the columns of one table.
+
+    Raises:
+        UserError: They are not all alike.
+    """
+    columns: dict[str, list[Any]] = {}
+    for index, item in enumerate(items):
+        values = dict(item) if isinstance(item, Mapping) else _named(item, index)
+        if columns and values.keys() != columns.keys():
+            raise UserError(
+                f"transition {index} has {', '.join(map(str, values))}, "
+                f"the first one {', '.join(columns)}: give the same in each"
+            )
+        for name, value in values.items():
+            columns.setdefault(str(name), []).append(value)
+    return _arrays(columns, ColumnMap(), "the data")
+
+
+def _named(item: Any, index: int) -> dict[str, Any]:
+    if not isinstance(item, tuple | list) or len(item) not in (5, 6):
+        raise UserError(
+            f"transition {index} is a {type(item).__name__}: give tuples of observation, action, "
+            "reward, next observation, terminal and perhaps timeout, or dicts"
+        )
+    return dict(zip(STEP_KEYS, item, strict=False))
+
+
+def _timeouts(rows: Rows, card: Card, place: str) -> Any:
+    """Where episodes are cut.
+
+    Raises:
+        UserError: It cannot be told, and next states are to be taken from next rows.
+    """
+    if rows.timeouts is not None:
+        return rows.timeouts
+    if card.max_episode_steps:
+        return time_limits(rows.terminals, card.max_episode_steps)
+    if rows.next_observations is not None:
+        return np.zeros(len(rows), bool)
+    raise UserError(
+        f"{place} does not say where episodes are cut: give timeouts, episode, next_observations "
+        "or max_episode_steps (timeouts: none says that only terminals end them)"
+    )
+
+
+def _scaled_actions(rows: Rows, task: Any, place: str) -> Any:
+    low, high = task.bounds
+    wrong = outside(rows.actions, (low, high))
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        guess = bounds_in_words(guessed_bounds(rows.actions))
+        shown = ", ".join(f"[{a:g}, {b:g}]" for a, b in list(zip(low, high, strict=True))[:4])
+        raise UserError(
+            f"{place}: {int(wrong.sum())} rows have actions outside {shown}, the first is row "
+            f"{row} with {np.round(rows.actions[row], 6).tolist()}: give their bounds "
+            f"(the data suggest {guess})"
+        )
+    return task.to_policy(rows.actions) if task.scales_actions else rows.actions
+
+
+def _formats() -> str:
+    return ", ".join(READERS)
+
+
+def make_task(card: Card, obs_dim: int, action_dim: int, place: str) -> CustomTask:
+    """The task of a data set with observations (n, obs_dim) and actions (n, action_dim).
+
+    Raises:
+        UserError: The simulator does not fit the data, or a fact does not.
+    """
+    functions = dict(card.functions)
+    spaces: dict[str, Any] = {}
+    if card.env:
+        spaces = _spaces(functions.get("env") or card.env, card.env)
+        _check_spaces(spaces, card.env, obs_dim, action_dim, place)
+    low, high = card.action_bounds or spaces.get("bounds") or ((-1.0,), (1.0,))
+    low, high = (tuple(x) * action_dim if len(x) == 1 else tuple(x) for x in (low, high))
+    if len(low) != action_dim:
+        raise UserError(
+            f"{place}: action_bounds has {len(low)} entries, actions have {action_dim}: give one "
+            "per dimension, or one for all"
+        )
+    ref_min, ref_max = card.reference_returns or (float("nan"), float("nan"))
+    task = CustomTask(
+        name=card.name,
+        env_id=card.env,
+        obs_dim=obs_dim,
+        action_dim=action_dim,
+        ref_min=ref_min,
+        ref_max=ref_max,
+        max_episode_steps=card.max_episode_steps or spaces.get("limit", 0),
+        termination=card.termination or spaces.get("rule", ""),
+        action_low=low,
+        action_high=high,
+        reward_fn=card.reward_fn,
+        functions=card.functions,
+        family="minari" if is_remote(card.file) else "custom",
+    )
+    _check_rule(task)
+    return task
+
+
+def _check_rule(task: CustomTask) -> None:
+    """A rule by name must exist, and be found before training starts."""
+    from offlinerlkit_romi.utils.termination_fns import get_termination_fn
+
+    if task.termination:
+        get_termination_fn(task)
+
+
+def _spaces(env: Any, name: str) -> dict[str, Any]:
+    """What an environment says of itself: dimensions, bounds, time limit, rule.
+
+    Raises:
+        UserError: It cannot be made, or a space is not a box of vectors.
+    """
+    made = make_user_env(env)
+    try:
+        result: dict[str, Any] = {
+            "obs": box_shape(getattr(made, "observation_space", None), name, "observations"),
+            "action": box_shape(getattr(made, "action_space", None), name, "actions"),
+        }
+        space = made.action_space
+        low, high = (np.asarray(x, np.float64) for x in (space.low, space.high))
+        if np.isfinite([low, high]).all():
+            result["bounds"] = tuple(low.tolist()), tuple(high.tolist())
+        spec = getattr(made, "spec", None)
+        result["limit"] = getattr(spec, "max_episode_steps", None) or 0
+        result["rule"] = rule_of(spec)
+        return result
+    finally:
+        close = getattr(made, "close", None)
+        if callable(close):
+            close()
+
+
+def box_shape(space: Any, place: str, what: str) -> tuple[int, ...]:
+    """The shape (d,) of a continuous vector space of Gymnasium's or gym's.
+
+    Raises:
+        UserError: Another kind of space.
+    """
+    kind = type(space).__name__
+    shape = getattr(space, "shape", None)
+    if kind != "Box" or shape is None:
+        hint = "discrete actions are not supported" if kind.endswith("Discrete") else ""
+        raise UserError(
+            f"{place}: the space of {what} is {kind}: "
+            f"{hint or 'only boxes of vectors are supported'}"
+        )
+    if len(shape) != 1:
+        raise UserError(
+            f"{place}: {what} have shape {shape}: images and other tensors are not supported, "
+            "only vectors"
+        )
+    if np.dtype(space.dtype).kind != "f" and what == "actions":
+        raise UserError(f"{place}: actions are {space.dtype}: discrete actions are not supported")
+    return tuple(shape)
+
+
+def rule_of(spec: Any) -> str:
+    """The rule of a Gymnasium simulator whose end of an episode we know; "" for all others."""
+    match = re.fullmatch(r"(\w+)-v\d+", str(getattr(spec, "id", "")))
+    if match is None or any(k != "render_mode" for k in getattr(spec, "kwargs", None) or {}):
+        return ""
+    return GYMNASIUM_RULES.get(match[1], "")
+
+
+def _check_spaces(
+    spaces: dict[str, Any], env: str, obs_dim: int, action_dim: int, place: str
+) -> None:
+    for what, key, width in (("observations", "obs", obs_dim), ("actions", "action", action_dim)):
+        if spaces[key] != (width,):
+            raise UserError(
+                f"{place}: {what} have {width} entries, those of env {env} have {spaces[key][0]}: "
+                "name the simulator that the data comes from"
+            )
+
+
+def rule_notes(dataset: Dataset, task: CustomTask) -> list[str]:
+    """How often the task's functions contradict the data; calling them also shows that they run.
+
+    Raises:
+        UserError: A function fails or returns something of another kind.
+    """
+    import torch
+
+    rows = slice(None) if dataset.model_rows is None else np.flatnonzero(dataset.model_rows)
+    step = max(1, len(dataset.observations[rows]) // CHECKED_ROWS)
+    part = {k: torch.as_tensor(v[rows][::step]) for k, v in dataset.as_dict().items()}
+    inputs = part["observations"], part["actions"], part["next_observations"]
+    if not len(part["rewards"]):
+        return []
+    notes = []
+    if task.termination:
+        ended = _called(task, "termination", inputs).bool()
+        count, missed = len(ended), part["terminals"].bool() & ~ended
+        false = ended & ~part["terminals"].bool()
+        notes.append(
+            f"termination {task.termination} on {count} of the data's rows: ends "
+            f"{int(false.sum())} that go on, misses {int(missed.sum())} of "
+            f"{int(part['terminals'].sum())} that end"
+        )
+    if task.reward_fn:
+        error = (_called(task, "reward_fn", inputs) - part["rewards"]).abs()
+        notes.append(
+            f"reward_fn {task.reward_fn} differs from the data's rewards by "
+            f"{float(error.mean()):.3g} on average and {float(error.max()):.3g} at most"
+        )
+    return notes
+
+
+def _called(task: CustomTask, field: str, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    import torch
+
+    from offlinerlkit_romi.utils.termination_fns import get_termination_fn
+
+    function = get_termination_fn(task) if field == "termination" else task.reward_function()
+    name = getattr(task, field)
+    if function is None:
+        raise UserError(
+            f"{field} {name!r} is no function: write module:function or file.py:function"
+        )
+    try:
+        result: torch.Tensor = torch.as_tensor(function(*inputs))
+    except UserError:
+        raise
+    except Exception as error:  # the function is the user's
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(
+            f"{field} {name} fails on tensors obs {tuple(inputs[0].shape)}, "
+            f"act {tuple(inputs[1].shape)} ({type(error).__name__}: {reason}); in models it is "
+            "called with tensors"
+        ) from error
+    return result
