@@ -80,21 +80,27 @@ def looks_like_data(text: str) -> bool:
     )
 
 
-def own_card(source: str, task: str | None = None) -> Card | None:
-    """Whose data is it? The card of a source that makes a task of the user's; None otherwise.
+def is_own(source: str, task: str | None = None) -> bool:
+    """Whose data is it? Whether a source makes a task of the user's own.
 
     Args:
         source: What `--data` names.
         task: What `--task` names: rows of a benchmark's task are that task's, whoever has them.
+    """
+    from offlinerlkit_romi.envs.tasks import TASKS, canonical
+
+    if source in SOURCES or not looks_like_data(source):
+        return False
+    return canonical(task or "") not in TASKS
+
+
+def own_card(source: str, task: str | None = None) -> Card | None:
+    """What is known of a source where it is the user's own (see `is_own`); None otherwise.
 
     Raises:
         UserError: The source is a card that cannot be read.
     """
-    from offlinerlkit_romi.envs.tasks import TASKS, canonical
-
-    if source in SOURCES or not looks_like_data(source) or canonical(task or "") in TASKS:
-        return None
-    return card_of(source)
+    return card_of(source) if is_own(source, task) else None
 
 
 def load(

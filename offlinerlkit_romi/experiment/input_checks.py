@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from offlinerlkit_romi.data import Dataset
-from offlinerlkit_romi.data.load import own_card
+from offlinerlkit_romi.data.load import is_own
 from offlinerlkit_romi.data.user import MEMORY
 from offlinerlkit_romi.engine.device import resolve_device
 from offlinerlkit_romi.envs import get_task
@@ -22,8 +22,7 @@ def check_input(config: RunConfig, dataset: Dataset | None) -> torch.device:
     Raises:
         UserError: It is.
     """
-    told = dataset is not None or config.data == MEMORY
-    if not told and own_card(config.data, config.task) is None:
+    if dataset is None and not is_own(config.data, config.task) and config.data != MEMORY:
         get_task(config.task)
     device = resolve_device(config.device)
     _check_paths(config)

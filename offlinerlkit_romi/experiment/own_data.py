@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from offlinerlkit_romi.data import Card, Dataset, load_own
-from offlinerlkit_romi.data.load import own_card
+from offlinerlkit_romi.data.load import is_own, own_card
 from offlinerlkit_romi.data.user import MEMORY
 from offlinerlkit_romi.envs import Task, get_task
 from offlinerlkit_romi.envs.custom import CustomTask, task_from_record, task_record
@@ -48,7 +48,7 @@ def take_objects(values: Mapping[str, Any]) -> tuple[dict[str, Any], Dataset | N
     data = rest.get("data")
     if isinstance(data, Path):
         data = rest["data"] = str(data)
-    if isinstance(data, str) and own_card(data, rest.get("task")) is None:
+    if isinstance(data, str) and not is_own(data, rest.get("task")):
         data = None
     if data is None or data == MEMORY:
         objects = [name for name in facts if name not in FLAGS or not _plain(facts[name])]
