@@ -10,6 +10,7 @@ import torch
 from offlinerlkit_romi.dynamics.losses import supervised_loss
 from offlinerlkit_romi.engine import Engine, MetricMeans, Steps, apply_gradients
 from offlinerlkit_romi.modules import EnsembleDynamicsModel
+from offlinerlkit_romi.utils.logger import POLICY_ROWS
 
 
 class FitProgress(NamedTuple):
@@ -165,7 +166,7 @@ def log_fit(logger: Any | None, on_epoch: OnEpoch | None) -> OnEpoch:
             logger.logkv("loss/dynamics_train_loss", progress.train_loss)
             logger.logkv("loss/dynamics_holdout_loss", progress.holdout_loss)
             logger.set_timestep(progress.epoch)
-            logger.dumpkvs(exclude=["policy_training_progress"])
+            logger.dumpkvs(exclude=[POLICY_ROWS])
         if on_epoch is not None:
             on_epoch(progress)
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from offlinerlkit_romi.data import Dataset
@@ -17,9 +15,9 @@ from offlinerlkit_romi.envs import Task, family_of
 from offlinerlkit_romi.experiment.buffers import Buffers, make_sentinel, memory_plan, prepare
 from offlinerlkit_romi.experiment.build import Setting, build_policy, make_lr_scheduler
 from offlinerlkit_romi.experiment.config import RunConfig
-from offlinerlkit_romi.experiment.dynamics_cache import Used
 from offlinerlkit_romi.experiment.estimates import Estimator, make_estimator
 from offlinerlkit_romi.experiment.evaluation import evaluates_in_worker, make_evaluation
+from offlinerlkit_romi.experiment.folder import SCALER
 from offlinerlkit_romi.experiment.memory import free_bytes
 from offlinerlkit_romi.experiment.own_data import task_of
 from offlinerlkit_romi.experiment.pretrain import pretrain
@@ -33,10 +31,7 @@ from offlinerlkit_romi.policy_trainer import (
     PolicyTrainer,
     SnapshotScorer,
 )
-from offlinerlkit_romi.system.files import write_json
 from offlinerlkit_romi.utils.logger import Logger
-
-SCALER_FOLDER = "policy_scaler"
 
 
 def assemble(session: Session) -> PolicyTrainer:
@@ -50,9 +45,9 @@ def assemble(session: Session) -> PolicyTrainer:
         logger.load_state_dict({})  # rows of a run that was killed before its first state
         _announce(config, session.dataset, setting, logger)
     if setting.obs_scaler is not None:
-        folder = Path(logger.model_dir) / SCALER_FOLDER
-        folder.mkdir(exist_ok=True)
-        setting.obs_scaler.save_scaler(str(folder))
+        place = session.folder.path / SCALER
+        place.mkdir(exist_ok=True)
+        setting.obs_scaler.save_scaler(str(place))
     policy = build_policy(config, setting)
     logger.log(str(memory_plan(config, setting, buffers, policy, free)))
     engine = make_engine(config.engine, session.device, logger.log)
@@ -65,7 +60,7 @@ def assemble(session: Session) -> PolicyTrainer:
     if config.model is not None and not resuming:
         rows, check = buffers.for_model.rows, session.interrupts.check
         used = pretrain(policy, buffers.real, rows, config.model, logger, check)
-        _record_fit(Path(logger.record_dir) / "manifest.json", used)
+        session.folder.note(dynamics_fit=None if used is None else asdict(used))
     scorer = make_evaluation(config, setting, session.task, logger.log)
     estimator = make_estimator(
         config,
@@ -134,12 +129,6 @@ def _make_trainer(
         updates_per_round=1 if adversary is None else adversary.adv_train_steps,
         **shared,
     )
-
-
-def _record_fit(path: Path, used: Used | None) -> None:
-    """Note in the manifest which fit of the dynamics model the run starts from."""
-    manifest = json.loads(path.read_text("utf-8"))
-    write_json(path, manifest | {"dynamics_fit": None if used is None else asdict(used)})
 
 
 def _announce(config: RunConfig, dataset: Dataset, setting: Setting, logger: Logger) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from offlinerlkit_romi.envs import normalized_score
-from offlinerlkit_romi.experiment.estimates import BEHAVIOUR, FQE, MODEL, read_estimates
+from offlinerlkit_romi.experiment.estimates import BEHAVIOUR, FQE, MODEL
+from offlinerlkit_romi.experiment.folder import SUMMARY
 from offlinerlkit_romi.experiment.session import Session
-from offlinerlkit_romi.experiment.summary import SUMMARY_FILE, Summary, summarize
+from offlinerlkit_romi.experiment.summary import Summary, summarize
 from offlinerlkit_romi.policy_trainer import PolicyTrainer
 from offlinerlkit_romi.utils.plotter import plot_learning_curve
 
@@ -16,7 +17,7 @@ def close(session: Session, trainer: PolicyTrainer) -> Summary:
     """Write and show what came out."""
     resolved, logger = session.resolved, session.logger
     config, info, results = resolved.config, session.dataset.info, Path(logger.result_dir)
-    estimates = read_estimates(Path(logger.record_dir) / "policy_training_progress.csv")
+    estimates = session.folder.estimates()
     summary = summarize(
         trainer.history,
         trainer.timer.totals(),
@@ -31,7 +32,7 @@ def close(session: Session, trainer: PolicyTrainer) -> Summary:
         estimates=estimates[-1][1] if estimates else {},
         wall_seconds=session.clock.seconds(),
     )
-    summary.write(Path(logger.dir) / SUMMARY_FILE)
+    session.folder.finish(summary)
     if trainer.checkpoints is not None:  # a run without its summary is unfinished: not before it
         trainer.checkpoints.finished(
             summary.steps, trainer.state_parts() if trainer.sound else None
@@ -52,7 +53,7 @@ def close(session: Session, trainer: PolicyTrainer) -> Summary:
         logger.log(f"learning curve: {results / 'learning_curve.png'}")
     elif _plot_estimates(results / "estimates.png", estimates, summary):
         logger.log(f"estimates: {results / 'estimates.png'}")
-    logger.log(f"summary: {results / 'summary.json'}")
+    logger.log(f"summary: {session.folder.path / SUMMARY}")
     return summary
 
 

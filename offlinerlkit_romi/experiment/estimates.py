@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.estimates import FQERows, FQESettings, fitted_q_evaluation, model_value
 from offlinerlkit_romi.experiment.build import Parts, Setting
 from offlinerlkit_romi.experiment.config import ModelBasedConfig, RunConfig
+from offlinerlkit_romi.experiment.folder import ESTIMATE
 from offlinerlkit_romi.experiment.pretrain import FitReport
 from offlinerlkit_romi.experiment.rewards import discounted_values, piece_starts
 from offlinerlkit_romi.policy_trainer.progress import Stage
@@ -29,7 +29,6 @@ from offlinerlkit_romi.utils.scaler import StandardScaler
 
 FQE, MODEL, BEHAVIOUR = "fqe", "model", "behaviour"
 FQE_BEHAVIOUR = "fqe_behaviour"
-PREFIX = "estimate/"
 FOLDER = "estimate_model"
 STARTS = 1000  # starts of episodes that values are taken at
 FQE_ROWS = 50_000  # of the data, for a fitted-Q evaluation
@@ -109,7 +108,7 @@ class Estimator:
                 f"{MODEL}_std": float(values.std(unbiased=False)),
             }
         found[BEHAVIOUR] = self.behaviour()
-        return {f"{PREFIX}{name}": value for name, value in found.items() if math.isfinite(value)}
+        return {f"{ESTIMATE}{name}": value for name, value in found.items() if math.isfinite(value)}
 
     def behaviour(self) -> float:
         """Mean discounted return of the data's own pieces of episodes, cut where they are cut."""
@@ -335,20 +334,3 @@ def _fit_own(
         logvar_loss_coef=OWN_MODEL.logvar_loss_coef,
         on_epoch=on_epoch,
     )
-
-
-def read_estimates(progress: Path) -> list[tuple[int, dict[str, float]]]:
-    """(policy steps, estimates by name) of a run's progress file, oldest first."""
-    if not progress.is_file():
-        return []
-    found = []
-    with progress.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            values = {
-                name.removeprefix(PREFIX): float(value)
-                for name, value in row.items()
-                if name and name.startswith(PREFIX) and value
-            }
-            if values:
-                found.append((int(float(row["timestep"])), values))
-    return found

@@ -24,6 +24,7 @@ from offlinerlkit_romi.envs import get_task
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.build import Setting, build_policy
 from offlinerlkit_romi.experiment.resolve import settle
+from offlinerlkit_romi.utils.logger import WEIGHTS_FILE
 from offlinerlkit_romi.utils.scaler import StandardScaler
 
 ARGUMENTS = "record/hyper_param.json"
@@ -171,7 +172,7 @@ def obs_statistics(dataset: Dataset) -> StandardScaler:
 
 
 def _weights(path: Path) -> Path | None:
-    files = [path] if path.suffix == ".pth" else [p / "policy.pth" for p in _places(path)]
+    files = [path] if path.suffix == ".pth" else [p / WEIGHTS_FILE for p in _places(path)]
     return next((file for file in files if file.is_file()), None)
 
 

@@ -16,8 +16,8 @@ from offlinerlkit_romi.envs import Task, normalized_score
 from offlinerlkit_romi.envs.custom import CustomTask, InUserUnits
 from offlinerlkit_romi.envs.functions import Function, name_of
 from offlinerlkit_romi.errors import UserError
-from offlinerlkit_romi.experiment.assemble import SCALER_FOLDER
 from offlinerlkit_romi.experiment.build import Setting, build_policy
+from offlinerlkit_romi.experiment.folder import MANIFEST, MODEL, SCALER, RunFolder
 from offlinerlkit_romi.experiment.kit_runs import (
     UNKNOWN,
     KitRun,
@@ -25,8 +25,6 @@ from offlinerlkit_romi.experiment.kit_runs import (
     is_kit_style,
     obs_statistics,
 )
-from offlinerlkit_romi.experiment.own_data import recorded_task
-from offlinerlkit_romi.experiment.resume import MANIFEST, Earlier, read_run
 from offlinerlkit_romi.experiment.summary import source_label
 from offlinerlkit_romi.policy_trainer.evaluation import task_scorer
 from offlinerlkit_romi.utils.scaler import StandardScaler
@@ -91,52 +89,46 @@ class Evaluation:
 class _OwnRun:
     """A run of `offlinerlkit-romi train`, which tells everything about itself."""
 
-    folder: Path
-    earlier: Earlier
+    folder: RunFolder
 
     @property
     def algo(self) -> str:
-        return self.earlier.resolved.algo
+        return self.folder.resolved.algo
 
     @property
     def task(self) -> str:
-        return self.earlier.resolved.config.task
+        return self.folder.resolved.config.task
 
     @property
     def facts(self) -> Task | str:
-        """The task, where its name does not say it all."""
-        return recorded_task(self.earlier.manifest)
+        return self.folder.task
 
     @property
     def data(self) -> tuple[str, float]:
-        told = self.earlier.manifest["data"]
+        told = self.folder.manifest["data"]
         behaviour = told["behaviour_return"]
         return told["source"], math.nan if behaviour is None else float(behaviour)
 
     @property
     def weights(self) -> Path:
-        """The final weights, or those of the last finished epoch of a run that did not end."""
-        for place in ("model", "checkpoint"):
-            path = self.folder / place / "policy.pth"
-            if path.is_file():
-                return path
-        raise UserError(f"{self.folder} holds no policy yet: its first epoch has not finished")
+        return self.folder.weights
 
     def load(self, device: torch.device, obs_scaler: StandardScaler | None = None) -> Any:
-        manifest, config = self.earlier.manifest, self.earlier.resolved.config
+        data, config = self.folder.manifest["data"], self.folder.resolved.config
         setting = Setting(
-            manifest["data"]["obs_dim"],
-            manifest["data"]["action_dim"],
+            data["obs_dim"],
+            data["action_dim"],
             device,
             Generators(config.seed, device),
-            obs_scaler or _read_scaler(self.folder / "model" / SCALER_FOLDER),
+            obs_scaler or _read_scaler(self.folder.path / SCALER),
             self.facts if isinstance(self.facts, Task) else None,
-            _goal(manifest["data"].get("goal")),
+            _goal(data.get("goal")),
         )
         policy = build_policy(config, setting)
         policy.load_state_dict(read_weights(policy, self.weights, device))
-        if (self.folder / "model" / "dynamics.pth").is_file():
-            policy.dynamics.load(str(self.folder / "model"))
+        model = self.folder.path / MODEL
+        if model.is_file():
+            policy.dynamics.load(str(model.parent))
         policy.eval()
         return policy
 
@@ -255,7 +247,7 @@ def _find(path: Path, algo: str | None, task: str | None) -> _OwnRun | KitRun:
     """
     if not (path / MANIFEST).is_file() and is_kit_style(path):
         return find_kit_run(path, algo, task)
-    run = _OwnRun(path, read_run(path))
+    run = _OwnRun(RunFolder(path))
     for name, told, known in (("algo", algo, run.algo), ("task", task, run.task)):
         if told not in (None, known):
             raise UserError(f"{path} is a run of {name} {known}, not {told}: leave out --{name}")

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import torch
@@ -20,16 +19,14 @@ from offlinerlkit_romi.errors import TrainingInterrupted
 from offlinerlkit_romi.experiment.assemble import assemble
 from offlinerlkit_romi.experiment.closing import close
 from offlinerlkit_romi.experiment.config import RunConfig, as_dict, validate
+from offlinerlkit_romi.experiment.folder import MODEL_ROWS, OUTPUTS, RunFolder
 from offlinerlkit_romi.experiment.input_checks import check_input
-from offlinerlkit_romi.experiment.manifest import describe_config, make_manifest
 from offlinerlkit_romi.experiment.memory import told_if_short
 from offlinerlkit_romi.experiment.own_data import check_task, load_own_data, take_objects, task_of
 from offlinerlkit_romi.experiment.resolve import CALL, Resolved, check_seeds, settle
 from offlinerlkit_romi.experiment.resume import (
-    Earlier,
     check_data,
     find_earlier,
-    run_lock,
     same_arithmetic,
     starting_point,
 )
@@ -37,7 +34,6 @@ from offlinerlkit_romi.experiment.rewards import check_episodes
 from offlinerlkit_romi.experiment.session import Session
 from offlinerlkit_romi.experiment.summary import Summary
 from offlinerlkit_romi.policy_trainer import Interrupts
-from offlinerlkit_romi.system.files import write_json
 from offlinerlkit_romi.utils.logger import BACKUP, Logger, make_log_dirs
 
 if TYPE_CHECKING:
@@ -121,7 +117,7 @@ def run(
     return carry_out(resolved, earlier, Ground(dataset, device, words, start), Interrupts())
 
 
-def settle_arithmetic(config: RunConfig, earlier: Earlier | None, device: torch.device) -> None:
+def settle_arithmetic(config: RunConfig, earlier: RunFolder | None, device: torch.device) -> None:
     """Set threads and kernels of this process, for a resumed run as they were."""
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -131,7 +127,7 @@ def settle_arithmetic(config: RunConfig, earlier: Earlier | None, device: torch.
         same_arithmetic(earlier)
 
 
-def obtain_data(config: RunConfig, earlier: Earlier | None, dataset: Dataset | None) -> Dataset:
+def obtain_data(config: RunConfig, earlier: RunFolder | None, dataset: Dataset | None) -> Dataset:
     """Load the transitions, unless they are given, and check them.
 
     Raises:
@@ -154,7 +150,7 @@ def obtain_data(config: RunConfig, earlier: Earlier | None, dataset: Dataset | N
 
 def carry_out(
     resolved: Resolved,
-    earlier: Earlier | None,
+    earlier: RunFolder | None,
     ground: Ground,
     interrupts: Interrupts,
     *,
@@ -173,12 +169,15 @@ def carry_out(
     """
     logger = _open_logger(resolved, ground.dataset, earlier, label, row)
     try:
-        with run_lock(logger.dir), interrupts, told_if_short():
+        folder = earlier or RunFolder(logger.dir)
+        with folder.lock(), interrupts, told_if_short():
             if earlier is None:
-                _write_papers(resolved, ground, logger)
+                folder.begin(resolved, ground.dataset, ground.device, ground.argv)
+                logger.log_hyperparameters({"algo": resolved.algo, **as_dict(resolved.config)})
             session = Session(
                 resolved,
                 earlier,
+                folder,
                 ground.dataset,
                 ground.device,
                 logger,
@@ -210,29 +209,16 @@ def _resume_command(resolved: Resolved, folder: str) -> str:
 
 def _outputs(config: RunConfig) -> dict[str, str]:
     """File name under `record/` to kind."""
-    fit = {"dynamics_training_progress": "csv"} if config.model is not None else {}
-    return {
-        "consoleout_backup": "stdout",
-        "policy_training_progress": "csv",
-        **fit,
-        "tb": "tensorboard",
-    }
-
-
-def _write_papers(resolved: Resolved, ground: Ground, logger: Logger) -> None:
-    manifest = make_manifest(resolved, ground.dataset, ground.device, ground.argv)
-    write_json(Path(logger.record_dir) / "manifest.json", manifest)
-    write_json(Path(logger.record_dir) / "config.json", describe_config(resolved))
-    logger.log_hyperparameters({"algo": resolved.algo, **as_dict(resolved.config)})
+    return {name: kind for name, kind in OUTPUTS.items() if config.model or name != MODEL_ROWS}
 
 
 def _open_logger(
-    resolved: Resolved, dataset: Dataset, earlier: Earlier | None, label: str, row: int | None
+    resolved: Resolved, dataset: Dataset, earlier: RunFolder | None, label: str, row: int | None
 ) -> Logger:
     config = resolved.config
     console: dict[str, Any] = {"console_tables": False, "label": label, "row": row}
     if earlier is not None:
-        return Logger(str(earlier.folder), _outputs(config), resume=True, **console)
+        return Logger(str(earlier.path), _outputs(config), resume=True, **console)
     folder = make_log_dirs(
         config.task,
         config.algo_name or resolved.algo,

@@ -14,7 +14,7 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -26,22 +26,17 @@ import torch
 from offlinerlkit_romi.data import Dataset
 from offlinerlkit_romi.engine import make_adam
 from offlinerlkit_romi.errors import DivergedError, TrainingInterrupted, UserError
+from offlinerlkit_romi.experiment.folder import RunFolder
 from offlinerlkit_romi.experiment.input_checks import check_input
 from offlinerlkit_romi.experiment.resolve import COMMAND_LINE, Resolved
-from offlinerlkit_romi.experiment.resume import (
-    AUTO,
-    Earlier,
-    check_data,
-    find_earlier,
-    newest_finished,
-)
+from offlinerlkit_romi.experiment.resume import AUTO, Runs, check_data, find_earlier
 from offlinerlkit_romi.experiment.run import (
     Ground,
     carry_out,
     obtain_data,
     settle_arithmetic,
 )
-from offlinerlkit_romi.experiment.summary import SUMMARY_FILE, Summary, read_summary
+from offlinerlkit_romi.experiment.summary import Summary
 from offlinerlkit_romi.policy_trainer import Follower, Interrupts
 from offlinerlkit_romi.system.machine import usable_cores
 
@@ -107,7 +102,7 @@ class _Job:
     seed: int
     row: int
     resolved: Resolved
-    earlier: Earlier | None = None
+    earlier: RunFolder | None = None
     summary: Summary | None = None
     error: BaseException | None = None
 
@@ -144,8 +139,12 @@ def run_seeds(
     device = check_input(resolved.config, dataset)
     lanes = len(seeds) if device.type == "cuda" else min(len(seeds), usable_cores())
     settings = _settings(resolved, lanes, device)
-    jobs = [_job(resolved, seed, row, settings, source) for row, seed in enumerate(seeds)]
-    _start_finished_ones_again(jobs)
+    jobs = [
+        _Job(seed, row, resolved.override({"seed": seed}, source).override(settings, SIDE_BY_SIDE))
+        for row, seed in enumerate(seeds)
+    ]
+    if resolved.config.resume == AUTO:
+        _find_earlier(jobs)
     earlier = [job.earlier for job in jobs if job.earlier is not None]
     first, config = next(iter(earlier), None), jobs[0].resolved.config
     settle_arithmetic(config, first, device)
@@ -168,24 +167,17 @@ def _settings(resolved: Resolved, lanes: int, device: torch.device) -> dict[str,
     return settings
 
 
-def _job(resolved: Resolved, seed: int, row: int, settings: Mapping[str, Any], source: str) -> _Job:
-    asked = resolved.override({"seed": seed}, source)
-    job = _Job(seed, row, asked.override(settings, SIDE_BY_SIDE))
-    if resolved.config.resume != AUTO:
-        return job
-    try:
-        job.earlier = find_earlier(job.resolved)
-    except UserError as error:  # the newest one has diverged: the others go on
-        job.error = DivergedError(str(error))
-        return job
-    finished = newest_finished(job.resolved) if job.earlier is None else None
-    if finished is not None:
-        job.summary = read_summary(finished / SUMMARY_FILE)
-    return job
-
-
-def _start_finished_ones_again(jobs: Sequence[_Job]) -> None:
-    """As `--resume auto` does for one seed: where all is done, it is done anew."""
+def _find_earlier(jobs: Sequence[_Job]) -> None:
+    """Which to go on with, which are done; where all are done, as with one seed, all anew."""
+    runs = Runs()
+    for job in jobs:
+        try:
+            job.earlier = find_earlier(job.resolved, runs)
+        except UserError as error:  # the newest one has diverged: the others go on
+            job.error = DivergedError(str(error))
+            continue
+        finished = runs.finished(job.resolved) if job.earlier is None else None
+        job.summary = None if finished is None else finished.summary
     if all(job.summary is not None for job in jobs):
         for job in jobs:
             job.summary = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,15 +14,10 @@ from offlinerlkit_romi.engine import Generators, StateStore
 from offlinerlkit_romi.envs import Task
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.config import as_dict
+from offlinerlkit_romi.experiment.folder import RunFolder
 from offlinerlkit_romi.experiment.own_data import task_of
 from offlinerlkit_romi.experiment.resolve import Resolved
-from offlinerlkit_romi.experiment.resume import (
-    Earlier,
-    config_hash,
-    other_circumstances,
-    record_resumption,
-)
-from offlinerlkit_romi.experiment.summary import SUMMARY_FILE
+from offlinerlkit_romi.experiment.resume import config_hash, other_circumstances
 from offlinerlkit_romi.policy_trainer import Checkpoints, Interrupts, PolicyTrainer
 from offlinerlkit_romi.utils.logger import Logger
 
@@ -76,6 +70,7 @@ class Session:
     Attributes:
         resolved: The configuration.
         earlier: The run this one goes on with.
+        folder: Its folder.
         dataset: Transitions.
         device: Where everything lives.
         logger: The run's logger.
@@ -85,7 +80,8 @@ class Session:
     """
 
     resolved: Resolved
-    earlier: Earlier | None
+    earlier: RunFolder | None
+    folder: RunFolder
     dataset: Dataset
     device: torch.device
     logger: Logger
@@ -126,9 +122,7 @@ class Session:
         if step is None:
             checkpoints.begun(trainer.state_parts())
             return
-        assert self.earlier is not None
         self.logger.log(f"resumed after step {step}: {self.logger.dir}")
-        for difference in other_circumstances(self.earlier, self.device):
+        for difference in other_circumstances(self.folder, self.device):
             self.logger.log(f"note: {difference}: the last digits may differ")
-        (Path(self.logger.dir) / SUMMARY_FILE).unlink(missing_ok=True)
-        record_resumption(self.earlier, self.resolved, step, self.device, self.argv)
+        self.folder.note_resumption(self.resolved, step, self.device, self.argv)

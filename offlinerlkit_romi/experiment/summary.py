@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from offlinerlkit_romi.data.benchmarks import origin_of
 from offlinerlkit_romi.envs import get_task
 from offlinerlkit_romi.envs.tasks import TASKS
-from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.policy_trainer.evaluation import Scores
 from offlinerlkit_romi.policy_trainer.progress import clock
-from offlinerlkit_romi.system.files import write_json
 
-SUMMARY_FILE = "result/summary.json"
 OWN_SOURCES = {
     "file": "a file of the user's",
     "arrays": "the user's own data",
@@ -35,6 +30,8 @@ PHASES = ("policy_step", "model_update", "rollout", "evaluation", "evaluation_wo
 @dataclass(frozen=True)
 class Summary:
     """The result of one run; scores are normalised (0 random, 100 expert), NaN where unknown.
+
+    A field that comes new has a default, so that summaries written before it are read.
 
     Attributes:
         run_dir: The run's folder.
@@ -69,20 +66,34 @@ class Summary:
     data_source: str
     seed: int
     steps: int
-    score_first: float
-    score_last: float
-    score_last10_mean: float
-    score_best: float
-    score_behaviour: float
-    returns: dict[str, float]
-    estimates: dict[str, float]
-    wall_seconds: float
-    ms_per_policy_step: float
-    ms_per_model_update: float
-    ms_per_rollout: float
-    ms_per_evaluation: float
-    ms_per_evaluation_worker: float
+    score_first: float = math.nan
+    score_last: float = math.nan
+    score_last10_mean: float = math.nan
+    score_best: float = math.nan
+    score_behaviour: float = math.nan
+    returns: dict[str, float] = field(default_factory=dict)
+    estimates: dict[str, float] = field(default_factory=dict)
+    wall_seconds: float = math.nan
+    ms_per_policy_step: float = math.nan
+    ms_per_model_update: float = math.nan
+    ms_per_rollout: float = math.nan
+    ms_per_evaluation: float = math.nan
+    ms_per_evaluation_worker: float = math.nan
     evaluations: int | None = None
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Summary:
+        """The summary of plain values, None where unknown; of other names none is taken.
+
+        Raises:
+            TypeError: They do not say which run it was.
+        """
+        names = [item.name for item in fields(cls)]
+        known = {name: values[name] for name in names if values.get(name) is not None}
+        for name in ("returns", "estimates"):
+            told = known.get(name, {})
+            known[name] = {key: math.nan if x is None else x for key, x in told.items()}
+        return cls(**known)
 
     @property
     def last_count(self) -> int:
@@ -92,10 +103,6 @@ class Summary:
     def as_dict(self) -> dict[str, Any]:
         """Plain values under the attributes' names."""
         return asdict(self)
-
-    def write(self, path: Path) -> None:
-        """Write as JSON, NaN as null."""
-        write_json(path, self.as_dict())
 
     def title(self) -> str:
         """What was run, with its data source."""
@@ -144,20 +151,6 @@ class Summary:
         ]
         lines = [f"  {name:<25}{value:>9}  {note}".rstrip() for name, value, note in rows]
         return "\n".join([self.title(), *lines])
-
-
-def read_summary(path: Path) -> Summary:
-    """Read what `Summary.write` wrote.
-
-    Raises:
-        UserError: It is missing or damaged.
-    """
-    try:
-        stored = json.loads(path.read_text("utf-8"))
-        values: dict[str, Any] = {n: math.nan if x is None else x for n, x in stored.items()}
-        return Summary(**values)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is no run's summary: {error}") from error
 
 
 def _of_scores(history: Sequence[Scores]) -> dict[str, float]:

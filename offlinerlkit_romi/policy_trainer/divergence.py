@@ -12,7 +12,7 @@ from offlinerlkit_romi.errors import DivergedError
 from offlinerlkit_romi.policy_trainer.checkpoints import Checkpoints
 from offlinerlkit_romi.policy_trainer.sentinel import AT_BOUNDS, Finding, Sentinel
 from offlinerlkit_romi.system.files import write_json
-from offlinerlkit_romi.utils.logger import Logger
+from offlinerlkit_romi.utils.logger import DIAGNOSIS_FILE, WEIGHTS_FILE, Logger
 
 DATA, MODEL_DATA = "data", "model transitions"
 # the first fitting prefix wins: (prefix, term, who is to blame)
@@ -94,7 +94,7 @@ class OnDivergence:
         stop = bool(fatal) and self._mode == "stop"
         networks = self._sentinel.non_finite_networks()
         diagnosis = explain(fatal or findings, networks, self._buffers(), self._last_good())
-        path = Path(self._logger.result_dir) / "diagnosis.json"
+        path = Path(self._logger.result_dir) / DIAGNOSIS_FILE
         write_json(path, diagnosis | {"stopped": stop})
         words = in_words(diagnosis)
         if stop:
@@ -109,7 +109,7 @@ class OnDivergence:
         steps = [] if self._checkpoints is None else self._checkpoints.store.steps()
         if self._checkpoints is not None and steps:
             return f"the last sound state is {self._checkpoints.store.path(steps[-1])}"
-        weights = Path(self._logger.checkpoint_dir) / "policy.pth"
+        weights = Path(self._logger.checkpoint_dir) / WEIGHTS_FILE
         return (
             f"{weights} holds the policy of the last sound epoch"
             if weights.is_file()

@@ -21,7 +21,7 @@ from offlinerlkit_romi.policy_trainer.progress import Progress
 from offlinerlkit_romi.policy_trainer.sentinel import Sentinel
 from offlinerlkit_romi.policy_trainer.timing import EVALUATION, POLICY_STEP, PhaseTimer
 from offlinerlkit_romi.policy_trainer.updates import Event, Metrics, Updates, device_of, state_of
-from offlinerlkit_romi.utils.logger import CONSOLE_NAME, Logger
+from offlinerlkit_romi.utils.logger import CONSOLE_NAME, MODEL_ROWS, WEIGHTS_FILE, Logger
 
 if TYPE_CHECKING:
     pass
@@ -82,7 +82,7 @@ class PolicyTrainer:
     """
 
     # names of handlers that policy rows are kept out of
-    excluded_outputs: tuple[str, ...] = (CONSOLE_NAME, "dynamics_training_progress")
+    excluded_outputs: tuple[str, ...] = (CONSOLE_NAME, MODEL_ROWS)
 
     def __init__(
         self,
@@ -238,7 +238,7 @@ class PolicyTrainer:
         raise NotImplementedError
 
     def _save_final(self) -> None:
-        save_atomically(self.policy.state_dict(), Path(self.logger.model_dir) / "policy.pth")
+        save_atomically(self.policy.state_dict(), Path(self.logger.model_dir) / WEIGHTS_FILE)
 
     def _run_epoch(self, epoch: int, progress: Progress) -> None:
         self.policy.train()
@@ -306,7 +306,7 @@ class PolicyTrainer:
     def _save_weights(self) -> None:
         """The policy's weights for whoever reads an unfinished run."""
         try:
-            path = Path(self.logger.checkpoint_dir) / "policy.pth"
+            path = Path(self.logger.checkpoint_dir) / WEIGHTS_FILE
             save_atomically(self.policy.state_dict(), path)
         except (OSError, RuntimeError) as error:  # torch's writer hides a full disk
             if not self._weights_failed:

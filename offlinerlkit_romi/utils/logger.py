@@ -34,11 +34,15 @@ __all__ = [
     "CONSOLE_NAME",
     "DEBUG",
     "DEFAULT_X_NAME",
+    "DIAGNOSIS_FILE",
     "ERROR",
     "HANDLER",
     "INFO",
+    "MODEL_ROWS",
+    "POLICY_ROWS",
     "ROOT_DIR",
     "WARN",
+    "WEIGHTS_FILE",
     "CSVOutputHandler",
     "JSONOutputHandler",
     "Logger",
@@ -55,6 +59,9 @@ ERROR = 40
 BACKUP = 60  # to the run's text file alone, not to the console
 
 ROOT_DIR = "log"
+# names of a run's outputs and files that several rooms write
+POLICY_ROWS, MODEL_ROWS = "policy_training_progress", "dynamics_training_progress"
+WEIGHTS_FILE, DIAGNOSIS_FILE = "policy.pth", "diagnosis.json"
 
 
 class Logger:

@@ -11,8 +11,8 @@ import pytest
 from offlinerlkit_romi import cli
 from offlinerlkit_romi.errors import TrainingInterrupted
 from offlinerlkit_romi.experiment.compare import perform
-from offlinerlkit_romi.experiment.compare.jobs import default_workers, make_jobs, own_flags
-from offlinerlkit_romi.experiment.resume import run_lock
+from offlinerlkit_romi.experiment.compare.plan import default_workers, make_jobs, own_flags
+from offlinerlkit_romi.experiment.folder import RunFolder
 from tests.experiment.conftest import TASK, TINY_SETTINGS
 from tests.experiment.test_resume import Killed, kill, strike
 
@@ -21,24 +21,24 @@ ALGOS = ["iql", "romi"]
 
 @pytest.fixture
 def made(monkeypatch, tiny_data):
-    """Errands that were run: in this process, for speed; children are started elsewhere."""
-    errands = []
+    """Commands that were run: in this process, for speed; children are started elsewhere."""
+    commands = []
 
-    def conduct(todo, workers, say):
+    def run_here(todo, workers, say):
         codes = []
-        for errand in todo:
-            errands.append(errand.name)
-            errand.log.parent.mkdir(parents=True, exist_ok=True)
+        for command in todo:
+            commands.append(command.name)
+            command.log.parent.mkdir(parents=True, exist_ok=True)
             with (
-                errand.log.open("w") as log,
+                command.log.open("w") as log,
                 contextlib.redirect_stdout(log),
                 contextlib.redirect_stderr(log),
             ):
-                codes.append(cli.main(errand.argv[3:]))
+                codes.append(cli.main(command.argv[3:]))
         return codes
 
-    monkeypatch.setattr(perform, "conduct", conduct)
-    return errands
+    monkeypatch.setattr(perform, "run_commands", run_here)
+    return commands
 
 
 def compare(root, *words, algos=ALGOS, seeds=(0, 1)):
@@ -105,21 +105,21 @@ def test_a_run_of_another_process_is_left_to_it(made, tmp_path, capsys):
     (folder,) = tmp_path.glob("*/*/seed_*")
     (folder / "result" / "summary.json").unlink()
     capsys.readouterr()
-    with run_lock(folder):
+    with RunFolder(folder).lock():
         assert compare(tmp_path, algos=["mopo"], seeds=(0,)) == 0
     assert len(made) == 1
     assert "mopo: seed 0 still running, step 8 so far" in capsys.readouterr().out
 
 
 def test_a_failed_run_is_in_the_table_and_the_others_are_made(made, tmp_path, monkeypatch, capsys):
-    conduct = perform.conduct
+    run_here = perform.run_commands
 
     def failing(todo, workers, say):
-        codes = conduct(todo[1:], workers, say)
+        codes = run_here(todo[1:], workers, say)
         todo[0].log.write_text("Traceback\nOutOfMemoryError: too large\n")
         return [1, *codes]
 
-    monkeypatch.setattr(perform, "conduct", failing)
+    monkeypatch.setattr(perform, "run_commands", failing)
     assert compare(tmp_path, algos=["iql", "mopo"], seeds=(0,)) == 2
     shown = capsys.readouterr()
     assert re.search(r"^iql +0 of 1 +-", shown.out, re.M)
@@ -144,7 +144,7 @@ def test_an_interruption_ends_with_status_75(made, tmp_path, monkeypatch, capsys
     def interrupted(*_):
         raise TrainingInterrupted("interrupted")
 
-    monkeypatch.setattr(perform, "conduct", interrupted)
+    monkeypatch.setattr(perform, "run_commands", interrupted)
     assert compare(tmp_path) == 75
     error = capsys.readouterr().err
     assert error.startswith("interrupted; go on with: offlinerlkit-romi compare --algos iql romi ")
@@ -153,8 +153,9 @@ def test_an_interruption_ends_with_status_75(made, tmp_path, monkeypatch, capsys
 
 
 def test_a_killed_run_is_told_with_its_log(made, tmp_path, monkeypatch, capsys):
-    conduct = perform.conduct
-    monkeypatch.setattr(perform, "conduct", lambda todo, *rest: [-9, *conduct(todo[1:], *rest)])
+    run_here = perform.run_commands
+    killed = lambda todo, *rest: [-9, *run_here(todo[1:], *rest)]  # noqa: E731
+    monkeypatch.setattr(perform, "run_commands", killed)
     assert compare(tmp_path, algos=["iql", "mopo"], seeds=(0,)) == 2
     shown = capsys.readouterr().out
     assert "iql: seed 0 killed (SIGKILL), log: iql_seed_0.log\n" in shown

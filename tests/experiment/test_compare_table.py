@@ -11,19 +11,29 @@ import pytest
 
 from offlinerlkit_romi import cli
 from offlinerlkit_romi.errors import UserError
-from offlinerlkit_romi.experiment.compare import statistics
-from offlinerlkit_romi.experiment.compare.records import read_record, refuse_mixtures
+from offlinerlkit_romi.experiment.compare import table
+from offlinerlkit_romi.experiment.compare.records import read_record as read_run
+from offlinerlkit_romi.experiment.compare.records import refuse_mixtures
 from offlinerlkit_romi.experiment.compare.report import Report, mean_curve
-from offlinerlkit_romi.experiment.compare.statistics import interquartile_mean, mean_and_std
-from offlinerlkit_romi.experiment.compare.table import make_notes, make_rows
+from offlinerlkit_romi.experiment.compare.table import (
+    interquartile_mean,
+    make_notes,
+    make_rows,
+    mean_and_std,
+)
+from offlinerlkit_romi.experiment.folder import RunFolder
 from offlinerlkit_romi.utils.plotter import plot_comparison
 from tests.experiment.conftest import TASK
-from tests.experiment.runs import SHA, make_run
+from tests.support.runs import SHA, make_run
 
 CURVES = {
     "mopo": ([1.0, 2.0, 3.0], [2.0, 4.0, 9.0], [0.0, 1.0, 2.0]),
     "romi": ([5.0] * 12, list(range(12)), [3.0] * 12),
 }
+
+
+def read_record(folder):
+    return read_run(RunFolder(folder))
 
 
 @pytest.fixture
@@ -77,7 +87,7 @@ def test_equal_scores_have_an_interval_of_no_width_and_one_run_no_spread():
 
 
 def test_without_scipy_the_table_says_the_remedy(records, monkeypatch):
-    monkeypatch.setattr(statistics, "find_spec", lambda name: None)
+    monkeypatch.setattr(table, "find_spec", lambda name: None)
     assert math.isnan(make_rows(records)[0].iqm.value)
     assert "pip install 'offlinerlkit-romi[report]'" in Report(records, "").text()
 

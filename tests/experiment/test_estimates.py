@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
@@ -21,12 +20,14 @@ from offlinerlkit_romi.errors import TrainingInterrupted, UserError
 from offlinerlkit_romi.estimates import FQERows
 from offlinerlkit_romi.experiment import estimates as estimates_module
 from offlinerlkit_romi.experiment.config import ModelBasedConfig
-from offlinerlkit_romi.experiment.estimates import actions_of, read_estimates
+from offlinerlkit_romi.experiment.estimates import actions_of
+from offlinerlkit_romi.experiment.folder import RunFolder
 from offlinerlkit_romi.experiment.rewards import discounted_values, piece_starts
 from offlinerlkit_romi.policy_trainer.interrupts import Interrupts
 from offlinerlkit_romi.policy_trainer.progress import Stage
 from tests.experiment import own_functions
 from tests.experiment.conftest import TINY_SETTINGS
+from tests.support.runs import rows_of
 
 BOUNDS = (own_functions.LOW, own_functions.HIGH)
 FQE = [f"{name}{of}" for name in ("fqe", "fqe_behaviour") for of in ("", "_std", "_settled")]
@@ -45,11 +46,6 @@ def run(algo: str, data: Dataset, root: Path, **values: Any) -> Any:
     if algo != "bc":
         settings["gamma"] = 0.8  # a horizon of 21 steps
     return train(algo, data=data, **settings)
-
-
-def rows_of(run_dir: str) -> list[dict[str, str]]:
-    with open(Path(run_dir) / "record/policy_training_progress.csv", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_a_run_without_a_simulator_reports_estimates_and_no_score(
@@ -74,7 +70,7 @@ def test_a_run_without_a_simulator_reports_estimates_and_no_score(
     assert "training without evaluation: no simulator was named (env)" in shown
     assert (folder / "result/estimates.png").read_bytes()[:4] == b"\x89PNG"
     assert not (folder / "result/learning_curve.png").exists()
-    assert read_estimates(folder / "record/policy_training_progress.csv")[-1] == (12, last)
+    assert RunFolder(folder).estimates()[-1] == (12, last)
 
 
 @pytest.mark.parametrize("algo", ["romi", "td3bc", "bc"])

@@ -7,7 +7,7 @@ import yaml
 from offlinerlkit_romi.envs.tasks import TASKS, canonical
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
-from offlinerlkit_romi.experiment.manifest import describe_config
+from offlinerlkit_romi.experiment.folder import describe_config
 from offlinerlkit_romi.experiment.resolve import CODE_SOURCE, preset_names, resolve, settle
 
 TABLE_4 = {  # task: (xi, H); N is 10 everywhere

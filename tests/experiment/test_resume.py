@@ -16,6 +16,7 @@ from offlinerlkit_romi.engine import StateStore
 from offlinerlkit_romi.errors import TrainingInterrupted, UserError
 from offlinerlkit_romi.experiment import assemble as assemble_module
 from offlinerlkit_romi.experiment import run as run_module
+from offlinerlkit_romi.experiment.folder import RunFolder
 from offlinerlkit_romi.experiment.resolve import ALGORITHMS
 from offlinerlkit_romi.experiment.run import train
 from offlinerlkit_romi.policy_trainer import PolicyTrainer
@@ -250,7 +251,7 @@ def test_a_state_of_another_run_does_not_fit(tiny_data, tmp_path, monkeypatch):
 def test_two_processes_cannot_train_in_one_folder(tiny_data, tmp_path, monkeypatch):
     folder = stopped_run(monkeypatch, tmp_path, 5, kill)
     with (
-        run_module.run_lock(folder),
+        RunFolder(folder).lock(),
         pytest.raises(UserError, match="another process is training in"),
     ):
         train("romi", resume=str(folder))

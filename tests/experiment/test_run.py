@@ -1,4 +1,3 @@
-import csv
 import json
 import math
 from importlib.metadata import version
@@ -17,12 +16,14 @@ from offlinerlkit_romi.experiment import run as run_module
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.buffers import prepare
 from offlinerlkit_romi.experiment.config import ModelBasedConfig
+from offlinerlkit_romi.experiment.folder import SUMMARY, RunFolder
 from offlinerlkit_romi.experiment.reload import evaluate, load_policy
 from offlinerlkit_romi.experiment.resolve import settle
 from offlinerlkit_romi.experiment.run import train
-from offlinerlkit_romi.experiment.summary import read_summary, summarize
+from offlinerlkit_romi.experiment.summary import summarize
 from offlinerlkit_romi.policy_trainer.evaluation import Scores
 from tests.experiment.conftest import TASK, TINY_ROMI, TINY_SETTINGS, make_dataset
+from tests.support.runs import read_json, rows_of
 
 SUMMARY_KEYS = {
     *("run_dir", "algo", "task", "data_source", "seed", "steps", "wall_seconds"),
@@ -42,10 +43,6 @@ SUMMARY_KEYS = {
 
 def run_tiny(tmp_path, algo="romi", **values):
     return train(algo, **TINY_SETTINGS[algo] | {"log_root": str(tmp_path / "log")} | values)
-
-
-def read_json(path):
-    return json.loads(Path(path).read_text())
 
 
 def weights(summary):
@@ -94,12 +91,13 @@ def test_the_summary_says_over_how_many_evaluations_it_takes_the_mean(
     summary = summarize(history, {}, score_behaviour=0.0, **facts)
     mean = sum(range(count)[-10:]) / said
     assert f"  {f'mean of the last {said}':<25}{mean:>9.2f}\n" in summary.table()
-    summary.write(tmp_path / "summary.json")
-    assert read_summary(tmp_path / "summary.json").evaluations == count
-    older = read_json(tmp_path / "summary.json")
+    (tmp_path / "result").mkdir()
+    RunFolder(tmp_path).finish(summary)
+    assert RunFolder(tmp_path).summary.evaluations == count
+    older = read_json(tmp_path / SUMMARY)
     del older["evaluations"]
-    (tmp_path / "summary.json").write_text(json.dumps(older))
-    assert "mean of the last 10 " in read_summary(tmp_path / "summary.json").table()
+    (tmp_path / SUMMARY).write_text(json.dumps(older))
+    assert "mean of the last 10 " in RunFolder(tmp_path).summary.table()
 
 
 def test_the_manifest_says_what_the_run_was(tiny_data, tmp_path):
@@ -132,9 +130,7 @@ def test_the_console_names_the_data_source_and_ends_with_the_table(tiny_data, tm
 
 
 def test_the_curves_csv_has_rollouts_model_updates_and_q(tiny_data, tmp_path):
-    folder = Path(run_tiny(tmp_path).run_dir)
-    with open(folder / "record" / "policy_training_progress.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of(run_tiny(tmp_path).run_dir)
     assert [row["timestep"] for row in rows] == ["4", "8"]
     for key in (
         *("loss/actor", "loss/critic1", "alpha", "q/real", "q/model", "romi/inner_loss"),

@@ -21,10 +21,10 @@ from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.buffers import prepare
 from offlinerlkit_romi.experiment.build import build_policy
 from offlinerlkit_romi.experiment.command_line import take_seeds
+from offlinerlkit_romi.experiment.folder import RunFolder
 from offlinerlkit_romi.experiment.resolve import settle
 from offlinerlkit_romi.experiment.run import train
 from offlinerlkit_romi.experiment.seeds import SeedsSummary
-from offlinerlkit_romi.experiment.summary import read_summary
 from offlinerlkit_romi.policy_trainer import Follower, Interrupts, PolicyTrainer
 from offlinerlkit_romi.policy_trainer.progress import Progress
 from offlinerlkit_romi.utils.logger import Logger
@@ -222,7 +222,7 @@ def test_resuming_leaves_finished_seeds_as_they_are(tiny_data, tmp_path, monkeyp
     done = train("iql", seed=0, **settings("iql", root))
     stored = (Path(done.run_dir) / "result/summary.json").read_bytes()
     result = train("iql", seeds=[0, 1], resume="auto", **settings("iql", root))
-    assert result.summaries[0] == read_summary(Path(done.run_dir) / "result/summary.json")
+    assert result.summaries[0] == RunFolder(done.run_dir).summary
     assert (Path(done.run_dir) / "result/summary.json").read_bytes() == stored
     assert len(list(root.glob("*/*/seed_*"))) == 2
     train("iql", seeds=[0, 1], resume="auto", **settings("iql", root))

@@ -6,23 +6,20 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from offlinerlkit_romi.errors import TrainingInterrupted, UserError
-from offlinerlkit_romi.experiment.compare.conduct import conduct, last_words, told_status
-from offlinerlkit_romi.experiment.compare.jobs import (
-    Job,
-    default_workers,
-    make_jobs,
-    own_flags,
-)
+from offlinerlkit_romi.experiment.compare.plan import Job, default_workers, make_jobs, own_flags
+from offlinerlkit_romi.experiment.compare.processes import last_words, run_commands, told_status
 from offlinerlkit_romi.experiment.compare.records import (
     RunRecord,
-    find_folders,
+    find_runs,
     read_record,
     refuse_mixtures,
 )
 from offlinerlkit_romi.experiment.compare.report import Report
+from offlinerlkit_romi.experiment.resume import Runs
 from offlinerlkit_romi.utils.logger import ROOT_DIR
 
 DIVERGED = 3
@@ -43,7 +40,7 @@ def perform(chosen: argparse.Namespace, rest: list[str], command: str) -> int:
     if chosen.runs:
         if rest or chosen.algos:
             raise UserError(f"--runs only reports: leave out {(rest or ['--algos'])[0]}")
-        records = [read_record(folder) for folder in find_folders(chosen.runs)]
+        records = [read_record(run) for run in find_runs(chosen.runs)]
         out = chosen.out or "."
     else:
         jobs = _jobs(chosen, rest)
@@ -69,7 +66,8 @@ def _jobs(chosen: argparse.Namespace, rest: list[str]) -> list[Job]:
 
 def _make(jobs: Sequence[Job], workers: int | None) -> list[RunRecord]:
     """Make what is missing; returns all runs in the order of the jobs."""
-    found = [job.find() for job in jobs]
+    runs = Runs()
+    found = [job.find(runs) for job in jobs]
     refuse_mixtures([record for record in found if record is not None])
     todo = [
         (job, earlier)
@@ -85,17 +83,17 @@ def _make(jobs: Sequence[Job], workers: int | None) -> list[RunRecord]:
         return [record for record in found if record is not None]
     config = jobs[0].resolved.config
     logs = Path(config.log_root or ROOT_DIR) / config.task / "compare"
-    errands = [
-        job.errand(earlier, logs / f"{job.label}_seed_{job.seed}.log") for job, earlier in todo
+    commands = [
+        job.command(earlier, logs / f"{job.label}_seed_{job.seed}.log") for job, earlier in todo
     ]
     workers = default_workers(jobs) if workers is None else workers
-    codes = conduct(errands, min(workers, len(errands)), _say)
+    codes = run_commands(commands, min(workers, len(commands)), _say)
     failures = {
-        errand.name: _failure(code, errand.log)
-        for errand, code in zip(errands, codes, strict=True)
+        command.name: _failure(code, command.log)
+        for command, code in zip(commands, codes, strict=True)
         if code
     }
-    return [_outcome(job, failures.get(job.name)) for job in jobs]
+    return [_outcome(job, runs, failures.get(job.name)) for job in jobs]
 
 
 def _failure(code: int, log: Path) -> str:
@@ -105,19 +103,19 @@ def _failure(code: int, log: Path) -> str:
     return f"failed with status {code}: {last_words(log)}"
 
 
-def _outcome(job: Job, failure: str | None) -> RunRecord:
-    record = job.find()
+def _outcome(job: Job, runs: Runs, failure: str | None) -> RunRecord:
+    record = job.find(runs)
     if record is None:
         return RunRecord(job.label, job.seed, "failed", failure or "left no run folder")
     if failure is None or record.status in ("finished", "diverged"):
         return record
-    return RunRecord(**{**vars(record), "status": "failed", "why": failure})
+    return replace(record, status="failed", why=failure)
 
 
 def _report(report: Report, out: Path) -> int:
     """Print and write; a table is shown however many runs failed."""
     failed = [record for record in report.records if record.status == "failed"]
-    if all(record.folder is None for record in report.records):
+    if all(record.run is None for record in report.records):
         raise UserError(f"no run could be made: {failed[0].name} {failed[0].why}")
     refuse_mixtures(report.records)
     print("\n" + report.text() + "\n")

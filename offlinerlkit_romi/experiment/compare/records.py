@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,14 +11,12 @@ from typing import Any, Literal
 from offlinerlkit_romi.envs import normalized_score
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.config import flag
-from offlinerlkit_romi.experiment.own_data import recorded_task
-from offlinerlkit_romi.experiment.resume import FREE, MANIFEST, has_diverged, is_held, read_manifest
-from offlinerlkit_romi.experiment.summary import SUMMARY_FILE
+from offlinerlkit_romi.experiment.folder import MANIFEST, RunFolder, Status
+from offlinerlkit_romi.experiment.resume import FREE
+from offlinerlkit_romi.experiment.summary import Summary
 
-PROGRESS = "record/policy_training_progress.csv"
 # the column of an evaluation's outcome, by its scale
 COLUMNS = {"score": "eval/normalized_episode_reward", "return": "eval/episode_reward"}
-Status = Literal["finished", "diverged", "unfinished", "running", "failed"]
 # settings in which the runs of one row may differ
 _OWN = FREE | {"seed", "device"}
 
@@ -36,31 +32,29 @@ class RunRecord:
         seed: The run's seed.
         status: How it ended, or has not.
         why: A word on that for people; empty for a finished run.
-        folder: The run's folder; None where it never got one.
+        run: Its folder; None where it never got one.
         facts: What runs in one table must agree on.
         settings: Its configuration.
         steps: Policy steps of its evaluations, (n,).
         scores: Their scores, (n,).
         q_real: Mean Q on data rows in the last epoch; NaN where the algorithm logs none.
         q_model: The same on the model's rows.
-        summary: `result/summary.json`; empty for a run that is not finished.
-        manifest: `record/manifest.json`.
+        summary: What came out of it; None for a run that is not finished.
         data_score: Score of the data's own episodes.
     """
 
     label: str
     seed: int
-    status: Status
+    status: Status | Literal["failed"]
     why: str = ""
-    folder: Path | None = None
+    run: RunFolder | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     steps: Sequence[int] = ()
     scores: Sequence[float] = ()
     q_real: float = math.nan
     q_model: float = math.nan
-    summary: Mapping[str, Any] = field(default_factory=dict)
-    manifest: Mapping[str, Any] = field(default_factory=dict)
+    summary: Summary | None = None
     data_score: float = math.nan
 
     @property
@@ -74,6 +68,11 @@ class RunRecord:
         return self.status == "finished"
 
     @property
+    def manifest(self) -> Mapping[str, Any]:
+        """What the run wrote of itself; empty where it never got a folder."""
+        return {} if self.run is None else self.run.manifest
+
+    @property
     def scale(self) -> str:
         """What its scores are: "score" or "return"."""
         return str(self.facts.get("scale", "score"))
@@ -81,58 +80,60 @@ class RunRecord:
     @property
     def last_ten(self) -> float:
         """Mean score of the last ten evaluations, NaN for a run that is not finished."""
-        if self.scale == "score":
+        if self.scale == "score" or self.summary is None:
             return self.number("score_last10_mean")
-        value = self.summary.get("returns", {}).get("last10_mean")
-        return math.nan if value is None else float(value)
+        return self.summary.returns.get("last10_mean", math.nan)
 
     def number(self, name: str) -> float:
         """A number of the summary, NaN where there is none."""
-        value = self.summary.get(name)
-        return float(value) if isinstance(value, (int, float)) else math.nan
+        return float(getattr(self.summary, name, math.nan))
 
 
-def read_record(folder: Path) -> RunRecord:
+def read_record(run: RunFolder) -> RunRecord:
     """Read a run's folder.
 
     Raises:
-        UserError: It is none, or its papers are damaged.
+        UserError: It is none, or a file of it is damaged.
     """
-    manifest = read_manifest(folder)
+    manifest = run.manifest
     try:
         settings = {name: entry["value"] for name, entry in manifest["config"].items()}
         task, data = str(manifest["task"]), manifest["data"]
         label, seed = settings.get("algo_name") or manifest["algo"], int(manifest["seed"])
         behaviour = math.nan if (told := data.get("behaviour_return")) is None else float(told)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"{folder / MANIFEST} is damaged: it lacks {error}") from error
-    rows = _read_rows(folder / PROGRESS)
+        raise UserError(f"{run.path / MANIFEST} is damaged: it lacks {error}") from error
+    rows, status = run.rows(), run.status
     scale = "return" if any(COLUMNS["return"] in row for row in rows) else "score"
     column = COLUMNS[scale]
     evaluated = [row for row in rows if not math.isnan(row.get(column, math.nan))]
     last = rows[-1] if rows else {}
-    status, why = _status(folder, int(last.get("timestep", 0)))
     return RunRecord(
         label=str(label),
         seed=seed,
         status=status,
-        why=why,
-        folder=folder,
+        why=_WHY[status].format(int(last.get("timestep", 0))),
+        run=run,
         facts={**_facts(task, manifest), **({"scale": scale} if evaluated else {})},
         settings=settings,
         steps=[int(row["timestep"]) for row in evaluated],
         scores=[row[column] for row in evaluated],
         q_real=last.get("q/real", math.nan),
         q_model=last.get("q/model", math.nan),
-        summary=_read_summary(folder) if status == "finished" else {},
-        manifest=manifest,
-        data_score=behaviour
-        if scale == "return"
-        else float(normalized_score(behaviour, recorded_task(manifest))),
+        summary=run.summary if status == "finished" else None,
+        data_score=behaviour if scale == "return" else float(normalized_score(behaviour, run.task)),
     )
 
 
-def find_folders(places: Sequence[str]) -> list[Path]:
+_WHY = {
+    "finished": "",
+    "diverged": "diverged after step {:,}",
+    "running": "still running, step {:,} so far",
+    "unfinished": "stopped after step {:,}",
+}
+
+
+def find_runs(places: Sequence[str]) -> list[RunFolder]:
     """The runs at or below some folders, in the order of their names.
 
     Raises:
@@ -144,7 +145,7 @@ def find_folders(places: Sequence[str]) -> list[Path]:
         if not found:
             raise UserError(f"--runs {place}: no run there; give run folders, or a folder of them")
         folders += found
-    return list(dict.fromkeys(folders))
+    return [RunFolder(folder) for folder in dict.fromkeys(folders)]
 
 
 def refuse_mixtures(records: Sequence[RunRecord]) -> None:
@@ -154,7 +155,7 @@ def refuse_mixtures(records: Sequence[RunRecord]) -> None:
         UserError: Data, environment or a row's settings differ, or a seed is there twice; one line
             per difference.
     """
-    known = [record for record in records if record.folder is not None]
+    known = [record for record in records if record.run is not None]
     lines: list[str] = []
     for record in known[1:]:
         lines += _differences(known[0], record, known[0].facts, record.facts)
@@ -165,7 +166,7 @@ def refuse_mixtures(records: Sequence[RunRecord]) -> None:
         lines += _differences(first, record, _own(first), _own(record))
         twin = seen.setdefault((record.label, record.seed), record)
         if twin is not record:
-            lines.append(f"{record.name}: there twice, {twin.folder} and {record.folder}")
+            lines.append(f"{record.name}: there twice, {_place(twin)} and {_place(record)}")
     if lines:
         remedy = "compare like runs: leave some out, or start afresh under another --log-root"
         raise UserError("\n  ".join([f"these runs cannot stand in one table; {remedy}", *lines]))
@@ -178,10 +179,14 @@ def _differences(
     names = (first.keys() | second.keys()) - ({"scale"} - (first.keys() & second.keys()))
     return [
         f"{other.name}: {name} {_short(second.get(name))}, "
-        f"but {_short(first.get(name))} in {one.name} ({other.folder} and {one.folder})"
+        f"but {_short(first.get(name))} in {one.name} ({_place(other)} and {_place(one)})"
         for name in sorted(names)
         if first.get(name) != second.get(name)
     ]
+
+
+def _place(record: RunRecord) -> str:
+    return "no folder" if record.run is None else str(record.run.path)
 
 
 def _short(value: Any) -> str:
@@ -209,38 +214,3 @@ def _facts(task: str, manifest: Mapping[str, Any]) -> dict[str, str]:
         "environment": str(data.get("env_version")),
         **simulators,
     }
-
-
-def _status(folder: Path, step: int) -> tuple[Status, str]:
-    if (folder / SUMMARY_FILE).is_file():
-        return "finished", ""
-    if has_diverged(folder):
-        return "diverged", f"diverged after step {step:,}"
-    if is_held(folder):
-        return "running", f"still running, step {step:,} so far"
-    return "unfinished", f"stopped after step {step:,}"
-
-
-def _read_summary(folder: Path) -> dict[str, Any]:
-    path = folder / SUMMARY_FILE
-    try:
-        summary = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged: {error}") from error
-    if not isinstance(summary, dict):
-        raise UserError(f"{path} is damaged: it is no JSON object")
-    return summary
-
-
-def _read_rows(path: Path) -> list[dict[str, float]]:
-    """Rows of a curve; cells without a number are left out."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [
-                {key: float(value) for key, value in row.items() if key and value}
-                for row in csv.DictReader(file)
-            ]
-    except OSError:  # stopped before its first row
-        return []
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path} is damaged: {error}") from error

@@ -6,13 +6,13 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from offlinerlkit_romi.experiment.compare.records import RunRecord
-from offlinerlkit_romi.experiment.compare.statistics import mean_and_std
 from offlinerlkit_romi.experiment.compare.table import (
     Row,
     as_markdown,
@@ -20,6 +20,7 @@ from offlinerlkit_romi.experiment.compare.table import (
     cells,
     make_notes,
     make_rows,
+    mean_and_std,
     steps_per_second,
 )
 from offlinerlkit_romi.experiment.summary import source_label
@@ -44,29 +45,37 @@ class Report:
     records: Sequence[RunRecord]
     command: str
 
-    @property
+    @cached_property
     def rows(self) -> list[Row]:
-        """One per algorithm."""
+        """One per algorithm; their intervals take a while."""
         return make_rows(self.records)
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """What a reader of the table must know."""
+        return make_notes(self.rows, self.records)
+
+    @cached_property
+    def cells(self) -> list[list[str]]:
+        """The table's lines."""
+        return cells(self.rows, self._first.data_score)
 
     @property
     def title(self) -> str:
         """Task and data source, so that the table cannot be taken for another benchmark's."""
-        first = self._first()
+        first = self._first
         task, source = first.facts["task"], first.facts["data source"]
         return f"{task}, {source_label(source, task)}"
 
     def text(self) -> str:
         """The table for a terminal."""
-        rows = self.rows
-        notes = [f"- {note}" for note in make_notes(rows, self.records)]
-        table = as_text(cells(rows, self._first().data_score))
-        return "\n".join([self.title, "", table, "", *notes])
+        notes = [f"- {note}" for note in self.notes]
+        return "\n".join([self.title, "", as_text(self.cells), "", *notes])
 
     def write(self, folder: Path) -> list[Path]:
         """Write table and figure as `compare_<task>.md`, `.csv`, `.json` and `.png`."""
         folder.mkdir(parents=True, exist_ok=True)
-        stem = f"compare_{self._first().facts['task']}"
+        stem = f"compare_{self._first.facts['task']}"
         paths = {kind: folder / f"{stem}.{kind}" for kind in ("md", "csv", "json", "png")}
         self._draw(paths["png"])
         write_text(paths["csv"], _csv(self.rows))
@@ -74,8 +83,9 @@ class Report:
         write_text(paths["md"], self._markdown(stem))
         return list(paths.values())
 
+    @property
     def _first(self) -> RunRecord:
-        return next(record for record in self.records if record.folder is not None)
+        return next(record for record in self.records if record.run is not None)
 
     @property
     def _scale(self) -> str:
@@ -94,20 +104,19 @@ class Report:
             path,
             shown,
             title=f"{self.title}\nmean ± std over seeds (at most {most})",
-            reference=self._first().data_score,
+            reference=self._first.data_score,
             reference_label=f"the data's own {self._scale}",
             y_label=AXES[self._scale],
         )
 
     def _markdown(self, stem: str) -> str:
-        rows = self.rows
-        machines = sorted({_machine(record) for record in self.records if record.manifest})
-        notes = [*make_notes(rows, self.records), f"made on: {'; '.join(machines)}"]
+        machines = sorted({_machine(record) for record in self.records if record.run})
+        notes = [*self.notes, f"made on: {'; '.join(machines)}"]
         return "\n".join(
             [
                 f"# {self.title}",
                 "",
-                as_markdown(cells(rows, self._first().data_score)),
+                as_markdown(self.cells),
                 "",
                 *[f"- {note}" for note in notes],
                 "",
@@ -122,7 +131,7 @@ class Report:
         )
 
     def _content(self) -> dict[str, Any]:
-        first, rows = self._first(), self.rows
+        first = self._first
         return {
             "command": self.command,
             "task": first.facts["task"],
@@ -132,8 +141,8 @@ class Report:
             "environment": {
                 name: first.facts[name] for name in ("environment", "gymnasium", "mujoco")
             },
-            "rows": [row.as_dict() for row in rows],
-            "notes": make_notes(rows, self.records),
+            "rows": [row.as_dict() for row in self.rows],
+            "notes": self.notes,
             "runs": [_run(record) for record in self.records],
         }
 
@@ -151,14 +160,14 @@ def mean_curve(records: Sequence[RunRecord]) -> Curve:
 
 def _run(record: RunRecord) -> dict[str, Any]:
     """A run's numbers, settings and circumstances, without places."""
-    summary = {name: value for name, value in record.summary.items() if name != "run_dir"}
+    told = {} if record.summary is None else record.summary.as_dict()
     fit = record.manifest.get("dynamics_fit") or {}
     return {
         "label": record.label,
         "seed": record.seed,
         "status": record.status,
         "why": record.why,
-        "summary": summary,
+        "summary": {name: value for name, value in told.items() if name != "run_dir"},
         "steps_per_second": steps_per_second(record),
         "q_real": record.q_real,
         "q_model": record.q_model,

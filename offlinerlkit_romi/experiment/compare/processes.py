@@ -25,7 +25,7 @@ _EPOCH = re.compile(r"^epoch (\d+/\d+)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
-class Errand:
+class Command:
     """A command to run.
 
     Attributes:
@@ -41,7 +41,9 @@ class Errand:
     threads: int = 1
 
 
-def conduct(errands: Sequence[Errand], workers: int, say: Callable[[str], None]) -> list[int]:
+def run_commands(
+    commands: Sequence[Command], workers: int, say: Callable[[str], None]
+) -> list[int]:
     """Run commands, `workers` at a time; returns their exit statuses, negative for a signal.
 
     SIGTERM or Ctrl-C is passed on once; the commands are waited for, no further one is started.
@@ -50,7 +52,7 @@ def conduct(errands: Sequence[Errand], workers: int, say: Callable[[str], None])
         TrainingInterrupted: That happened.
     """
     with Interrupts() as interrupts, interrupts.deferred():
-        pool = _Pool(errands, workers, say)
+        pool = _Pool(commands, workers, say)
         try:
             pool.run(interrupts)
         finally:
@@ -59,13 +61,15 @@ def conduct(errands: Sequence[Errand], workers: int, say: Callable[[str], None])
 
 
 class _Pool:
-    def __init__(self, errands: Sequence[Errand], workers: int, say: Callable[[str], None]) -> None:
-        self._errands, self._workers, self._say = errands, workers, say
-        self._waiting = deque(range(len(errands)))
+    def __init__(
+        self, commands: Sequence[Command], workers: int, say: Callable[[str], None]
+    ) -> None:
+        self._commands, self._workers, self._say = commands, workers, say
+        self._waiting = deque(range(len(commands)))
         self._running: dict[int, tuple[subprocess.Popen[bytes], float]] = {}
         self._started = time.monotonic()
         self._told = self._started
-        self.codes = [0] * len(errands)
+        self.codes = [0] * len(commands)
 
     def run(self, interrupts: Interrupts) -> None:
         while self._waiting or self._running:
@@ -88,13 +92,13 @@ class _Pool:
             time.sleep(POLL_SECONDS / 4)
 
     def _start(self, place: int) -> None:
-        errand = self._errands[place]
-        threads = {"OMP_NUM_THREADS": str(errand.threads)} if errand.threads else {}
-        errand.log.parent.mkdir(parents=True, exist_ok=True)
-        with errand.log.open("wb") as log:
+        command = self._commands[place]
+        threads = {"OMP_NUM_THREADS": str(command.threads)} if command.threads else {}
+        command.log.parent.mkdir(parents=True, exist_ok=True)
+        with command.log.open("wb") as log:
             # a session of its own: Ctrl-C reaches this process alone, which passes it on once
             process = subprocess.Popen(
-                list(errand.argv),
+                list(command.argv),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -110,13 +114,13 @@ class _Pool:
             if code is not None:
                 del self._running[place]
                 self.codes[place] = code
-                outcome = told_status(code, self._errands[place].log) if code else "done"
+                outcome = told_status(code, self._commands[place].log) if code else "done"
                 self._tell(place, f"{outcome}, {clock(time.monotonic() - start)}")
 
     def _tell(self, place: int, what: str) -> None:
-        total = len(self._errands)
+        total = len(self._commands)
         self._clear()
-        self._say(f"[{place + 1:>{len(str(total))}}/{total}] {self._errands[place].name}: {what}")
+        self._say(f"[{place + 1:>{len(str(total))}}/{total}] {self._commands[place].name}: {what}")
 
     def _show(self) -> None:
         """On a terminal a line that is always there, elsewhere one a minute."""
@@ -136,8 +140,8 @@ class _Pool:
             sys.stderr.flush()
 
     def _names(self) -> str:
-        running = [self._errands[place] for place in self._running]
-        return ", ".join(f"{errand.name} {_where(errand.log)}".strip() for errand in running)
+        running = [self._commands[place] for place in self._running]
+        return ", ".join(f"{command.name} {_where(command.log)}".strip() for command in running)
 
 
 def _where(log: Path) -> str:

@@ -10,11 +10,11 @@ from pathlib import Path
 from offlinerlkit_romi.errors import UserError, unknown_name
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.command_line import parse, takes
-from offlinerlkit_romi.experiment.compare.conduct import Errand
+from offlinerlkit_romi.experiment.compare.processes import Command
 from offlinerlkit_romi.experiment.compare.records import RunRecord, read_record
 from offlinerlkit_romi.experiment.config import flag
 from offlinerlkit_romi.experiment.resolve import COMMAND_LINE, Resolved
-from offlinerlkit_romi.experiment.resume import runs_of
+from offlinerlkit_romi.experiment.resume import Runs
 from offlinerlkit_romi.system.machine import usable_cores
 
 # each run has its own; `--set` may give one algorithm a name
@@ -50,16 +50,17 @@ class Job:
         """As it is spoken of."""
         return f"{self.label} seed {self.seed}"
 
-    def find(self) -> RunRecord | None:
+    def find(self, runs: Runs) -> RunRecord | None:
         """The run there is already; a finished one before all others, then the newest."""
-        found = [read_record(earlier.folder) for earlier in runs_of(self.resolved)]
+        found = [read_record(run) for run in runs.of(self.resolved)]
         return min(found, key=lambda record: _BEST_FIRST.index(record.status), default=None)
 
-    def errand(self, earlier: RunRecord | None, log: Path) -> Errand:
+    def command(self, earlier: RunRecord | None, log: Path) -> Command:
         """The command that makes the run, or goes on with it."""
-        resume = [] if earlier is None else ["--resume", str(earlier.folder)]
+        run = None if earlier is None else earlier.run
+        resume = [] if run is None else ["--resume", str(run.path)]
         argv = [sys.executable, "-m", "offlinerlkit_romi.cli", "train", *self.words, *resume]
-        return Errand(self.name, argv, log, self.resolved.config.threads)
+        return Command(self.name, argv, log, self.resolved.config.threads)
 
 
 def make_jobs(

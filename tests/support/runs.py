@@ -1,16 +1,27 @@
-"""Run folders as a comparison reads them, made by hand."""
+"""Run folders, made by hand or read back."""
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 
 from offlinerlkit_romi.experiment.compare.records import COLUMNS
-from offlinerlkit_romi.experiment.manifest import describe_config
+from offlinerlkit_romi.experiment.folder import MANIFEST, PROGRESS, SUMMARY, describe_config
 from offlinerlkit_romi.experiment.resolve import settle
 from tests.experiment.conftest import TASK, TINY_SETTINGS
 
 SHA = "a" * 64
+
+
+def read_json(path):
+    return json.loads(Path(path).read_text())
+
+
+def rows_of(run_dir, name=PROGRESS):
+    """A run's curve as it is written: text by column, a row per epoch."""
+    with (Path(run_dir) / name).open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def make_run(
@@ -51,15 +62,16 @@ def make_run(
         "config": describe_config(resolved),
         "dynamics_fit": fit,
     }
-    (folder / "record" / "manifest.json").write_text(json.dumps(manifest))
+    (folder / MANIFEST).write_text(json.dumps(manifest))
     names = ["timestep", COLUMNS[scale], "q/real", "q/model"]
-    with (folder / "record" / "policy_training_progress.csv").open("w", newline="") as file:
+    with (folder / PROGRESS).open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(names)
         for place, score in enumerate(scores, 1):
             writer.writerow([100 * place, score, 10.0 * seed + place, ""])
     if status == "finished":
         summary = {
+            **{"algo": algo, "task": TASK, "data_source": "generated", "seed": seed},
             "steps": 100 * len(scores),
             "score_last10_mean": float(np.mean(scores[-10:])) if scale == "score" else None,
             "returns": {} if scale == "score" else {"last10_mean": float(np.mean(scores[-10:]))},
@@ -69,7 +81,7 @@ def make_run(
             "ms_per_model_update": None,
             "run_dir": str(folder),
         }
-        (folder / "result" / "summary.json").write_text(json.dumps(summary))
+        (folder / SUMMARY).write_text(json.dumps(summary))
     if status == "diverged":
         (folder / "result" / "diagnosis.json").write_text(json.dumps({"stopped": True}))
     return folder

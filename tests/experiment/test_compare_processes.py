@@ -1,4 +1,4 @@
-"""Errands run a few at a time, and a signal lets them save."""
+"""Commands run a few at a time, and a signal lets them save."""
 
 import os
 import signal
@@ -9,8 +9,8 @@ import time
 import pytest
 
 from offlinerlkit_romi.errors import TrainingInterrupted
-from offlinerlkit_romi.experiment.compare import conduct as conduct_module
-from offlinerlkit_romi.experiment.compare.conduct import Errand, conduct, last_words
+from offlinerlkit_romi.experiment.compare import processes
+from offlinerlkit_romi.experiment.compare.processes import Command, last_words, run_commands
 
 SAVES = """
 import signal, sys, time
@@ -23,17 +23,17 @@ time.sleep(60)
 """
 
 
-def errand(tmp_path, name, code, *words, threads=1):
-    return Errand(name, [sys.executable, "-c", code, *words], tmp_path / f"{name}.log", threads)
+def command(tmp_path, name, code, *words, threads=1):
+    return Command(name, [sys.executable, "-c", code, *words], tmp_path / f"{name}.log", threads)
 
 
-def test_every_errand_runs_and_its_status_and_words_are_kept(tmp_path):
+def test_every_command_runs_and_its_status_and_words_are_kept(tmp_path):
     said = []
-    codes = conduct(
+    codes = run_commands(
         [
-            errand(tmp_path, "good", "import os; print('fine', os.environ['OMP_NUM_THREADS'])"),
-            errand(tmp_path, "bad", "import sys; print('why'); sys.exit('because')", threads=3),
-            errand(tmp_path, "killed", "import os; os.kill(os.getpid(), 9)"),
+            command(tmp_path, "good", "import os; print('fine', os.environ['OMP_NUM_THREADS'])"),
+            command(tmp_path, "bad", "import sys; print('why'); sys.exit('because')", threads=3),
+            command(tmp_path, "killed", "import os; os.kill(os.getpid(), 9)"),
         ],
         2,
         said.append,
@@ -61,9 +61,9 @@ os.remove(os.path.join(place, str(os.getpid())))
 """
     place = tmp_path / "running"
     place.mkdir()
-    errands = [errand(tmp_path, str(n), code, str(place)) for n in range(4)]
-    assert conduct(errands, workers, lambda line: None) == [0] * 4
-    assert max(int(last_words(errand.log)) for errand in errands) <= workers
+    commands = [command(tmp_path, str(n), code, str(place)) for n in range(4)]
+    assert run_commands(commands, workers, lambda line: None) == [0] * 4
+    assert max(int(last_words(command.log)) for command in commands) <= workers
 
 
 def signalled(paths, *numbers):
@@ -84,13 +84,13 @@ def signalled(paths, *numbers):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_is_passed_on_once_and_waited_for(number, tmp_path):
     files = [tmp_path / "first", tmp_path / "second"]
-    errands = [errand(tmp_path, path.name, SAVES, str(path)) for path in files]
+    commands = [command(tmp_path, path.name, SAVES, str(path)) for path in files]
     third = tmp_path / "third"
-    errands.append(errand(tmp_path, "third", SAVES, str(third)))
+    commands.append(command(tmp_path, "third", SAVES, str(third)))
     said = []
     thread = signalled(files, number)
     with pytest.raises(TrainingInterrupted, match=r"^interrupted$"):
-        conduct(errands, 2, said.append)
+        run_commands(commands, 2, said.append)
     thread.join(10)
     assert [path.read_text() for path in files] == ["ready saved ", "ready saved "]
     assert not third.exists()
@@ -108,15 +108,15 @@ def test_a_second_signal_is_passed_on_too(tmp_path):
     path = tmp_path / "first"
     thread = signalled([path], signal.SIGTERM, signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt):
-        conduct([errand(tmp_path, "first", slow, str(path))], 1, lambda line: None)
+        run_commands([command(tmp_path, "first", slow, str(path))], 1, lambda line: None)
     thread.join(10)
     assert path.read_text() == "ready asked "
 
 
 def test_what_runs_is_told_with_its_epoch(tmp_path, monkeypatch):
-    monkeypatch.setattr(conduct_module, "QUIET_SECONDS", 0.1)
-    monkeypatch.setattr(conduct_module, "on_terminal", lambda: False)
+    monkeypatch.setattr(processes, "QUIET_SECONDS", 0.1)
+    monkeypatch.setattr(processes, "on_terminal", lambda: False)
     code = "import time; print('epoch 1/20  step 5'); print('epoch 2/20  step 10'); time.sleep(1)"
     said = []
-    conduct([errand(tmp_path, "romi seed 1", code)], 1, said.append)
+    run_commands([command(tmp_path, "romi seed 1", code)], 1, said.append)
     assert any("romi seed 1 (epoch 2/20); 0 waiting" in line for line in said)
