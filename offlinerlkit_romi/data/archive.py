@@ -1,7 +1,6 @@
 """A benchmark's own files: found where they are kept, or downloaded there and verified."""
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -9,12 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from offlinerlkit_romi.data.download import Remote, UnavailableError, download, is_digest, verify
-from offlinerlkit_romi.data.folders import D4RL_VARIABLE, d4rl_folder
 from offlinerlkit_romi.errors import UserError
-from offlinerlkit_romi.system.files import file_digest, make_folder
+from offlinerlkit_romi.system.files import file_digest, folder_of, make_folder
 from offlinerlkit_romi.system.locks import lock_beside, locked
-
-D4RL_URL_VARIABLE = "OFFLINERLKIT_ROMI_D4RL_URL"
 
 
 @cache
@@ -34,19 +30,23 @@ class Archive:
     Attributes:
         listed: Shipped list of files; each has `file`, its digest (`sha256` or `md5`), and
             `bytes` and `folder` (on the server, under the base address) where they are known.
-        folder: Gives the folder that holds them here.
-        folder_variable: Environment variable that names that folder.
+        folder_variable: Environment variable that names the folder that holds them here.
+        default_folder: Where they are without it.
         url_variable: Environment variable that names a mirror.
     """
 
     listed: str
-    folder: Callable[[], Path]
     folder_variable: str
+    default_folder: str
     url_variable: str
 
     def registry(self) -> dict[str, Any]:
         """The list of files."""
         return read_registry(self.listed)
+
+    def folder(self) -> Path:
+        """The folder that holds them here."""
+        return folder_of(self.folder_variable, self.default_folder)
 
     def cached_path(self, task: str) -> Path:
         """Where the file of `task` is or will be."""
@@ -116,8 +116,15 @@ class Archive:
         return facts
 
 
-D4RL = Archive("d4rl.yaml", d4rl_folder, D4RL_VARIABLE, D4RL_URL_VARIABLE)
+# the folder is d4rl's own
+D4RL = Archive("d4rl.yaml", "D4RL_DATASET_DIR", "~/.d4rl/datasets", "OFFLINERLKIT_ROMI_D4RL_URL")
 D4RL_ANTMAZE = replace(D4RL, listed="antmaze.yaml")
+NEORL = Archive(
+    "neorl.yaml",
+    "OFFLINERLKIT_ROMI_NEORL",
+    "~/.neorl/datasets",
+    "OFFLINERLKIT_ROMI_NEORL_URL",
+)
 
 
 def _sha256(path: Path, remote: Remote, found: str) -> str:

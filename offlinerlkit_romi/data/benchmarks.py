@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offlinerlkit_romi.data import d4rl_antmaze, neorl
+from offlinerlkit_romi.data import d4rl_antmaze
 from offlinerlkit_romi.data.antmaze_generate import generate_antmaze
-from offlinerlkit_romi.data.archive import D4RL, D4RL_ANTMAZE, Archive
+from offlinerlkit_romi.data.archive import D4RL, D4RL_ANTMAZE, NEORL, Archive
 from offlinerlkit_romi.data.generate import generate, generated_path
 from offlinerlkit_romi.data.neorl_generate import generate_neorl, neorl_generated_path
 from offlinerlkit_romi.data.rows import Episodes, Rows
@@ -68,7 +68,7 @@ ORIGINS = {
     "neorl": Origin(
         "neorl",
         "NeoRL",
-        neorl.ARCHIVE,
+        NEORL,
         "gym -v3 (mujoco-py) with the x position, as polixir collected it",
         generate_neorl,
         neorl_generated_path,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from offlinerlkit_romi.envs.functions import Function, absolute, name_of
 from offlinerlkit_romi.errors import UserError, shown
 
 SUFFIXES = (".yaml", ".yml")
+FUNCTIONS = ("env", "termination", "reward_fn")  # names, or functions themselves
+FLAGS = (*FUNCTIONS, "action_bounds")  # facts that the command line takes
 
 
 @dataclass(frozen=True)
@@ -56,15 +58,14 @@ class Card:
         Raises:
             UserError: An unknown fact, or one that makes no sense.
         """
-        known = [f.name for f in fields(self) if f.name != "functions"]
-        unknown = [name for name in facts if name not in known]
+        unknown = [name for name in facts if name not in _CHECKS]
         if unknown:
             raise UserError(
-                f"unknown fact {unknown[0]!r} about a data set: choose from {', '.join(known)}"
+                f"unknown fact {unknown[0]!r} about a data set: choose from {', '.join(_CHECKS)}"
             )
         given = {name: value for name, value in facts.items() if not _empty(value)}
         functions = dict(self.functions)
-        for name in ("termination", "reward_fn", "env"):
+        for name in FUNCTIONS:
             if name in given:
                 functions.pop(name, None)
                 if not isinstance(given[name], str):
@@ -127,9 +128,22 @@ def read_card(path: Path) -> Card:
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     folder = path.resolve().parent
-    named: dict[str, Any] = {name: absolute(getattr(card, name), folder) for name in _NAMED}
+    named: dict[str, Any] = {name: absolute(getattr(card, name), folder) for name in FUNCTIONS}
     file = card.file if is_remote(card.file) else str(folder / Path(card.file).expanduser())
     return replace(card, file=file, **named)
+
+
+def refuse_facts(facts: Mapping[str, Any], task: str) -> None:
+    """Facts about the user's own data, told of a benchmark's task.
+
+    Raises:
+        UserError: There are any.
+    """
+    if facts:
+        raise UserError(
+            f"--{next(iter(facts)).replace('_', '-')} is a fact about data of your own: "
+            f"{task} has its own, leave it out"
+        )
 
 
 def is_remote(source: str) -> bool:
@@ -204,7 +218,6 @@ def _reference(name: str, value: Any) -> tuple[float, float]:
     return low, high
 
 
-_NAMED = ("termination", "reward_fn", "env")
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "name": _task_name,
     "file": _text,
@@ -216,3 +229,5 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "env": _function_name,
     "reference_returns": _reference,
 }
+# what `train` takes from Python beside `data` and `task`; the command line has it from a card
+FACTS = (*FLAGS, *(name for name in _CHECKS if name not in ("name", "file", *FLAGS)))

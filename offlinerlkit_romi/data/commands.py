@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from offlinerlkit_romi.arguments import Parser
 from offlinerlkit_romi.data.benchmarks import ORIGINS, origin_of
+from offlinerlkit_romi.data.card import refuse_facts
 from offlinerlkit_romi.data.doctor.command import add_doctor
 from offlinerlkit_romi.data.fact_options import add_bounds, add_facts, facts_of
 from offlinerlkit_romi.data.folders import generated_folder
@@ -202,13 +203,10 @@ def _loaded(arguments: argparse.Namespace) -> "Dataset":
     card = own_card(source, task)
     if card is not None:
         return load_own(card, guess=True, name=task, **facts)
-    if facts:
-        raise UserError(
-            f"--{next(iter(facts)).replace('_', '-')} is a fact about data of your own: "
-            "give --data, and no benchmark's task"
-        )
+    task = _given(arguments)
+    refuse_facts(facts, task)
     return load(
-        _given(arguments),
+        task,
         source,
         transitions=arguments.transitions,
         seed=arguments.seed,

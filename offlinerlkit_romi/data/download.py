@@ -211,15 +211,11 @@ class _TrustedRedirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-class _NetworkError(Exception):
-    """A failed read, told apart from a failed write (both are OSError)."""
-
-
 def _read(response: Any) -> bytes:
     try:
         block: bytes = response.read1(BLOCK)  # what is there: a stalled rest must not hold it back
     except (OSError, http.client.HTTPException) as error:
-        raise _NetworkError(_words(error)) from error
+        raise ConnectionError(_words(error)) from error  # no failed write is one
     return block
 
 
@@ -227,8 +223,8 @@ def _read(response: Any) -> bytes:
 def _writing(remote: Remote, part: Path) -> Iterator[None]:
     try:
         yield
-    except _NetworkError as error:
-        raise ConnectionError(str(error)) from error
+    except ConnectionError:
+        raise
     except OSError as error:
         part.unlink(missing_ok=True)
         if error.errno == errno.ENOSPC:

@@ -3,8 +3,7 @@
 import argparse
 from typing import Any
 
-# as the fields of `card.Card`
-FACTS = ("env", "termination", "reward_fn", "action_bounds")
+from offlinerlkit_romi.data.card import FLAGS
 
 
 def add_bounds(command: argparse.ArgumentParser) -> None:
@@ -29,7 +28,7 @@ def add_facts(command: argparse.ArgumentParser) -> None:
 
 def facts_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """The facts that were told."""
-    told = {name: getattr(arguments, name) for name in FACTS}
+    told = {name: getattr(arguments, name) for name in FLAGS}
     return {name: value for name, value in told.items() if value is not None}
 
 

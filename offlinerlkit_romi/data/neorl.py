@@ -1,4 +1,4 @@
-"""NeoRL's own files (polixir): found, downloaded and read without polixir's package.
+"""NeoRL's own files (polixir): read without polixir's package.
 
 Format (polixir/NeoRL @ a4b6c57, README and neorl/utils.py): an `.npz` with `obs`, `next_obs`,
 `action`, `reward`, `done` and `index`, the row after each trajectory's last one, stored as float32.
@@ -13,20 +13,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from offlinerlkit_romi.data.archive import Archive
 from offlinerlkit_romi.data.checks import check_numbers, fitted
 from offlinerlkit_romi.data.folders import again
 from offlinerlkit_romi.data.formats import Table, damaged
 from offlinerlkit_romi.data.rows import Array, Bools, Rows, as_rows
 from offlinerlkit_romi.envs.tasks import MAX_EPISODE_STEPS
 from offlinerlkit_romi.errors import UserError
-from offlinerlkit_romi.system.files import folder_of
 
 if TYPE_CHECKING:
     from offlinerlkit_romi.envs.tasks import Task
 
-FOLDER_VARIABLE = "OFFLINERLKIT_ROMI_NEORL"
-URL_VARIABLE = "OFFLINERLKIT_ROMI_NEORL_URL"
 # polixir's names beside those of `Rows`
 KEYS = {
     "obs": "observations",
@@ -36,14 +32,6 @@ KEYS = {
     "done": "terminals",
 }
 NAMES = (*KEYS, "index")
-
-
-def folder() -> Path:
-    """`$OFFLINERLKIT_ROMI_NEORL`, or ~/.neorl/datasets."""
-    return folder_of(FOLDER_VARIABLE, "~/.neorl/datasets")
-
-
-ARCHIVE = Archive("neorl.yaml", folder, FOLDER_VARIABLE, URL_VARIABLE)
 
 
 def is_neorls(names: Iterable[str]) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from offlinerlkit_romi.data import Card, Dataset, load_own
+from offlinerlkit_romi.data.card import FACTS, FLAGS, FUNCTIONS, refuse_facts
 from offlinerlkit_romi.data.load import is_own, own_card
 from offlinerlkit_romi.data.user import MEMORY
 from offlinerlkit_romi.envs import Task, get_task
@@ -14,12 +15,6 @@ from offlinerlkit_romi.envs.custom import CustomTask, task_from_record, task_rec
 from offlinerlkit_romi.envs.functions import name_of
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.config import RunConfig
-
-# settings that are facts about the user's own data
-FUNCTIONS = ("env", "termination", "reward_fn")
-FLAGS = (*FUNCTIONS, "action_bounds")
-# facts that `train` takes from Python; the command line has them from a card
-FACTS = (*FLAGS, "columns", "max_episode_steps", "reference_returns")
 
 
 def named_task(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,11 +87,7 @@ def load_own_data(config: RunConfig, record: Mapping[str, Any] | None = None) ->
     told = {name: getattr(config, name) for name in FLAGS if getattr(config, name)}
     own = own_card(config.data, config.task)
     if own is None:
-        if told:
-            raise UserError(
-                f"--{next(iter(told)).replace('_', '-')} is a fact about data of your own: "
-                f"{config.task} has its own, leave it out"
-            )
+        refuse_facts(told, config.task)
         return None
     return load_own(own, name=config.task, **told)
 

@@ -14,7 +14,7 @@ import pytest
 
 from offlinerlkit_romi import data
 from offlinerlkit_romi.data import archive, download
-from offlinerlkit_romi.data.archive import D4RL, D4RL_URL_VARIABLE
+from offlinerlkit_romi.data.archive import D4RL
 from offlinerlkit_romi.errors import UserError
 from tests.data.conftest import hopper_rows, write_hdf5
 
@@ -101,7 +101,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     )
     monkeypatch.setattr(download, "PAUSE_SECONDS", 0.0)
     with serving(body) as server:
-        monkeypatch.setenv(D4RL_URL_VARIABLE, server.url)
+        monkeypatch.setenv(D4RL.url_variable, server.url)
         yield server
 
 
@@ -222,7 +222,7 @@ def test_disk_too_small_is_said_before_anything_is_fetched(
 
 
 def test_no_network_ends_d4rl_and_lets_auto_generate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(D4RL_URL_VARIABLE, "http://127.0.0.1:9/")  # nobody listens there
+    monkeypatch.setenv(D4RL.url_variable, "http://127.0.0.1:9/")  # nobody listens there
     with pytest.raises(UserError, match=r"cannot download .*refused.*use generated data"):
         data.load(TASK, "d4rl", progress=False)
     told: list[str] = []
@@ -236,7 +236,7 @@ def test_no_network_ends_d4rl_and_lets_auto_generate(monkeypatch: pytest.MonkeyP
 def test_name_that_does_not_resolve_is_given_up_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     never = threading.Event()
     monkeypatch.setattr(download.socket, "getaddrinfo", lambda *args: never.wait(30))
-    monkeypatch.setenv(D4RL_URL_VARIABLE, "http://data.invalid/")
+    monkeypatch.setenv(D4RL.url_variable, "http://data.invalid/")
     with pytest.raises(UserError, match=r"cannot reach data.invalid .*in time"):
         D4RL.fetch(TASK, timeout=0.05, progress=False)
     never.set()

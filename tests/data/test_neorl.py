@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from offlinerlkit_romi import data
-from offlinerlkit_romi.data import archive, download, neorl
+from offlinerlkit_romi.data import archive, download
 from offlinerlkit_romi.data import generate as generation
+from offlinerlkit_romi.data.archive import NEORL
 from offlinerlkit_romi.data.neorl_generate import generate_neorl
 from offlinerlkit_romi.envs.tasks import task_names
 from offlinerlkit_romi.errors import UserError
@@ -104,7 +105,7 @@ def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
 
 def test_the_registry_names_every_tasks_file_as_polixir_does() -> None:
     for name in task_names("neorl"):
-        remote, (robot, _, rest) = neorl.ARCHIVE.remote_of(name), name.partition("-v3-")
+        remote, (robot, _, rest) = NEORL.remote_of(name), name.partition("-v3-")
         level, _, size = rest.partition("-")
         file = f"{robot}-v3-{level}-{size or 1000}-train-noise.npz"
         assert remote.url == f"http://datasets.polixir.site/v2/{robot}-v3/{file}"
@@ -120,7 +121,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     )
     monkeypatch.setattr(download, "PAUSE_SECONDS", 0.0)
     with serving(body) as server:
-        monkeypatch.setenv(neorl.URL_VARIABLE, server.url)
+        monkeypatch.setenv(NEORL.url_variable, server.url)
         yield server
 
 
@@ -134,18 +135,18 @@ def test_a_file_of_unknown_size_is_downloaded_by_its_md5_and_resumed(server: Ser
 
 
 def test_a_whole_part_of_unknown_size_is_recognised(server: Server) -> None:
-    path = neorl.ARCHIVE.cached_path(TASK)
+    path = NEORL.cached_path(TASK)
     path.parent.mkdir(parents=True)
     path.with_name(path.name + ".part").write_bytes(server.body)
-    assert neorl.ARCHIVE.fetch(TASK, progress=False)[0].read_bytes() == server.body
+    assert NEORL.fetch(TASK, progress=False)[0].read_bytes() == server.body
     assert server.ranges == []
 
 
 def test_another_servers_bytes_are_refused_by_their_md5(server: Server) -> None:
     server.body = server.body[:-1] + b"x"
     with pytest.raises(UserError, match=r"not the expected file .*md5.*the download was removed"):
-        neorl.ARCHIVE.fetch(TASK, progress=False)
-    assert not list(neorl.folder().glob("a.npz*"))
+        NEORL.fetch(TASK, progress=False)
+    assert not list(NEORL.folder().glob("a.npz*"))
 
 
 def test_a_label_of_another_benchmark_is_refused() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offlinerlkit_romi.data.benchmarks import ORIGINS, origin_of
-from offlinerlkit_romi.data.card import Card, card_of
+from offlinerlkit_romi.data.card import Card, card_of, refuse_facts
 from offlinerlkit_romi.data.checks import sliver
 from offlinerlkit_romi.data.convert import check_output, write_file
 from offlinerlkit_romi.data.doctor.diagnosis import CHECKS, Diagnosis, diagnose
@@ -79,11 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
     card = card_of(source).override(facts)
     rows = read_source(card)
     task = task or _task_of(rows, source)
-    if task is not None and facts:
-        raise UserError(
-            f"--{next(iter(facts)).replace('_', '-')} is a fact about data of your own: "
-            f"{task.name} has its own, leave it out"
-        )
+    if task is not None:
+        refuse_facts(facts, task.name)
     rows, notes = _claimed(rows, task, card)
     found = _examine(rows, arguments.replay)
     name = f"no task known, actions in {in_words(rows.box)}" if task is None else task.name
