@@ -138,12 +138,12 @@ class OurPieces:
 
     def evaluation(self) -> Work:
         """All episodes side by side."""
-        return self._evaluation(lambda task: Evaluator(task, self.workload.episodes))
+        return self._evaluation(lambda task: Evaluator(task, episodes=self.workload.episodes))
 
     def evaluation_one_by_one(self) -> Work:
         """One environment, episode after episode."""
         return self._evaluation(
-            lambda task: Evaluator(make_env(task), self.workload.episodes), "one by one"
+            lambda task: Evaluator(make_env(task), episodes=self.workload.episodes), "one by one"
         )
 
     def loading(self, path: Path) -> Work:

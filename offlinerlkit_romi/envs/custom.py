@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -126,17 +126,15 @@ def _is_tensor(value: Any) -> bool:
 
 def _column(result: Any, obs: Any, what: str, boolean: bool) -> Any:
     """What a function of the user's returned as (n, 1), of the kind of `obs`."""
-    n = len(obs)
-    value: Any
+    n, value = len(obs), result
     if _is_tensor(obs):
         import torch
 
         value = torch.as_tensor(result, device=obs.device)
         value = value if boolean else value.to(obs.dtype)
-        good = not boolean or value.dtype == torch.bool
     else:
         value = np.asarray(result)
-        good = not boolean or value.dtype == bool
+    good = not boolean or str(value.dtype).endswith("bool")
     if tuple(value.shape) not in ((n,), (n, 1)) or not good:
         raise UserError(
             f"{what} returned {value.dtype} of shape {tuple(value.shape)} for {n} transitions: "
@@ -145,24 +143,32 @@ def _column(result: Any, obs: Any, what: str, boolean: bool) -> Any:
     return value.reshape(n, 1)
 
 
-class UserUnits:
-    """An environment that takes actions in [-1, 1] and hands them on in the user's units."""
+class _Around:
+    """Whatever it wraps, but for what subclasses do in the user's units."""
 
-    def __init__(self, env: Any, task: CustomTask):
-        self.env, self.task = env, task
-        # asked for their signature: `Episode` looks at it
-        self.reset = env.reset
-        if callable(getattr(env, "seed", None)):
-            self.seed = env.seed
+    def __init__(self, wrapped: Any, task: CustomTask):
+        self.wrapped, self.task = wrapped, task
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("wrapped", "task"):  # while it is being unpickled
+            raise AttributeError(name)
+        return getattr(self.wrapped, name)
+
+
+class UserUnits(_Around):
+    """An environment that takes actions in [-1, 1] and hands them on in the user's units."""
 
     def step(self, action: Floats) -> Any:
         """Take one step."""
-        return self.env.step(self.task.to_user(action))
+        return self.wrapped.step(self.task.to_user(action))
 
-    def __getattr__(self, name: str) -> Any:
-        if name == "env":  # while it is being unpickled
-            raise AttributeError(name)
-        return getattr(self.env, name)
+
+class InUserUnits(_Around):
+    """A trained policy that takes and gives the user's units; everything else is the policy's."""
+
+    def select_action(self, obs: Any, deterministic: bool = False) -> Any:
+        """Actions (n, A) between the task's bounds for raw observations (n, S), or one for one."""
+        return self.task.to_user(self.wrapped.select_action(obs, deterministic=deterministic))
 
 
 def make_user_env(env: Function) -> Any:
@@ -177,7 +183,8 @@ def make_user_env(env: Function) -> Any:
     if isinstance(env, str):
         if env.startswith(minari.PREFIX):
             return minari.recover_env(env)
-        env = _gymnasium_factory(env) if _is_id(env) else import_function(env, "env")
+        # Gymnasium's own ids may hold a module too: package:Name-v0
+        env = import_function(env, "env") if is_path(env) else partial(gymnasium_env, env)
     try:
         return env()
     except UserError:
@@ -190,48 +197,27 @@ def make_user_env(env: Function) -> Any:
         ) from error
 
 
-def _is_id(text: str) -> bool:
-    """Gymnasium's own ids may hold a module too: ``package:Name-v0``."""
-    return not is_path(text)
+def gymnasium_env(env_id: str, **options: Any) -> Any:
+    """Gymnasium's environment of this id, with its time limit.
 
-
-def _gymnasium_factory(env_id: str) -> Callable[[], Any]:
-    def make() -> Any:
-        import warnings
-
-        try:
-            import gymnasium
-        except ImportError as error:
-            raise UserError(
-                f"env {env_id!r} needs the package gymnasium: pip install 'gymnasium[mujoco]'"
-            ) from error
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*is out of date", DeprecationWarning)
-            return gymnasium.make(env_id, disable_env_checker=True)
-
-    return make
-
-
-class InUserUnits:
-    """A trained policy that takes and gives the user's units; everything else is the policy's."""
-
-    def __init__(self, policy: Any, task: CustomTask):
-        self.policy, self.task = policy, task
-
-    def select_action(self, obs: Any, deterministic: bool = False) -> Any:
-        """Actions (n, A) between the task's bounds for raw observations (n, S), or one for one."""
-        return self.task.to_user(self.policy.select_action(obs, deterministic=deterministic))
-
-    def __getattr__(self, name: str) -> Any:
-        if name in ("policy", "task"):
-            raise AttributeError(name)
-        return getattr(self.policy, name)
+    Raises:
+        UserError: Gymnasium is missing.
+    """
+    try:
+        import gymnasium
+    except ImportError as error:
+        raise UserError(
+            f"env {env_id!r} needs the package gymnasium: pip install 'gymnasium[mujoco]'"
+        ) from error
+    with warnings.catch_warnings():
+        # Gymnasium recommends -v5 whenever -v4 is made; other warnings stay audible.
+        warnings.filterwarnings("ignore", ".*is out of date", DeprecationWarning)
+        return gymnasium.make(env_id, disable_env_checker=True, **options)
 
 
 def task_record(task: CustomTask) -> dict[str, Any]:
     """Plain values from which `task_from_record` makes the task again, NaN as None."""
-    values = {name: copy.copy(getattr(task, name)) for name in _RECORDED}
-    return {name: _plain(value) for name, value in values.items()}
+    return {name: _plain(getattr(task, name)) for name in _RECORDED}
 
 
 def task_from_record(record: Mapping[str, Any]) -> CustomTask:

@@ -1,17 +1,20 @@
 """Evaluation: whole episodes side by side, one call of the actor per step for all of them."""
 
+import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from offlinerlkit_romi.envs.episodes import Episode, FloatArray
 from offlinerlkit_romi.envs.make import make_bare_env
 from offlinerlkit_romi.envs.tasks import Task, get_task
 from offlinerlkit_romi.errors import UserError
+
+FloatArray = NDArray[np.floating[Any]]
+RUNAWAY_STEPS = 100_000
 
 
 class SelectsActions(Protocol):
@@ -19,6 +22,32 @@ class SelectsActions(Protocol):
 
     def select_action(self, obs: Any, deterministic: bool = ...) -> Any:
         """Return actions (n, A) for observations (n, S)."""
+
+
+@dataclass(frozen=True)
+class EvalSettings:
+    """How policies are evaluated, whatever they and their environment are.
+
+    Attributes:
+        episodes: Number of episodes per call.
+        seed: Base of the episodes' seeds.
+        max_episode_steps: Time limit in steps. Default: the task's, else the environment's own,
+            else none.
+
+    Raises:
+        UserError: Fewer than one episode, a negative seed.
+    """
+
+    episodes: int = 10
+    seed: int = 0
+    max_episode_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.episodes < 1 or self.seed < 0:
+            raise UserError(
+                f"evaluation of {self.episodes} episodes with seed {self.seed}: give at least one "
+                "episode and a seed that is not negative"
+            )
 
 
 @dataclass(frozen=True)
@@ -44,40 +73,32 @@ class Evaluator:
     Args:
         env: A task or its name; or a function that makes an environment, called once per episode;
             or one environment, whose episodes then run one after the other.
-        episodes: Number of episodes per call.
-        seed: Base of the episodes' seeds.
-        max_episode_steps: Time limit in steps. Default: the task's, else the environment's own,
-            else none.
+        settings: How.
+        **changes: Fields of `EvalSettings` that shall be others, such as `episodes=3`.
 
     Raises:
-        UserError: Unknown task, no environment, fewer than one episode, a negative seed.
+        UserError: Unknown task, no environment, senseless settings.
     """
 
     def __init__(
         self,
         env: Task | str | Callable[[], Any] | Any,
-        episodes: int = 10,
-        seed: int = 0,
-        *,
-        max_episode_steps: int | None = None,
+        settings: EvalSettings | None = None,
+        **changes: Any,
     ):
-        if episodes < 1 or seed < 0:
-            raise UserError(
-                f"evaluation of {episodes} episodes with seed {seed}: give at least one episode "
-                "and a seed that is not negative"
-            )
+        self.settings = replace(settings or EvalSettings(), **changes)
+        self.calls = 0
         task = get_task(env) if isinstance(env, str) else env
-        self.episodes, self.seed, self.calls = episodes, seed, 0
         self._clip = isinstance(task, Task)
-        self._limit = max_episode_steps
+        self._limit = self.settings.max_episode_steps
         self._factory: Callable[[], Any] | None = None
         self._given: Episode | None = None
         self._own: list[Episode] = []
         if isinstance(task, Task):
-            self._factory = partial(make_bare_env, task, seed)
-            self._limit = max_episode_steps or task.max_episode_steps or None
+            self._factory = partial(make_bare_env, task, self.settings.seed)
+            self._limit = self._limit or task.max_episode_steps or None
         elif hasattr(task, "step") and not isinstance(task, type):
-            self._given = Episode(task, max_episode_steps)
+            self._given = Episode(task, self._limit)
         elif callable(task):
             self._factory = task
         else:
@@ -97,13 +118,13 @@ class Evaluator:
             UserError: An action is not finite or not of shape (n, A).
         """
         seeds = self._seeds()
-        if self._given is not None:
-            outcomes = [self._run(policy, [self._given], [seed], i) for i, seed in enumerate(seeds)]
-            result = _joined(outcomes)
+        if self._given is None:
+            outcomes = self._run(policy, self._episodes(), seeds)
         else:
-            result = self._run(policy, self._lanes(), seeds, 0)
+            outcomes = [x for seed in seeds for x in self._run(policy, [self._given], [seed])]
         self.calls += 1
-        return result
+        returns, lengths = zip(*outcomes, strict=True)
+        return EvalResult(np.array(returns, np.float64), np.array(lengths, np.int64))
 
     def state_dict(self) -> dict[str, int]:
         """Return what the next call depends on besides the arguments: the call number."""
@@ -129,21 +150,23 @@ class Evaluator:
 
     def _seeds(self) -> list[int]:
         # 31 bits: old gym refuses more. A longer evaluation starts with the seeds of a shorter one.
-        keys = [np.random.SeedSequence([self.seed, self.calls, i]) for i in range(self.episodes)]
+        base, calls, episodes = self.settings.seed, self.calls, range(self.settings.episodes)
+        keys = [np.random.SeedSequence([base, calls, i]) for i in episodes]
         return [int(key.generate_state(1)[0]) >> 1 for key in keys]
 
-    def _lanes(self) -> list[Episode]:
+    def _episodes(self) -> "list[Episode]":
         assert self._factory is not None
-        while len(self._own) < self.episodes:
+        while len(self._own) < self.settings.episodes:
             self._own.append(Episode(self._factory(), self._limit))
         return self._own
 
     def _run(
-        self, policy: SelectsActions, lanes: list[Episode], seeds: list[int], first: int
-    ) -> EvalResult:
-        for episode, seed in zip(lanes, seeds, strict=True):
+        self, policy: SelectsActions, episodes: "list[Episode]", seeds: list[int]
+    ) -> list[tuple[float, int]]:
+        """Return and length of each episode."""
+        for episode, seed in zip(episodes, seeds, strict=True):
             episode.reset(seed)
-        running = list(lanes)
+        running = list(episodes)
         while running:
             obs = np.stack([episode.obs for episode in running])
             actions = _checked(policy.select_action(obs, deterministic=True), running)
@@ -152,10 +175,62 @@ class Evaluator:
             for episode, action in zip(running, actions, strict=True):
                 episode.step(action)
             running = [episode for episode in running if not episode.done]
-        return EvalResult(
-            np.array([episode.total for episode in lanes], np.float64),
-            np.array([episode.length for episode in lanes], np.int64),
-        )
+        return [(episode.total, episode.length) for episode in episodes]
+
+
+class Episode:
+    """Runs episodes of one environment and adds up the return, whichever gym it speaks.
+
+    Both dialects are understood: Gymnasium's (``reset(seed=) -> (obs, info)``, five values a step)
+    and old gym's (``seed(s)``, ``reset() -> obs``, four values a step). An environment that can be
+    seeded in neither way is run unseeded, so its episodes do not repeat.
+    """
+
+    def __init__(self, env: Any, max_steps: int | None):
+        self.env = env
+        self.max_steps = _time_limit(env) if max_steps is None else max_steps
+        self._seed_method = callable(getattr(env, "seed", None))
+        self._seed_argument = _takes_seed(env.reset)
+
+    def reset(self, seed: int) -> None:
+        """Start an episode."""
+        if self._seed_method:
+            self.env.seed(seed)
+            result = self.env.reset()
+        else:
+            result = self.env.reset(seed=seed) if self._seed_argument else self.env.reset()
+        # A two-tuple ending in a dict is Gymnasium's; an observation is never that.
+        new = isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)
+        self.obs: FloatArray = np.asarray(result[0] if new else result)
+        self.total, self.length, self.done = 0.0, 0, False
+
+    def step(self, action: FloatArray) -> None:
+        """Take one step; the time limit ends the episode like anything else.
+
+        Raises:
+            UserError: No time limit is known and the episode does not end.
+        """
+        result = self.env.step(action)
+        self.obs = np.asarray(result[0])
+        self.total += float(result[1])
+        self.length += 1
+        ended = any(result[2:4]) if len(result) == 5 else bool(result[2])
+        self.done = ended or self.length == self.max_steps
+        if not self.done and self.length >= RUNAWAY_STEPS and self.max_steps is None:
+            raise UserError(
+                f"an evaluation episode has not ended after {RUNAWAY_STEPS} steps and its "
+                "environment has no time limit: pass max_episode_steps to Evaluator"
+            )
+
+
+def _time_limit(env: Any) -> int | None:
+    limit = getattr(env, "_max_episode_steps", None)
+    return limit or getattr(getattr(env, "spec", None), "max_episode_steps", None)
+
+
+def _takes_seed(reset: Any) -> bool:
+    parameters = inspect.signature(reset).parameters.values()
+    return any(p.name == "seed" or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def _checked(actions: Any, running: list[Episode]) -> FloatArray:
@@ -172,10 +247,3 @@ def _checked(actions: Any, running: list[Episode]) -> FloatArray:
             "learning rates"
         )
     return actions
-
-
-def _joined(results: list[EvalResult]) -> EvalResult:
-    return EvalResult(
-        np.concatenate([result.returns for result in results]),
-        np.concatenate([result.lengths for result in results]),
-    )

@@ -1,7 +1,6 @@
 """What the tasks of one benchmark have in common: how their simulator is made, what it needs."""
 
 import io
-import warnings
 from collections.abc import Callable
 from contextlib import redirect_stderr
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-from offlinerlkit_romi.envs.custom import CustomTask
+from offlinerlkit_romi.envs.custom import CustomTask, gymnasium_env
 from offlinerlkit_romi.envs.tasks import Task
 from offlinerlkit_romi.errors import UserError
 
@@ -55,12 +54,7 @@ class Family:
 def make_gymnasium(task: Task, seed: int = 0, **options: Any) -> Any:
     """Gymnasium's environment of the task's id, bare."""
     del seed  # nothing is drawn before the first reset
-    import gymnasium
-
-    with warnings.catch_warnings():
-        # Gymnasium recommends -v5 whenever -v4 is made; other warnings stay audible.
-        warnings.filterwarnings("ignore", ".*is out of date", DeprecationWarning)
-        return gymnasium.make(task.env_id, disable_env_checker=True, **options).unwrapped
+    return gymnasium_env(task.env_id, **options).unwrapped
 
 
 def make_antmaze(task: Task, seed: int = 0) -> Any:

@@ -17,12 +17,12 @@ from offlinerlkit_romi.dynamics import EnsembleDynamics, FitProgress
 from offlinerlkit_romi.engine import derive_seed
 from offlinerlkit_romi.envs import Task
 from offlinerlkit_romi.errors import UserError
-from offlinerlkit_romi.estimates import FQERows, FQESettings, fitted_q_evaluation, model_value
 from offlinerlkit_romi.experiment.build import Parts, Setting
 from offlinerlkit_romi.experiment.config import ModelBasedConfig, RunConfig
 from offlinerlkit_romi.experiment.folder import ESTIMATE
 from offlinerlkit_romi.experiment.pretrain import FitReport
 from offlinerlkit_romi.experiment.rewards import discounted_values, piece_starts
+from offlinerlkit_romi.ope import FQERows, FQESettings, fitted_q_evaluation, model_value
 from offlinerlkit_romi.policy_trainer.progress import Stage
 from offlinerlkit_romi.utils.logger import Logger
 from offlinerlkit_romi.utils.scaler import StandardScaler

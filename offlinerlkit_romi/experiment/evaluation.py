@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from offlinerlkit_romi.engine import Generators
-from offlinerlkit_romi.envs import Task
+from offlinerlkit_romi.envs import EvalSettings, Task
 from offlinerlkit_romi.experiment.build import Setting, build_policy
 from offlinerlkit_romi.experiment.config import RunConfig
 from offlinerlkit_romi.policy_trainer.evaluation import Scorer, Scores, task_scorer
@@ -54,8 +54,8 @@ class TwinRecipe:
         generators = Generators(self.config.seed, CPU)
         setting = Setting(self.obs_dim, self.action_dim, CPU, generators, scaler, self.task)
         twin = build_policy(self.config, setting)
-        seed = SEED_OFFSET + self.config.seed
-        return TwinJudge(twin, task_scorer(self.task, self.config.eval_episodes, seed))
+        settings = EvalSettings(self.config.eval_episodes, SEED_OFFSET + self.config.seed)
+        return TwinJudge(twin, task_scorer(self.task, settings))
 
 
 class TwinJudge:

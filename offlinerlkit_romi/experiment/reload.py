@@ -12,7 +12,7 @@ import torch
 from offlinerlkit_romi.data import load
 from offlinerlkit_romi.engine import Generators, read_weights
 from offlinerlkit_romi.engine.device import resolve_device
-from offlinerlkit_romi.envs import Task, normalized_score
+from offlinerlkit_romi.envs import EvalSettings, Task, normalized_score
 from offlinerlkit_romi.envs.custom import CustomTask, InUserUnits
 from offlinerlkit_romi.envs.functions import Function, name_of
 from offlinerlkit_romi.errors import UserError
@@ -205,7 +205,7 @@ def evaluate(
     scaler = None if dataset is None else obs_statistics(dataset)
     policy = run.load(resolve_device(device), scaler)
     facts = _facts(run, env)
-    scores = task_scorer(facts, episodes, seed)(policy)
+    scores = task_scorer(facts, EvalSettings(episodes, seed))(policy)
     return Evaluation(
         run_dir=str(run_dir),
         algo=run.algo,

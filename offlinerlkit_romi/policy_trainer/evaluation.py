@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from offlinerlkit_romi.errors import UserError
 
 if TYPE_CHECKING:
-    from offlinerlkit_romi.envs import Task
+    from offlinerlkit_romi.envs import EvalSettings, Task
 
 Returns = NDArray[np.float64]
 
@@ -116,17 +116,11 @@ def score_scale(task: Task | str) -> Callable[[Returns], Returns] | None:
     return lambda returns: normalized_score(returns, task)
 
 
-def task_scorer(task: str | Task, episodes: int, seed: int) -> Scorer:
-    """A scorer on a task's own simulator.
-
-    Args:
-        task: The task or its name.
-        episodes: Episodes per evaluation.
-        seed: Base of the episodes' seeds.
-    """
+def task_scorer(task: str | Task, settings: EvalSettings) -> Scorer:
+    """A scorer on the simulator of a task, or of a task's name."""
     from offlinerlkit_romi.envs import Evaluator
 
-    return Scorer(Evaluator(task, episodes, seed), score_scale(task))
+    return Scorer(Evaluator(task, settings), score_scale(task))
 
 
 def make_scorer(eval_env: Any, episodes: int, seed: int) -> Scorer | LateScorer | None:
@@ -149,16 +143,17 @@ def make_scorer(eval_env: Any, episodes: int, seed: int) -> Scorer | LateScorer 
     if isinstance(eval_env, Scorer) or hasattr(eval_env, "again"):
         scorer: Scorer | LateScorer = eval_env
         return scorer
-    from offlinerlkit_romi.envs import Evaluator, Task
+    from offlinerlkit_romi.envs import EvalSettings, Evaluator, Task
 
+    settings = EvalSettings(episodes, seed)
     if isinstance(eval_env, (str, Task)):
-        return task_scorer(eval_env, episodes, seed)
+        return task_scorer(eval_env, settings)
     if not hasattr(eval_env, "get_normalized_score"):
         raise UserError(
             f"cannot score on {type(eval_env).__name__}: pass a task's name, or an environment "
             "with get_normalized_score(return)"
         )
     return Scorer(
-        Evaluator(eval_env, episodes, seed),
+        Evaluator(eval_env, settings),
         lambda returns: np.array([100 * eval_env.get_normalized_score(r) for r in returns]),
     )

@@ -3,8 +3,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from offlinerlkit_romi.envs import EvalResult, Evaluator, episodes, get_task, make_env
-from offlinerlkit_romi.envs.episodes import Episode
+from offlinerlkit_romi.envs import (
+    EvalResult,
+    Evaluator,
+    evaluation,
+    get_task,
+    make_env,
+)
+from offlinerlkit_romi.envs.evaluation import Episode
 from offlinerlkit_romi.envs.gym_style import GymStyleEnv
 from offlinerlkit_romi.errors import UserError
 
@@ -135,7 +141,7 @@ def test_the_time_limit_is_the_tasks_or_the_envs_own() -> None:
 
 
 def test_an_episode_that_never_ends_is_an_error_not_a_hang(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(episodes, "RUNAWAY_STEPS", 50)
+    monkeypatch.setattr(evaluation, "RUNAWAY_STEPS", 50)
     with pytest.raises(UserError, match=r"not ended after 50 steps.*pass max_episode_steps"):
         Evaluator(Unseedable(), episodes=1)(Constant(0.0))
 

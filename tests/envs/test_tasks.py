@@ -47,13 +47,15 @@ def test_a_task_cannot_be_changed() -> None:
 
 @pytest.mark.parametrize("name", ["hoper-medium-v2", "Hopper-medium-v2", "hopper-medium-v0"])
 def test_an_unknown_task_is_answered_with_the_nearest_names_and_the_list(name: str) -> None:
-    with pytest.raises(UserError, match=r"did you mean hopper-medium-v2.*task_names\(\)") as error:
+    with pytest.raises(
+        UserError, match=r"did you mean hopper-medium-v2.*`offlinerlkit-romi data list`"
+    ) as error:
         get_task(name)
     assert name in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_name_like_no_other_is_answered_without_a_guess() -> None:
-    with pytest.raises(UserError, match=r"unknown task 'zzz': offlinerlkit_romi.*task_names"):
+    with pytest.raises(UserError, match="unknown task 'zzz': `offlinerlkit-romi data list`"):
         get_task("zzz")
 
 

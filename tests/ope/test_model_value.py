@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from offlinerlkit_romi.estimates import discount_horizon, model_value
+from offlinerlkit_romi.ope import discount_horizon, model_value
 
 
 class Countdown:

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from offlinerlkit_romi.errors import TrainingInterrupted
-from offlinerlkit_romi.estimates import FQERows, FQESettings, fitted_q_evaluation
-from offlinerlkit_romi.estimates import fqe as module
-from offlinerlkit_romi.estimates.fqe import value_bounds
+from offlinerlkit_romi.ope import FQERows, FQESettings, fitted_q_evaluation
+from offlinerlkit_romi.ope import fqe as module
+from offlinerlkit_romi.ope.fqe import value_bounds
 from tests.reference import fqe as reference
 
 
