@@ -166,6 +166,11 @@ class UserUnits(_Around):
 class InUserUnits(_Around):
     """A trained policy that takes and gives the user's units; everything else is the policy's."""
 
+    @property
+    def policy(self) -> Any:
+        """The policy itself, which acts in [-1, 1]."""
+        return self.wrapped
+
     def select_action(self, obs: Any, deterministic: bool = False) -> Any:
         """Actions (n, A) between the task's bounds for raw observations (n, S), or one for one."""
         return self.task.to_user(self.wrapped.select_action(obs, deterministic=deterministic))
