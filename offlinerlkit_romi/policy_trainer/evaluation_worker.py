@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
+
 from offlinerlkit_romi.errors import UserError
-from offlinerlkit_romi.policy_trainer.snapshots import Judge, Reply, Weights, evaluate
+from offlinerlkit_romi.policy_trainer.snapshots import Answer, Judge, Weights
 from offlinerlkit_romi.system.child import Parent
 
 
@@ -12,16 +14,18 @@ def main() -> None:
     parent = Parent()
     judge = parent.receive().judge()
     while True:
-        parent.send(_reply(judge, *parent.receive()))
+        parent.send(_answer(judge, *parent.receive()))
 
 
-def _reply(judge: Judge, number: int, weights: Weights) -> Reply:
+def _answer(judge: Judge, number: int, weights: Weights) -> Answer:
+    start = time.perf_counter()
     try:
-        return evaluate(judge, number, weights)
+        scores = judge(number, weights)
     except UserError as error:
-        return Reply(0.0, complaint=str(error))
-    except Exception as error:
-        return Reply(0.0, failure=f"{type(error).__name__}: {error}")
+        return str(error)
+    except Exception:  # the parent tries it itself, where a traceback tells more
+        return None
+    return scores, time.perf_counter() - start
 
 
 if __name__ == "__main__":

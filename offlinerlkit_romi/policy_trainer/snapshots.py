@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -28,6 +27,9 @@ RESTARTS = 1
 WORKER = "offlinerlkit_romi.policy_trainer.evaluation_worker"
 Weights = Mapping[str, NDArray[Any]]
 Judge = Callable[[int, Weights], Scores]
+# of a child: an outcome, what is wrong with the policy, or nothing where something else went wrong
+Answer = tuple[Scores, float | None] | str | None
+Outcome = tuple[Scores, float | None]  # seconds in a worker; None without one
 
 
 class Recipe(Protocol):
@@ -35,25 +37,6 @@ class Recipe(Protocol):
 
     def judge(self) -> Judge:
         """Make the function from (number, weights) to scores."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What became of an evaluation.
-
-    Attributes:
-        seconds: How long it took.
-        scores: Its outcome.
-        complaint: What was wrong with the policy, in a line for the user.
-        failure: An exception that is neither.
-        in_worker: Whether a child process did it.
-    """
-
-    seconds: float
-    scores: Scores | None = None
-    complaint: str = ""
-    failure: str = ""
-    in_worker: bool = True
 
 
 class WorkerLost(Exception):
@@ -108,13 +91,12 @@ class SnapshotScorer:
         self.open()
         return self._ask(int(state["number"]), dict(state["weights"]))
 
-    def judge(self, number: int, weights: Mapping[str, torch.Tensor]) -> Reply:
+    def judge(self, number: int, weights: Mapping[str, torch.Tensor]) -> Outcome:
         """Evaluate in this process."""
         if self._judge is None:
             self._judge = self._recipe.judge()
         with one_thread():
-            reply = evaluate(self._judge, number, _as_arrays(weights))
-        return replace(reply, in_worker=False)
+            return self._judge(number, _as_arrays(weights)), None
 
     def report(self) -> None:
         """Pass on what befell the worker."""
@@ -123,11 +105,11 @@ class SnapshotScorer:
 
     def _ask(self, number: int, weights: dict[str, torch.Tensor]) -> SnapshotEvaluation:
         if self._worker is not None:
-            reply = self._worker.ask(number, _as_arrays(weights))
-            return SnapshotEvaluation(number, weights, reply, self)
-        reply = Future()
-        reply.set_result(self.judge(number, weights))
-        return SnapshotEvaluation(number, weights, reply, self)
+            outcome = self._worker.ask(number, _as_arrays(weights))
+        else:
+            outcome = Future()
+            outcome.set_result(self.judge(number, weights))
+        return SnapshotEvaluation(number, weights, outcome, self)
 
 
 @dataclass(frozen=True)
@@ -141,16 +123,16 @@ class SnapshotEvaluation:
 
     number: int
     weights: dict[str, torch.Tensor]
-    _reply: Future[Reply]
+    _outcome: Future[Outcome]
     _scorer: SnapshotScorer
 
     def ready(self, seconds: float = 0.0) -> bool:
         """Whether the outcome is there, after waiting for at most `seconds`."""
         if seconds:
-            wait([self._reply], timeout=seconds)
-        return self._reply.done()
+            wait([self._outcome], timeout=seconds)
+        return self._outcome.done()
 
-    def outcome(self) -> tuple[Scores, float | None]:
+    def outcome(self) -> Outcome:
         """The scores and the seconds the worker took; None where there was none.
 
         Raises:
@@ -158,13 +140,9 @@ class SnapshotEvaluation:
         """
         self._scorer.report()
         try:
-            reply = self._reply.result()
+            return self._outcome.result()
         except WorkerLost:
-            reply = self._scorer.judge(self.number, self.weights)
-        if reply.complaint:
-            raise UserError(reply.complaint)
-        assert reply.scores is not None
-        return reply.scores, reply.seconds if reply.in_worker else None
+            return self._scorer.judge(self.number, self.weights)
 
     def state(self) -> dict[str, Any]:
         """What it takes to repeat it."""
@@ -185,7 +163,7 @@ class Worker:
     def __init__(self, recipe: Recipe, seconds_at_most: float) -> None:
         self.news: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._recipe, self._seconds = recipe, seconds_at_most
-        self._questions: queue.SimpleQueue[tuple[Any, Future[Reply]] | None] = queue.SimpleQueue()
+        self._questions: queue.SimpleQueue[tuple[Any, Future[Outcome]] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._closing = False
         self._child: Child | None = None
@@ -199,11 +177,11 @@ class Worker:
         child = self._child
         return None if child is None else child.pid
 
-    def ask(self, number: int, weights: Weights) -> Future[Reply]:
+    def ask(self, number: int, weights: Weights) -> Future[Outcome]:
         """Ask for an evaluation; the answer is `WorkerLost` where no child can give one."""
-        reply: Future[Reply] = Future()
-        self._questions.put(((number, weights), reply))
-        return reply
+        outcome: Future[Outcome] = Future()
+        self._questions.put(((number, weights), outcome))
+        return outcome
 
     def close(self) -> None:
         """Kill the child and end the thread; open questions stay unanswered."""
@@ -217,15 +195,15 @@ class Worker:
     def _serve(self) -> None:
         self._answering(self._start_child)
         while not self._closing and (entry := self._questions.get()) is not None:
-            question, reply = entry
+            question, outcome = entry
             answer = self._answering(partial(self._converse, question))
-            if answer is None or answer.failure:
-                reply.set_exception(WorkerLost())
+            if isinstance(answer, tuple):
+                outcome.set_result(answer)
             else:
-                reply.set_result(answer)
+                outcome.set_exception(WorkerLost() if answer is None else UserError(answer))
         self._forget_child()
 
-    def _answering(self, attempt: Callable[[], Reply | None]) -> Reply | None:
+    def _answering(self, attempt: Callable[[], Answer]) -> Answer:
         """Try until it succeeds or too many children are lost."""
         while self._losses <= RESTARTS and not self._closing:
             try:
@@ -244,7 +222,7 @@ class Worker:
             self._child = Child(WORKER)
         self._child.send(self._recipe)
 
-    def _converse(self, question: Any) -> Reply:
+    def _converse(self, question: Any) -> Answer:
         if self._child is None:
             self._start_child()
         child = self._child
@@ -253,8 +231,8 @@ class Worker:
         watchdog.start()
         try:
             child.send(question)
-            reply: Reply = child.receive()
-            return reply
+            answer: Answer = child.receive()
+            return answer
         finally:
             watchdog.cancel()
 
@@ -287,13 +265,6 @@ class _Count:
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Go on counting."""
         self.calls = int(state["calls"])
-
-
-def evaluate(judge: Judge, number: int, weights: Weights) -> Reply:
-    """Carry out one evaluation."""
-    start = time.perf_counter()
-    scores = judge(number, weights)
-    return Reply(time.perf_counter() - start, scores)
 
 
 def acting_weights(policy: Any) -> dict[str, torch.Tensor]:

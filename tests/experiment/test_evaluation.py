@@ -25,7 +25,7 @@ from offlinerlkit_romi.policy_trainer.snapshots import acting_weights
 from tests.experiment.conftest import TINY_SETTINGS, make_dataset
 from tests.faults.comparing import differences, outcome
 from tests.faults.harness import PHASES, _fork, command, run_whole, write_data
-from tests.policy_trainer.test_snapshots import assert_gone
+from tests.support.processes import assert_gone
 
 TASK = get_task("halfcheetah-random-v2")
 CPU = torch.device("cpu")

@@ -16,6 +16,7 @@ from torch import nn
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.policy_trainer import Scores, SnapshotScorer
 from offlinerlkit_romi.policy_trainer.snapshots import acting_weights, one_thread
+from tests.support.processes import assert_gone
 
 pytestmark = [
     pytest.mark.slow,  # a child imports torch
@@ -42,6 +43,8 @@ class Recipe:
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.trick == "stopped":
                 os.kill(os.getpid(), signal.SIGSTOP)
+        if self.trick == "fails" and os.getpid() != self.home:
+            raise OSError("there is no such driver")
         if self.trick == "complains":
             raise UserError("the policy's action is NaN")
         if self.trick == "chatty":
@@ -126,6 +129,12 @@ def test_what_is_wrong_with_the_policy_is_told_as_without_a_worker(folder):
         scored(Recipe(folder, "complains"), (1.0,))
 
 
+def test_what_fails_in_the_worker_alone_is_evaluated_by_the_training_process(folder):
+    outcomes, told = scored(Recipe(folder, "fails", home=os.getpid()), (1.0,))
+    assert [(scores.mean, seconds) for scores, seconds in outcomes] == [(1.0, None)]
+    assert told == []
+
+
 def test_closing_does_not_wait_for_the_evaluation(folder):
     scorer = SnapshotScorer(Recipe(folder, "stopped", times=9), print, in_worker=True)
     scorer.open()
@@ -168,20 +177,6 @@ class Slow:
         partial.write_text(str(os.getpid()))
         partial.rename(self.mark)
         time.sleep(3600)
-
-
-def assert_gone(pid, seconds=60.0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        status = Path(f"/proc/{pid}/stat")
-        try:
-            os.kill(pid, 0)
-            if status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z":
-                return  # dead, and nobody has asked
-        except (ProcessLookupError, FileNotFoundError):
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"process {pid} lives on")
 
 
 def test_only_what_acts_is_copied():

@@ -5,12 +5,12 @@ import pickle
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import pytest
 
 from offlinerlkit_romi.system.child import Child
+from tests.support.processes import assert_gone
 
 MODULE = "tests.system.answering"
 GONE = (EOFError, OSError, pickle.UnpicklingError)
@@ -29,17 +29,6 @@ def child() -> Iterator[Child]:
     with Child(MODULE) as started:
         yield started
     assert_gone(started.pid)
-
-
-def assert_gone(pid: int) -> None:
-    end = time.monotonic() + 30
-    while time.monotonic() < end:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.02)
-    pytest.fail(f"process {pid} is still there")
 
 
 def ask(child: Child, question: object) -> object:
