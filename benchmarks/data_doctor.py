@@ -21,10 +21,10 @@ from short_runs import command
 from offlinerlkit_romi.data.card import card_of
 from offlinerlkit_romi.data.doctor import diagnose
 from offlinerlkit_romi.data.doctor.starts import claimed
-from offlinerlkit_romi.data.generate import generate
 from offlinerlkit_romi.data.load import read_source
 from offlinerlkit_romi.data.rows import Rows
 from offlinerlkit_romi.envs.tasks import get_task
+from offlinerlkit_romi.standins.recipes import generate
 
 RESULTS = Path(__file__).parent / "results" / "data_doctor.json"
 TASKS = ("hopper-medium-v2", "halfcheetah-medium-v2", "walker2d-medium-v2")

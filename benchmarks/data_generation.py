@@ -23,9 +23,9 @@ import h5py
 import numpy as np
 from short_runs import command
 
-from offlinerlkit_romi.data.generate import generate
 from offlinerlkit_romi.data.load import read_dataset
 from offlinerlkit_romi.envs.tasks import get_task
+from offlinerlkit_romi.standins.recipes import generate
 from offlinerlkit_romi.system.machine import usable_cores
 from offlinerlkit_romi.utils.load_dataset import qlearning_dataset
 

@@ -2,14 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offlinerlkit_romi.data import d4rl_antmaze
-from offlinerlkit_romi.data.antmaze_generate import generate_antmaze
 from offlinerlkit_romi.data.archive import D4RL, D4RL_ANTMAZE, NEORL, Archive
-from offlinerlkit_romi.data.generate import generate, generated_path
-from offlinerlkit_romi.data.neorl_generate import generate_neorl, neorl_generated_path
 from offlinerlkit_romi.data.rows import Episodes, Rows
 
 if TYPE_CHECKING:
@@ -30,8 +26,6 @@ class Origin:
         title: Whose files these are, in a sentence.
         archive: Where its own files are.
         simulator: What made them.
-        generate: `generate(task, transitions, seed, jobs=, progress=, force=)` makes a stand-in.
-        generated_path: `generated_path(task, transitions, seed)`: where that one is kept.
         refine: Corrects what a file of this family is known to say wrongly.
         episodes: Returns and lengths of the complete episodes.
     """
@@ -40,8 +34,6 @@ class Origin:
     title: str
     archive: Archive
     simulator: str
-    generate: Callable[..., Path]
-    generated_path: Callable[[str, int, int], Path]
     refine: Callable[[Rows, "Task"], Rows] = _as_read
     episodes: Callable[[Rows], Episodes] = Rows.episodes
 
@@ -52,16 +44,12 @@ ORIGINS = {
         "D4RL",
         D4RL,
         "gym -v2 (mujoco-py), as D4RL collected it",
-        generate,
-        generated_path,
     ),
     "d4rl-antmaze": Origin(
         "d4rl",
         "D4RL",
         D4RL_ANTMAZE,
         "gym AntMaze (mujoco-py), as D4RL collected it",
-        generate_antmaze,
-        generated_path,
         d4rl_antmaze.refine,
         d4rl_antmaze.successes_of,
     ),
@@ -70,8 +58,6 @@ ORIGINS = {
         "NeoRL",
         NEORL,
         "gym -v3 (mujoco-py) with the x position, as polixir collected it",
-        generate_neorl,
-        neorl_generated_path,
     ),
 }
 

@@ -1,6 +1,7 @@
 """What a data file must satisfy; each failure is one line with the place and the remedy."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from offlinerlkit_romi.data.rows import FLAGS, GOALS, KNOWN, Array, Bounds, Rows, time_limits
 from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.standins.recipes import generated_folder
 
 if TYPE_CHECKING:
     from offlinerlkit_romi.envs.tasks import Task
@@ -140,3 +142,10 @@ def bounds_in_words(bounds: Bounds) -> str:
     if len(set(low)) == len(set(high)) == 1:
         return f"--action-bounds {low[0]:g} {high[0]:g}"
     return f"action_bounds: {[[*low], [*high]]} in a card"
+
+
+def again(path: Path) -> str:
+    """What to do about a file that is no good: only one that was made here is ours to give up."""
+    if path.parent == generated_folder():
+        return "delete it, and it is generated again"
+    return "write the file again"

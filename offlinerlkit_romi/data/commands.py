@@ -14,13 +14,13 @@ from offlinerlkit_romi.data.benchmarks import ORIGINS, origin_of
 from offlinerlkit_romi.data.card import refuse_facts
 from offlinerlkit_romi.data.doctor.command import add_doctor
 from offlinerlkit_romi.data.fact_options import add_bounds, add_facts, facts_of
-from offlinerlkit_romi.data.folders import generated_folder
 from offlinerlkit_romi.data.formats import KINDS
 from offlinerlkit_romi.data.load import load, looks_like_data, own_card, read_dataset
 from offlinerlkit_romi.data.rows import Episodes
 from offlinerlkit_romi.data.user import load_own
 from offlinerlkit_romi.envs.custom import CustomTask
 from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.standins.recipes import generate, generated_folder
 from offlinerlkit_romi.system.files import written_whole
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def _fetch(arguments: argparse.Namespace) -> None:
 
 def _generate(arguments: argparse.Namespace) -> None:
     for task in _chosen(_given(arguments)):
-        path = origin_of(task).generate(
+        path = generate(
             task.name,
             arguments.transitions,
             arguments.seed,
@@ -284,7 +284,7 @@ def _draw_histogram(path: Path, episodes: Episodes, title: str) -> None:
 
 
 def _train_behaviour(arguments: argparse.Namespace) -> None:
-    from offlinerlkit_romi.data.train_behaviour import train_behaviour
+    from offlinerlkit_romi.standins.train_behaviour import train_behaviour
 
     if min(arguments.steps, arguments.every) < 1:
         raise UserError("--steps and --every must be at least 1")

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from offlinerlkit_romi.data.checks import again
 from offlinerlkit_romi.data.fast_hdf5 import read_whole
-from offlinerlkit_romi.data.folders import again
 from offlinerlkit_romi.data.rows import KNOWN, Array, Rows
 from offlinerlkit_romi.envs.minari import reason_of
 from offlinerlkit_romi.errors import UserError

@@ -31,6 +31,7 @@ from offlinerlkit_romi.data.rows import GOALS, KNOWN, MATRICES, REQUIRED, Array,
 from offlinerlkit_romi.data.user import load_own, read_columns
 from offlinerlkit_romi.envs.minari import open_minari
 from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.standins.recipes import generate
 from offlinerlkit_romi.system.files import file_digest
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def load(
                 f"using {transitions} transitions generated on this machine instead"
             )
     if source in ("auto", "generated"):
-        path = origin.generate(facts.name, transitions, seed, jobs=jobs, progress=progress)
+        path = generate(facts.name, transitions, seed, jobs=jobs, progress=progress)
         return read_dataset(path, facts, "generated", notes=notes)
     return _load_file(source, facts)
 

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from offlinerlkit_romi.data.checks import check_numbers, fitted
-from offlinerlkit_romi.data.folders import again
+from offlinerlkit_romi.data.checks import again, check_numbers, fitted
 from offlinerlkit_romi.data.formats import Table, damaged
 from offlinerlkit_romi.data.rows import Array, Bools, Rows, as_rows
 from offlinerlkit_romi.envs.tasks import MAX_EPISODE_STEPS

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from offlinerlkit_romi import data
-from offlinerlkit_romi.data import antmaze_generate, d4rl_antmaze
-from offlinerlkit_romi.data.antmaze_generate import generate_antmaze
+from offlinerlkit_romi.data import d4rl_antmaze
 from offlinerlkit_romi.data.archive import D4RL_ANTMAZE
 from offlinerlkit_romi.data.download import is_digest
-from offlinerlkit_romi.data.worker import run_shard
 from offlinerlkit_romi.envs.tasks import task_names
 from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.standins.recipes import generate
 from tests.data.conftest import write_hdf5
+from tests.support.standins import simulated_here
 
 TASK = "antmaze-umaze-v2"
 GOAL = (0.5, 8.5)
@@ -141,12 +141,9 @@ def test_a_digest_of_which_only_the_ends_are_known_is_compared_at_both() -> None
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, simulated_here():
         patch.setenv("OFFLINERLKIT_ROMI_DATA", str(tmp_path_factory.mktemp("made")))
-        patch.setattr(
-            antmaze_generate, "run_with_bar", lambda *given: [run_shard(s) for s in given[1]]
-        )
-        path = generate_antmaze(TASK, 450, 3, jobs=1, progress=False)
+        path = generate(TASK, 450, 3, jobs=1, progress=False)
         found = data.load(TASK, "generated", transitions=450, seed=3, progress=False)
         assert "scripted gait" in found.info.notes[1] and "not a D4RL file" in found.info.notes[0]
         assert "AntMaze_UMaze-v5" in found.info.env_version
@@ -182,8 +179,8 @@ def test_a_made_file_replays_in_the_simulator(made: dict[str, np.ndarray]) -> No
 
 
 def test_other_mazes_start_anywhere_and_change_targets() -> None:
-    from offlinerlkit_romi.data.antmaze_collect import collect_maze
-    from offlinerlkit_romi.data.worker import Shard
+    from offlinerlkit_romi.standins.ant import collect_maze
+    from offlinerlkit_romi.standins.simulate import Shard
 
     found = collect_maze(Shard("antmaze-umaze-diverse-v2", "", 250, (0, 0)))
     targets = np.unique(found["infos/goal"], axis=0)

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from offlinerlkit_romi.data.actors import load_actor
 from offlinerlkit_romi.data.commands import main
 from offlinerlkit_romi.data.formats import READERS
 from offlinerlkit_romi.data.load import load
 from offlinerlkit_romi.envs.tasks import task_names
 from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.standins.policies import load_actor
 from tests.data.conftest import hopper_rows, write_hdf5
 
 COMMANDS = ("list", "fetch", "generate", "info", "convert", "doctor", "train-behaviour")
@@ -83,7 +83,7 @@ def test_saved_actor_equals_stable_baselines3s(tmp_path: Path) -> None:
     import torch
     from stable_baselines3 import SAC
 
-    from offlinerlkit_romi.data.train_behaviour import actor_weights, save_actor
+    from offlinerlkit_romi.standins.train_behaviour import actor_weights, save_actor
 
     model = SAC("MlpPolicy", "Hopper-v4", seed=0, device="cpu")
     save_actor(tmp_path / "a.npz", actor_weights(model.policy.actor))
@@ -102,7 +102,7 @@ def test_training_saves_snapshots_that_the_generator_reads(
 ) -> None:
     import torch
 
-    from offlinerlkit_romi.data import train_behaviour
+    from offlinerlkit_romi.standins import train_behaviour
 
     class Trained:
         """Looks like SAC after any training."""

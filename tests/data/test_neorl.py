@@ -9,11 +9,11 @@ import pytest
 
 from offlinerlkit_romi import data
 from offlinerlkit_romi.data import archive, download
-from offlinerlkit_romi.data import generate as generation
 from offlinerlkit_romi.data.archive import NEORL
-from offlinerlkit_romi.data.neorl_generate import generate_neorl
 from offlinerlkit_romi.envs.tasks import task_names
 from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.standins import recipes as generation
+from offlinerlkit_romi.standins.recipes import generate
 from tests.data.test_download import Server, serving
 
 TASK = "Hopper-v3-low-100"
@@ -159,7 +159,7 @@ def test_a_label_of_another_benchmark_is_refused() -> None:
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
     monkeypatch.setattr(generation, "SHARD_ROWS", 300)
-    with np.load(generate_neorl(TASK, 700, progress=False)) as file:
+    with np.load(generate(TASK, 700, progress=False)) as file:
         return {key: file[key] for key in file}
 
 
@@ -184,18 +184,18 @@ def test_a_made_file_loads_and_says_what_it_is(made: dict[str, np.ndarray]) -> N
 
 
 def test_no_more_trajectories_are_made_than_the_task_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("offlinerlkit_romi.data.neorl_generate.trajectories_of", lambda task: 2)
-    with np.load(generate_neorl(TASK, 700, progress=False)) as file:
+    monkeypatch.setattr("offlinerlkit_romi.standins.recipes.trajectories_of", lambda task: 2)
+    with np.load(generate(TASK, 700, progress=False)) as file:
         assert len(file["index"]) == 2
 
 
 def test_equal_seeds_give_equal_bytes_on_any_number_of_cores() -> None:
-    one = generate_neorl(TASK, 300, 1, jobs=1, progress=False).read_bytes()
-    assert one == generate_neorl(TASK, 300, 1, jobs=2, progress=False, force=True).read_bytes()
+    one = generate(TASK, 300, 1, jobs=1, progress=False).read_bytes()
+    assert one == generate(TASK, 300, 1, jobs=2, progress=False, force=True).read_bytes()
 
 
 def test_four_fifths_of_the_actions_are_the_policys_mean(made: dict[str, np.ndarray]) -> None:
-    from offlinerlkit_romi.data.actors import load_actor
+    from offlinerlkit_romi.standins.policies import load_actor
 
     actor = load_actor(generation.BEHAVIOUR_FOLDER / "hopper-0140k.npz", 3)
     mean = np.tanh(actor.distribution(made["obs"][:, 1:])[0])  # the policy does not see x

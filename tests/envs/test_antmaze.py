@@ -6,12 +6,12 @@ from functools import cache
 import numpy as np
 import pytest
 
-from offlinerlkit_romi.data.ant_gait import Walker, best_turn, capsized, gait, path_between
 from offlinerlkit_romi.envs import get_task, make_env, normalized_score, task_names
 from offlinerlkit_romi.envs.antmaze import AntMaze
 from offlinerlkit_romi.envs.make import _check_mujoco, make_bare_env
 from offlinerlkit_romi.envs.mazes import MAZES, WALL
 from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.standins.ant import Walker, best_turn, capsized, gait, path_between
 
 ONE_OF_EACH = ("antmaze-umaze-v2", "antmaze-medium-play-v2", "antmaze-large-diverse-v2")
 

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 import offlinerlkit_romi
-from offlinerlkit_romi.data import antmaze_generate, generate, neorl_generate
-from offlinerlkit_romi.data.benchmarks import origin_of
-from offlinerlkit_romi.data.worker import run_shard
 from offlinerlkit_romi.envs import get_task
+from offlinerlkit_romi.standins.recipes import generate
 from tests.experiment.conftest import TINY_SETTINGS
+from tests.support.standins import simulated_here
 
 SCRIPTS = Path(__file__).parents[2] / "run_example"
 # rows: enough for a trajectory that arrives at the maze's goal
@@ -23,14 +22,9 @@ FAMILIES = {"hopper-medium-v2": 1000, "antmaze-umaze-v2": 450, "Hopper-v3-low": 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One file of each family, in its own format, simulated in this process."""
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, simulated_here():
         patch.setenv("OFFLINERLKIT_ROMI_DATA", str(tmp_path_factory.mktemp("families")))
-        for module in (generate, antmaze_generate, neorl_generate):
-            patch.setattr(module, "run_with_bar", lambda *given: [run_shard(s) for s in given[1]])
-        return {
-            name: origin_of(get_task(name)).generate(name, rows, 3, progress=False)
-            for name, rows in FAMILIES.items()
-        }
+        return {name: generate(name, rows, 3, progress=False) for name, rows in FAMILIES.items()}
 
 
 def run_script(algo: str, settings: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from offlinerlkit_romi.data.load import looks_like_data, read_source
 from offlinerlkit_romi.data.rows import Rows
 from offlinerlkit_romi.data.user import guessed_task, load_own
 from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.standins.recipes import generated_path
 
 if TYPE_CHECKING:
     from offlinerlkit_romi.arguments import Parser
@@ -175,7 +176,7 @@ def _find(arguments: argparse.Namespace) -> tuple[str, "Task | None"]:
     origin, task = origin_of(get_task(name)), get_task(name)
     places = (
         origin.archive.cached_path(name),
-        origin.generated_path(name, arguments.transitions, arguments.seed),
+        generated_path(name, arguments.transitions, arguments.seed),
     )
     for path in places:
         if path.exists():

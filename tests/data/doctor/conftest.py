@@ -5,10 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from offlinerlkit_romi.data import generate as generator
 from offlinerlkit_romi.data.rows import Rows, as_rows
-from offlinerlkit_romi.data.worker import run_shard
 from offlinerlkit_romi.envs.tasks import get_task
+from offlinerlkit_romi.standins.recipes import collected
+from tests.support.standins import simulated_here
 
 Arrays = dict[str, np.ndarray]
 Make = Callable[..., Rows]
@@ -18,12 +18,8 @@ _MADE: dict[tuple[str, int], Arrays] = {}
 def simulated(task: str, rows: int) -> Arrays:
     """The rows `data generate` would write, from this process."""
     if (task, rows) not in _MADE:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(
-                generator, "run_shards", lambda shards, jobs, bar: [run_shard(s) for s in shards]
-            )
-            parts = generator.composition(task, rows)
-            _MADE[task, rows] = generator._simulate(task, parts, 0, 1, False)
+        with simulated_here():
+            _MADE[task, rows] = collected(get_task(task), rows, 0, 1, False)[0]
     return {key: value.copy() for key, value in _MADE[task, rows].items()}
 
 

@@ -5,19 +5,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from offlinerlkit_romi.data import generate as generator
-from offlinerlkit_romi.data.antmaze_generate import generate_antmaze
 from offlinerlkit_romi.data.doctor import CHECKS, Finding, diagnose
 from offlinerlkit_romi.data.doctor.fix import fix
 from offlinerlkit_romi.data.doctor.replay import check_replay
 from offlinerlkit_romi.data.doctor.starts import claimed, simulator_of
-from offlinerlkit_romi.data.neorl_generate import generate_neorl
 from offlinerlkit_romi.data.rows import Rows, as_rows
-from offlinerlkit_romi.data.worker import run_shard
 from offlinerlkit_romi.envs.tasks import get_task
+from offlinerlkit_romi.standins.recipes import generate
 from tests.data.conftest import read_rows
 from tests.data.doctor.conftest import Make, simulated
 from tests.data.doctor.planting import PLANTS, UNFIXABLE, next_over_all_ends
+from tests.support.standins import simulated_here
 
 # of each simulator the data with ends of both kinds, and HalfCheetah, which never terminates
 TASKS = ("hopper-medium-expert-v2", "halfcheetah-medium-v2", "walker2d-medium-expert-v2")
@@ -86,14 +84,12 @@ def test_every_check_is_planted_or_tested_by_itself() -> None:
 
 @pytest.mark.parametrize("robot", ["Hopper", "HalfCheetah", "Walker2d"])
 def test_nothing_is_found_in_clean_neorl_files_and_they_replay_alike(
-    monkeypatch: pytest.MonkeyPatch, robot: str
+    robot: str,
 ) -> None:
     """Their observations show the root's x, and `done` is also set at the time limit."""
-    monkeypatch.setattr(
-        generator, "run_shards", lambda shards, jobs, bar: [run_shard(s) for s in shards]
-    )
     task = f"{robot}-v3-medium"
-    data = read_rows(generate_neorl(task, 2000, progress=False))
+    with simulated_here():
+        data = read_rows(generate(task, 2000, progress=False))
     assert data.metadata["task"] == task
     records = claimed(data, get_task(task))
     assert simulator_of(records) is not None and not diagnose(records).findings
@@ -103,15 +99,11 @@ def test_nothing_is_found_in_clean_neorl_files_and_they_replay_alike(
         assert findings(data, task)[0].rows.tolist() == rows.tolist()
 
 
-def test_nothing_is_found_in_a_clean_maze_and_a_lost_time_limit_is(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_nothing_is_found_in_a_clean_maze_and_a_lost_time_limit_is() -> None:
     """There a terminal is the goal, which does not end a trajectory; jumps of the position do."""
-    monkeypatch.setattr(
-        generator, "run_shards", lambda shards, jobs, bar: [run_shard(s) for s in shards]
-    )
     task = get_task("antmaze-umaze-v2")
-    data = read_rows(generate_antmaze(task.name, 900, 0, jobs=1, progress=False))
+    with simulated_here():
+        data = read_rows(generate(task.name, 900, 0, progress=False))
     records = claimed(data, task)
     assert not diagnose(records).findings
     assert check_replay(records, rows=40) is None

@@ -1,8 +1,8 @@
 """Collect episodes from many copies of one gymnasium `-v4` simulator, one actor call per step.
 
 gymnasium's own step spends more time in Python than in MuJoCo. Here MuJoCo is called directly and
-observations, rewards and terminations are computed for all copies at once; `tests/data/test_lanes`
-holds every number bit-equal to gymnasium's.
+observations, rewards and terminations are computed for all copies at once; a test holds every
+number bit-equal to gymnasium's.
 """
 
 import warnings
@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from offlinerlkit_romi.data.actors import Actor
+from offlinerlkit_romi.envs.tasks import MAX_EPISODE_STEPS
+from offlinerlkit_romi.standins.policies import Actor
 
-MAX_EPISODE_STEPS = 1000
 Array = NDArray[Any]
 
 
@@ -46,6 +46,27 @@ SPECS = {
         "Walker2d-v4", 1e-3, 1.0, (0.8, 2.0), (-1.0, 1.0), _ANY, 5e-3, False, 10.0
     ),
 }
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One independent piece of work: its result depends on these fields and on nothing else.
+
+    Attributes:
+        environment: Which simulator, a key of `SPECS`, or an AntMaze task.
+        actor: Which policy, see `policies.load_actor`.
+        rows: Transitions at least.
+        seed: Of everything drawn.
+        with_position: Observe the x position too (the policy does not see it).
+        mean_share: Share of the steps at which the policy's mean action is taken.
+    """
+
+    environment: str
+    actor: str
+    rows: int
+    seed: tuple[int, ...]
+    with_position: bool = False
+    mean_share: float = 0.0
 
 
 class Lanes:

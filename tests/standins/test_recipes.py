@@ -10,21 +10,22 @@ import numpy as np
 import pytest
 
 from offlinerlkit_romi import data
-from offlinerlkit_romi.data import generate as generation
-from offlinerlkit_romi.data import pool
-from offlinerlkit_romi.data.generate import (
+from offlinerlkit_romi.data.benchmarks import ORIGINS
+from offlinerlkit_romi.envs.tasks import get_task, task_names
+from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.standins import recipes as generation
+from offlinerlkit_romi.standins.recipes import (
     BEHAVIOUR_FOLDER,
+    RECIPES,
     ROLES,
     Part,
+    actor_of,
     composition,
     generate,
     generated_path,
 )
-from offlinerlkit_romi.data.lanes import Lanes
-from offlinerlkit_romi.data.neorl_generate import actor_of
-from offlinerlkit_romi.data.worker import Shard, run_shard
-from offlinerlkit_romi.envs.tasks import task_names
-from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.standins.simulate import Lanes, Shard
+from offlinerlkit_romi.standins.worker import run_shard, run_shards
 
 KEYS = {
     "observations",
@@ -98,6 +99,10 @@ def test_stored_states_replay_to_the_stored_next_observations(environment: str) 
         assert reward[0] == pytest.approx(arrays["rewards"][row], abs=0.02)
 
 
+def test_every_benchmark_has_a_recipe() -> None:
+    assert set(RECIPES) == set(ORIGINS) == {get_task(task).family for task in task_names()}
+
+
 def test_composition_is_the_documented_one() -> None:
     assert composition("hopper-random-v2", 10) == [Part("random", 10)]
     assert composition("walker2d-medium-v2", 10) == [Part("walker2d-0260k", 10)]
@@ -157,7 +162,7 @@ def test_behaviour_return_is_the_mean_of_complete_episodes() -> None:
 
 def test_cached_file_is_not_simulated_again(monkeypatch: pytest.MonkeyPatch) -> None:
     path = generate("hopper-random-v2", 20, progress=False)
-    monkeypatch.setattr(generation, "_simulate", lambda *args: pytest.fail("simulated again"))
+    monkeypatch.setattr(generation, "collected", lambda *args: pytest.fail("simulated again"))
     assert generate("hopper-random-v2", 20, progress=False) == path
 
 
@@ -194,10 +199,10 @@ def test_full_disk_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_dead_worker_is_reported_with_its_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
     shards = [Shard("hopper", "no-such-policy.npz", 10, (0,))] * 3
     with pytest.raises(RuntimeError, match=r"worker died: .*no-such-policy.npz"):
-        pool.run_shards(shards, 2, lambda rows: None)
+        run_shards(shards, 2, lambda rows: None)
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(RuntimeError, match="status 1"):
-        pool.run_shards(shards, 1, lambda rows: None)
+        run_shards(shards, 1, lambda rows: None)
     assert not generated_path("hopper-random-v2", 10, 0).exists()
 
 

@@ -6,9 +6,9 @@ import gymnasium
 import numpy as np
 import pytest
 
-from offlinerlkit_romi.data.actors import UniformActor, load_actor
-from offlinerlkit_romi.data.generate import BEHAVIOUR_FOLDER
-from offlinerlkit_romi.data.lanes import SPECS, Lanes, collect, lane_count
+from offlinerlkit_romi.standins.policies import UniformActor, load_actor
+from offlinerlkit_romi.standins.recipes import BEHAVIOUR_FOLDER
+from offlinerlkit_romi.standins.simulate import SPECS, Lanes, collect, lane_count
 
 POLICIES = {"halfcheetah": "0140k", "hopper": "0180k", "walker2d": "0260k"}
 

@@ -1,18 +1,25 @@
-"""A scripted ant: one open-loop gait, turned and mirrored towards the next cell of a maze.
+"""A scripted ant in D4RL's mazes: one open-loop gait, turned towards the next cell of the maze.
 
 The gait's numbers come from a random search for distance on open floor
 (`benchmarks/ant_gait.py`); the ant is four-fold symmetric, so it runs in eight directions.
 """
 
+from __future__ import annotations
+
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from offlinerlkit_romi.envs.mazes import SCALE, WALL, Maze
+from offlinerlkit_romi.envs.mazes import GOAL_RADIUS, SCALE, WALL, Maze
+from offlinerlkit_romi.envs.tasks import Task, get_task
+from offlinerlkit_romi.standins.simulate import Shard
 
 Array = NDArray[np.float64]
+Rows = NDArray[Any]
 # per actuator (hip and ankle of the legs at 4, 1, 2, 3 o'clock, counter-clockwise from +x -y):
 # amplitude, phase and offset of a sine; one frequency in hertz
 AMPLITUDE = np.array([-0.53, 1.16, 1.32, 0.42, 0.03, 0.66, 0.27, 0.02])
@@ -26,6 +33,8 @@ HEADING = np.radians(150.0)  # of the gait as searched, in the ant's frame; mirr
 ANKLES = np.array([1.0, 1.0, -1.0, -1.0])
 NEAR = 1.0  # metres from a cell's centre at which the next one is aimed at
 CAPSIZED = 0.0  # cosine between the torso's axis and the vertical
+NOISE = 0.2  # standard deviation, as D4RL's noisy collection
+ON_ITS_BACK = 50  # steps after which a capsized ant is given up
 
 
 def gait(step: int, turns: int, mirrored: bool) -> Array:
@@ -122,3 +131,84 @@ class Walker:
         past = float((position - here) @ along) > -NEAR
         aside = float(np.linalg.norm((position - here) - ((position - here) @ along) * along))
         return following if past and aside < NEAR else here
+
+
+def collect_maze(shard: Shard, report: Callable[[int], None] | None = None) -> dict[str, Rows]:
+    """Trajectories with exactly `shard.rows` rows under D4RL's keys; the last one may be cut.
+
+    As D4RL's: collected towards targets of their own (`infos/goal`), relabelled with the reward of
+    one goal per file, not ended there, without next observations.
+    """
+    from offlinerlkit_romi.envs.antmaze import AntMaze
+
+    task, rng = get_task(shard.environment), np.random.default_rng(shard.seed)
+    env = AntMaze(task)
+    goal = env.maze.draw_goal(np.random.default_rng(shard.seed[:1]))  # the file's
+    collector = _Collector(env, task, goal, rng)
+    rows: list[dict[str, Any]] = []
+    while len(rows) < shard.rows:
+        rows += collector.trajectory(shard.rows - len(rows))
+        if report is not None:
+            report(len(rows))
+    return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+
+
+@dataclass(frozen=True)
+class _Collector:
+    env: Any
+    task: Task
+    goal: Array
+    rng: np.random.Generator
+
+    def trajectory(self, most: int) -> list[dict[str, Any]]:
+        """One trajectory of at most `most` rows; its last row is a time limit."""
+        obs, _ = self.env.reset(
+            seed=int(self.rng.integers(2**31)), options={"start": self._start(), "goal": self.goal}
+        )
+        walker, down = self._walker(obs), 0
+        rows: list[dict[str, Any]] = []
+        limit = min(most, self.task.max_episode_steps)
+        while len(rows) < limit and down < ON_ITS_BACK:
+            action = np.clip(walker(obs) + NOISE * self.rng.standard_normal(8), -1.0, 1.0)
+            action = action.astype(np.float32)
+            following = self.env.step(action)[0]
+            rows.append(self._row(obs, action, following, walker.target))
+            down = down + 1 if capsized(following) else 0
+            obs = following
+            if self._wanders and np.linalg.norm(obs[:2] - walker.target) <= GOAL_RADIUS:
+                walker = self._walker(obs)
+        rows[-1]["timeouts"] = np.True_
+        return rows
+
+    @property
+    def _wanders(self) -> bool:
+        """All data sets but umaze's start anywhere and go from one cell to another."""
+        return not self.task.name.startswith("antmaze-umaze-v")
+
+    def _start(self) -> Array:
+        return self._any_cell() if self._wanders else np.zeros(2)
+
+    def _any_cell(self) -> Array:
+        maze: Maze = self.env.maze
+        cells = maze.free_cells()
+        return maze.centre(cells[int(self.rng.integers(len(cells)))])
+
+    def _walker(self, obs: Array) -> Walker:
+        target = self._any_cell() if self._wanders else self.goal
+        while self._wanders and np.linalg.norm(target - obs[:2]) <= GOAL_RADIUS:
+            target = self._any_cell()
+        return Walker(self.env.maze, target)
+
+    def _row(self, obs: Array, action: Rows, following: Array, target: Array) -> dict[str, Any]:
+        reached = np.linalg.norm(following[:2] - self.goal) <= GOAL_RADIUS
+        stored = obs.astype(np.float32)
+        return {
+            "observations": stored,
+            "actions": action,
+            "rewards": np.float32(reached),
+            "terminals": np.bool_(reached),
+            "timeouts": np.False_,
+            "infos/goal": target.astype(np.float32),
+            "infos/qpos": stored[:15],
+            "infos/qvel": stored[15:],
+        }

@@ -1,4 +1,4 @@
-"""Behaviour policies: the tanh-Gaussian actors of `data/behaviour/*.npz`, and uniform actions.
+"""Behaviour policies: the tanh-Gaussian actors of `behaviour/*.npz`, and uniform actions.
 
 numpy alone, so that a worker process starts quickly and one batched call serves many simulators.
 """

@@ -1,4 +1,4 @@
-"""Train behaviour policies with Stable-Baselines3's SAC, saved as `data.actors` reads them."""
+"""Train behaviour policies with Stable-Baselines3's SAC, saved as `policies` reads them."""
 
 import warnings
 from collections.abc import Iterator
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from offlinerlkit_romi.data.actors import WEIGHTS
-from offlinerlkit_romi.data.lanes import SPECS
 from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.standins.policies import WEIGHTS
+from offlinerlkit_romi.standins.simulate import SPECS
 from offlinerlkit_romi.system.files import written_whole
 
 
@@ -66,7 +66,7 @@ def _sac() -> Any:
 
 
 def actor_weights(actor: Any) -> dict[str, NDArray[np.float32]]:
-    """The arrays of `data.actors.WEIGHTS` from a Stable-Baselines3 SAC actor (2 hidden layers)."""
+    """The arrays of `policies.WEIGHTS` from a Stable-Baselines3 SAC actor (2 hidden layers)."""
     layers = (actor.latent_pi[0], actor.latent_pi[2], actor.mu, actor.log_std)
     arrays = []
     for layer in layers:
