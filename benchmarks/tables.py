@@ -6,7 +6,8 @@ python benchmarks/tables.py
 import json
 from pathlib import Path
 
-from offlinerlkit_romi.bench.report import NAME, find, markdown, tables
+from offlinerlkit_romi.bench.report import find, markdown, tables
+from offlinerlkit_romi.bench.workload import NAME
 
 FOLDER = Path(__file__).parent
 README = FOLDER / "README.md"

@@ -85,8 +85,12 @@ def parser() -> Parser:
     return top
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], **sizes: Any) -> int:
     """Run `bench`.
+
+    Args:
+        argv: The words after `bench`.
+        **sizes: Fields of `Workload` that shall be others.
 
     Raises:
         UserError: bad input; nothing has been timed then.
@@ -100,7 +104,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     kept = _Kept(chosen.out)
     try:
-        result = run(chosen, _public(argv), kept)
+        result = run(chosen, _public(argv), kept, **sizes)
     except (KeyboardInterrupt, TrainingInterrupted):
         print(f"interrupted: {kept}", file=sys.stderr)
         return INTERRUPTED
@@ -124,8 +128,8 @@ def run(
     Raises:
         UserError: bad input; nothing has been timed then.
     """
-    from offlinerlkit_romi.bench.pieces import PIECES
-    from offlinerlkit_romi.bench.timing import time_all
+    from offlinerlkit_romi.bench.pieces import time_all
+    from offlinerlkit_romi.bench.workload import PIECES
     from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 
     names = _chosen("piece", chosen.pieces, PIECES)

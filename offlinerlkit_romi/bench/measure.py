@@ -5,16 +5,16 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from offlinerlkit_romi.bench.memory import peak_megabytes, reset_peak
-
-Action = Callable[[], Any]
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Work:
     """
 
     label: str
-    run: Action
+    run: Callable[[], Any]
     units: int = 1
     engine: str = "eager"
     precision: str = "highest"
@@ -77,6 +77,14 @@ class Timing:
     def cpu_ms(self) -> float:
         """Median milliseconds of the processor per piece."""
         return 1e3 * statistics.median(sample.cpu for sample in self.samples)
+
+
+class Piece(NamedTuple):
+    """A piece of training and the ways of doing it that were timed."""
+
+    name: str
+    algo: str  # "" where the algorithm does not matter
+    timings: list[Timing]
 
 
 def measure(
@@ -143,6 +151,27 @@ def _sample(work: Work, device: torch.device) -> Sample:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def reset_peak(device: torch.device) -> None:
+    """Start counting the peak afresh, where the system can."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with suppress(OSError):
+        CLEAR.write_text("5")  # Linux: the peak becomes what is resident now
+
+
+def peak_megabytes(device: torch.device) -> float | None:
+    """Since `reset_peak`: allocated on the device, or resident in this process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    try:
+        lines = STATUS.read_text("utf-8").splitlines()
+    except OSError:
+        return None
+    values = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
+    return int(values[0]) * 1024 / 1e6 if values else None
 
 
 class _ProductCounter(TorchDispatchMode):

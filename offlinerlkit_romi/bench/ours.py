@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Hashable, Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -12,9 +14,16 @@ from typing import Any
 
 import torch
 
-from offlinerlkit_romi.bench.engines import WARM_UPS, label_of
 from offlinerlkit_romi.bench.measure import Work
-from offlinerlkit_romi.bench.workload import Workload
+from offlinerlkit_romi.bench.workload import (
+    LABELS,
+    ROLLOUT_ROWS,
+    ROLLOUTS,
+    STEPS,
+    WARM_UPS,
+    Workload,
+    steps_of,
+)
 from offlinerlkit_romi.data import load
 from offlinerlkit_romi.dynamics.ensemble_dynamics import EnsembleDynamics
 from offlinerlkit_romi.engine import (
@@ -22,7 +31,6 @@ from offlinerlkit_romi.engine import (
     Generators,
     MetricMeans,
     Steps,
-    make_engine,
     spared_collector,
 )
 from offlinerlkit_romi.envs import Evaluator
@@ -32,6 +40,8 @@ from offlinerlkit_romi.experiment.build import Parts, Setting, build_policy
 from offlinerlkit_romi.model_buffer import MaskedReplayBuffer
 from offlinerlkit_romi.policy.model_based.on_model import masked_rollout, rollout_metrics
 from offlinerlkit_romi.policy.soft_policy import SoftPolicy
+from offlinerlkit_romi.policy_trainer import MBPolicyTrainer, Sentinel
+from offlinerlkit_romi.utils.logger import Logger
 
 QUIET_LOGVAR = -6.0  # bound of an untrained model's log-variance: its states stay healthy
 
@@ -54,7 +64,7 @@ class OurPieces:
         mode: str = "eager",
     ) -> None:
         self.workload, self.mode = workload, mode
-        self.label = label or label_of(mode)
+        self.label = label or LABELS[mode]
         self.precision = workload.precision if precision is None else precision
         self._made: dict[str, tuple[Any, Buffers, Any]] = {}
 
@@ -150,6 +160,38 @@ class OurPieces:
         """Read a file, check it, pair its rows."""
         return self._work(lambda: load(self.workload.task.name, str(path), progress=False), 1)
 
+    def epoch(self, algo: str, folder: Path) -> Work:
+        """An epoch by the real trainer, each of its parts cut to a share; evaluation left out.
+
+        Its units are policy steps: milliseconds per step of a whole epoch. What it waits for once
+        per epoch, to read the metrics and to save the weights, is in it whole.
+
+        Args:
+            algo: With an adversary.
+            folder: Where a run folder may lie.
+        """
+        steps = steps_of(self.workload.epoch_share)
+        rows = round(ROLLOUT_ROWS * steps / STEPS)
+        short = {"adv_train_steps": steps, "rollout_freq": steps // ROLLOUTS}
+        short |= {"step_per_epoch": steps, "dynamics_update_freq": steps}
+        overrides = {**self.workload.overrides, **short}
+        sizes = replace(self.workload, rollout_rows=rows, overrides=overrides)
+        logger = Logger(str(folder / f"{algo} {self.mode}"), {}, console_tables=False)
+        trainer, told = OurPieces(sizes, mode=self.mode)._trainer(algo, logger)
+        start = trainer.state_dict()
+
+        def run() -> None:
+            with (
+                open(os.devnull, "w", encoding="utf-8") as nowhere,
+                redirect_stdout(nowhere),
+                redirect_stderr(nowhere),
+            ):
+                trainer.train()
+            trainer.load_state_dict(start)  # weights, buffers and graphs go on as they are
+
+        work = Work(self.label, run, steps, precision=self.precision, slow=True, algo=algo)
+        return self._captured(work, told)
+
     def made(self, algo: str) -> tuple[Any, Buffers, Any]:
         """Policy, buffers and configuration, made once."""
         if algo not in self._made:
@@ -171,10 +213,31 @@ class OurPieces:
         evaluator = make(task)
         return replace(self._work(lambda: evaluator(policy.eval()), 1), variant=variant)
 
+    def _trainer(self, algo: str, logger: Logger) -> tuple[_Epochs, list[str]]:
+        policy, buffers, config = self.made(algo)
+        engine, told = self._engine()
+        policy.engine = engine
+        settings: dict[str, Any] = {
+            "epoch": 1,
+            "step_per_epoch": config.step_per_epoch,
+            "batch_size": config.batch_size,
+            "real_ratio": config.real_ratio,
+            "eval_episodes": 0,
+            "dynamics_update_freq": config.dynamics_update_freq,
+            "updates_per_round": config.adv_train_steps,
+            "model_buffer": buffers.for_model.rows,
+            "close_logger": False,
+            "sentinel": _Watching(policy.training_state()),
+            "engine": engine,
+        }
+        rollout = config.rollout_freq, config.rollout_batch_size, config.rollout_length
+        fake = buffers.for_model.fake
+        return _Epochs(policy, None, buffers.real, fake, logger, rollout, **settings), told
+
     def _engine(self) -> tuple[Engine, list[str]]:
         """An engine, and what it tells."""
         told: list[str] = []
-        return make_engine(self.mode, self.workload.device, told.append), told
+        return self.workload.make_engine(self.mode, self.workload.device, told.append), told
 
     def _state(
         self, policy: Any, buffers: Buffers, means: MetricMeans, **others: Any
@@ -209,6 +272,20 @@ class OurPieces:
                 run()
 
         return Work(self.label, spared, units, "eager", self.precision)
+
+
+class _Epochs(MBPolicyTrainer):
+    """A trainer that only ever comes to the end of an epoch."""
+
+    def _save_final(self) -> None:
+        """Once per run, not per epoch."""
+
+
+class _Watching(Sentinel):
+    """A sentinel for several calls of `train`."""
+
+    def close(self) -> None:
+        """Not yet."""
 
 
 def settle_model(dynamics: Any, data: Any) -> None:

@@ -1,33 +1,136 @@
-"""Which pieces there are, and who has them."""
+# ruff: noqa: T201
+"""Which pieces there are and who has them; all of them timed, one after the other."""
 
 from __future__ import annotations
 
+import argparse
+import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import torch
 
 from offlinerlkit_romi.bench.checkout import Checkout
-from offlinerlkit_romi.bench.engines import NAME
-from offlinerlkit_romi.bench.epoch import epoch
-from offlinerlkit_romi.bench.measure import Timing, Work, measure
+from offlinerlkit_romi.bench.measure import Piece, Work, measure, peak_gflops
 from offlinerlkit_romi.bench.ours import OurPieces
+from offlinerlkit_romi.bench.report import load_average, rows_of
 from offlinerlkit_romi.bench.theirs import TheirPieces
-from offlinerlkit_romi.bench.workload import Workload, write_file
+from offlinerlkit_romi.bench.workload import (
+    ADVERSARIAL,
+    EPOCH,
+    EVALUATION,
+    FIT_STEP,
+    FULL_PRECISION,
+    LOADING,
+    MODEL_UPDATE,
+    NAME,
+    POLICY_STEP,
+    ROLLOUT,
+    Workload,
+    engines_beside_eager,
+    write_file,
+)
+from offlinerlkit_romi.engine import choose_matmul_precision, keep_freed_memory
+from offlinerlkit_romi.engine.device import machine, resolve_device
+from offlinerlkit_romi.envs import get_task
+from offlinerlkit_romi.system.machine import versions
 
-POLICY_STEP, MODEL_UPDATE, EPOCH = "policy step", "model update", "epoch"
-FIT_STEP, ROLLOUT = "pre-training step", "rollout"
-EVALUATION, LOADING = "evaluation", "loading"
-PIECES = (POLICY_STEP, MODEL_UPDATE, FIT_STEP, ROLLOUT, EVALUATION, LOADING, EPOCH)
-ADVERSARIAL = ("romi", "rambo")
-FULL_PRECISION = "highest"
+Keep = Callable[[dict[str, Any]], None]
+NOT_SIZES = ("task", "device", "precision", "overrides", "engines", "make_engine")
 
 
-class Piece(NamedTuple):
-    """A piece of training and the ways of doing it that were timed."""
+def time_all(
+    chosen: argparse.Namespace,
+    names: Sequence[str],
+    algos: Sequence[str],
+    argv: Sequence[str],
+    keep: Keep,
+    **sizes: Any,
+) -> dict[str, Any]:
+    """Time pieces one after the other.
 
-    name: str
-    algo: str  # "" where the algorithm does not matter
-    timings: list[Timing]
+    Args:
+        chosen: The command's arguments.
+        names: Of pieces.
+        algos: Of algorithms.
+        argv: Recorded.
+        keep: Hears the result so far after every piece, `complete` only after the last.
+        **sizes: Fields of `Workload` that tests make smaller.
+    """
+    device, task = resolve_device(chosen.device), get_task(chosen.task)
+    checkouts = [Checkout(path) for path in chosen.against]
+    torch.set_num_threads(chosen.threads)
+    keep_freed_memory()
+    workload = _workload(chosen, task, device, sizes)
+    settings = (workload.precision, FULL_PRECISION if checkouts else workload.precision)
+    result: dict[str, Any] = {
+        "command": ["offlinerlkit-romi", "bench", *argv],
+        "task": task.name,
+        "threads": chosen.threads,
+        "quick": chosen.quick,
+        "engine": chosen.engine,
+        "headline": "cpu" if device.type == "cpu" and chosen.threads == 1 else "wall",
+        "machine": machine(device),
+        "versions": versions(),
+        "load_average": {"before": load_average()},
+        "against": {x.label: {"commit": x.commit()} for x in checkouts},
+        "peak_gflops": {
+            name: round(peak_gflops(name, device), 1) for name in dict.fromkeys(settings)
+        },
+        "sizes": {
+            name: getattr(workload, name)
+            for name in workload.__dataclass_fields__
+            if name not in NOT_SIZES
+        },
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        planned = plan(workload, checkouts, names, algos, Path(folder))
+        return _in_order(workload, planned, result, keep)
+
+
+def _in_order(
+    workload: Workload, planned: Sequence[Planned], result: dict[str, Any], keep: Keep
+) -> dict[str, Any]:
+    pieces: list[Piece] = []
+    for done, next_piece in enumerate(planned, start=1):
+        pieces.append(time_piece(workload, next_piece))
+        _tell(f"{done}/{len(planned)} {next_piece}", pieces[-1], result["headline"])
+        result["load_average"]["after"] = load_average()
+        result["rows"] = rows_of(pieces, result["headline"])
+        result["complete"] = done == len(planned)
+        result["not_timed"] = [str(piece) for piece in planned[done:]]
+        keep(result)
+    return result
+
+
+def _workload(
+    chosen: argparse.Namespace, task: Any, device: torch.device, sizes: dict[str, Any]
+) -> Workload:
+    precision = choose_matmul_precision(chosen.matmul_precision, device)
+    engines = engines_beside_eager(chosen.engine, device)
+    share = 1.0 if device.type == "cuda" else 0.02
+    workload = Workload(task, device, precision, epoch_share=share, engines=engines)
+    workload = replace(workload.quick() if chosen.quick else workload, **sizes)
+    asked = {"repeats": chosen.repeats, "steps": chosen.steps, "epoch_share": chosen.epoch_share}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    return replace(workload, both_precisions=chosen.both_precisions, **asked)
+
+
+def _tell(which: str, piece: Piece, headline: str) -> None:
+    times = [
+        f"{_name(timing.work)} {getattr(timing, f'{headline}_ms'):.4g} ms"
+        for timing in piece.timings
+    ]
+    # why a step was not captured after all
+    told = [line for timing in piece.timings for line in timing.work.told]
+    print("\n".join([f"{which}: {', '.join(times)}", *told]), file=sys.stderr)
+
+
+def _name(work: Work) -> str:
+    return " ".join(filter(None, (work.algo, work.label, work.variant)))
 
 
 class Planned(NamedTuple):
@@ -46,7 +149,6 @@ def plan(
     checkouts: Sequence[Checkout],
     names: Sequence[str],
     algos: Sequence[str],
-    engines: Sequence[str],
     folder: Path,
 ) -> list[Planned]:
     """All that is to be timed, in its order.
@@ -56,18 +158,17 @@ def plan(
         checkouts: Timed beside this package.
         names: Of pieces.
         algos: Of algorithms.
-        engines: Timed beside eager steps.
         folder: Where files may lie.
     """
-    planned = list(_training(workload, checkouts, names, algos, engines))
+    planned = list(_training(workload, checkouts, names, algos))
     ours, theirs = OurPieces(workload), [TheirPieces(workload, x) for x in checkouts]
     if EPOCH in names:
 
         def epochs() -> list[Work]:
             # one row per algorithm, but timed in turn: their ratio is asked for
             chosen = [algo for algo in ADVERSARIAL if algo in algos]
-            modes = ("eager", *engines)
-            return [epoch(workload, algo, folder, mode) for mode in modes for algo in chosen]
+            own = [OurPieces(workload, mode=mode) for mode in ("eager", *workload.engines)]
+            return [pieces.epoch(algo, folder) for pieces in own for algo in chosen]
 
         planned.append(Planned(EPOCH, "", epochs))
     if EVALUATION in names:
@@ -100,11 +201,10 @@ def _training(
     checkouts: Sequence[Checkout],
     names: Sequence[str],
     algos: Sequence[str],
-    engines: Sequence[str],
 ) -> Iterator[Planned]:
     """What the trainer carries out step by step."""
     everyone: list[OurPieces | TheirPieces] = [OurPieces(workload)]
-    everyone += [OurPieces(workload, mode=mode) for mode in engines]
+    everyone += [OurPieces(workload, mode=mode) for mode in workload.engines]
     if workload.both_precisions and workload.precision != FULL_PRECISION:
         # what of a difference is the setting of the product, and what is not
         everyone.append(OurPieces(workload, f"{NAME}, {FULL_PRECISION}", FULL_PRECISION))

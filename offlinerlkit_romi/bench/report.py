@@ -7,17 +7,20 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from offlinerlkit_romi.bench.engines import LABELS, NAME
-from offlinerlkit_romi.bench.epoch import ROLLOUT_ROWS, ROLLOUTS, STEPS, estimate, steps_of
-from offlinerlkit_romi.bench.measure import Timing
-from offlinerlkit_romi.bench.pieces import (
+from offlinerlkit_romi.bench.measure import Piece, Timing
+from offlinerlkit_romi.bench.workload import (
     ADVERSARIAL,
     EPOCH,
     FIT_STEP,
+    LABELS,
     MODEL_UPDATE,
+    NAME,
     POLICY_STEP,
     ROLLOUT,
-    Piece,
+    ROLLOUT_ROWS,
+    ROLLOUTS,
+    STEPS,
+    steps_of,
 )
 
 Row = dict[str, Any]
@@ -167,7 +170,8 @@ def estimated_epoch(result: Result, algo: str, column: str) -> float | None:
     rollout = find(result, ROLLOUT, "", column)
     if step is None or update is None or rollout is None:
         return None
-    return estimate(step, update, rollout, result["sizes"]["rollout_rows"])
+    per_row = rollout / result["sizes"]["rollout_rows"]
+    return step + update + ROLLOUTS / STEPS * per_row * ROLLOUT_ROWS
 
 
 def _ratio(left: float | None, right: float | None, digits: int) -> str:

@@ -1,8 +1,8 @@
-"""What is timed: the sizes, and data that costs what a task's data cost."""
+"""What is timed, and by which engines: names, sizes, and data that cost what a task's data cost."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +13,27 @@ import torch
 
 from offlinerlkit_romi.data import Dataset
 from offlinerlkit_romi.data.dataset import DataInfo
+from offlinerlkit_romi.engine import Engine, make_engine
 from offlinerlkit_romi.envs.tasks import Task, get_task
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.config import RunConfig
 from offlinerlkit_romi.experiment.resolve import settle
+
+POLICY_STEP, MODEL_UPDATE, EPOCH = "policy step", "model update", "epoch"
+FIT_STEP, ROLLOUT = "pre-training step", "rollout"
+EVALUATION, LOADING = "evaluation", "loading"
+PIECES = (POLICY_STEP, MODEL_UPDATE, FIT_STEP, ROLLOUT, EVALUATION, LOADING, EPOCH)
+ADVERSARIAL = ("romi", "rambo")
+FULL_PRECISION = "highest"  # torch's default, which no checkout changes
+
+# columns of this package in the tables, by engine
+NAME = "ours"
+LABELS = {"eager": NAME, "graph": "captured", "compile": "compiled"}
+# a delayed actor makes two kinds of update, each captured when it first comes
+WARM_UPS = {"eager": 1, "graph": 2, "compile": 2}
+
+# the paper's epoch
+STEPS, ROLLOUTS, ROLLOUT_ROWS = 1000, 4, 50_000
 
 # simulated states stay healthy: standing height of the hopper and the walker, and a small spread
 HEIGHT, SPREAD = 1.25, 0.03
@@ -43,6 +60,8 @@ class Workload:
         epoch_share: Share of an epoch that is run to time one.
         both_precisions: Time this package's pieces at full precision as well.
         overrides: Settings of every algorithm that has them, over its preset.
+        engines: Timed in turn with eager steps.
+        make_engine: Makes one from its name, the device, and who is told of it.
     """
 
     task: Task
@@ -59,6 +78,8 @@ class Workload:
     epoch_share: float = 0.02
     both_precisions: bool = False
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    engines: Sequence[str] = ()
+    make_engine: Callable[..., Engine] = make_engine
 
     def quick(self) -> Workload:
         """The same pieces, few and small: to see that they run."""
@@ -95,19 +116,33 @@ class Workload:
     def dataset(self) -> Dataset:
         """Random transitions whose states stay far from every termination rule."""
         arrays = random_rows(self.task, self.rows)
-        info = DataInfo(self.task.name, "file", "", "", "none: random numbers", 0, 0.0)
-        return Dataset(
-            arrays["observations"],
-            arrays["actions"],
-            arrays["next_observations"],
-            arrays["rewards"][:, None],
-            arrays["terminals"][:, None],
-            info,
+        obs, action, next_obs = (
+            arrays[n] for n in ("observations", "actions", "next_observations")
         )
+        reward, terminal = (arrays[name][:, None] for name in ("rewards", "terminals"))
+        info = DataInfo(self.task.name, "file", "", "", "none: random numbers", 0, 0.0)
+        return Dataset(obs, action, next_obs, reward, terminal, info)
 
     def evaluation_task(self) -> Task:
         """HalfCheetah with the episodes' length."""
         return replace(get_task(EVALUATION_TASK), max_episode_steps=self.episode_steps)
+
+
+def engines_beside_eager(asked: str, device: torch.device) -> tuple[str, ...]:
+    """Engines to time in turn with eager steps.
+
+    Args:
+        asked: `--engine`.
+        device: Where steps run: graphs need CUDA.
+    """
+    if asked == "compile":
+        return ("compile",)
+    return ("graph",) if asked in ("auto", "graph") and device.type == "cuda" else ()
+
+
+def steps_of(share: float) -> int:
+    """Policy steps of a shortened epoch: as many between two rollouts, each time."""
+    return ROLLOUTS * max(1, round(share * STEPS / ROLLOUTS))
 
 
 def random_rows(task: Task, n: int) -> dict[str, np.ndarray]:

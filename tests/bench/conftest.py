@@ -68,7 +68,7 @@ def make_checkout(folder, **changes):
 def tiny_bench():
     """Runs `bench` on networks and data of a few rows."""
 
-    def bench(*words):
-        return run(parser().parse_args(words), words, **TINY)
+    def bench(*words, **sizes):
+        return run(parser().parse_args(words), words, **TINY | sizes)
 
     return bench

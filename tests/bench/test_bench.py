@@ -5,8 +5,8 @@ import pytest
 
 from offlinerlkit_romi import cli
 from offlinerlkit_romi.bench import command
-from offlinerlkit_romi.bench.pieces import PIECES
 from offlinerlkit_romi.bench.report import find, tables
+from offlinerlkit_romi.bench.workload import PIECES
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from tests.bench.conftest import TINY, make_checkout
 
@@ -36,16 +36,14 @@ def test_a_result_goes_through_a_file_into_the_same_tables(tiny_bench, tmp_path,
     assert shown.count("| policy step ") == 2
 
 
-def test_the_command_writes_what_it_shows(tmp_path, monkeypatch, capsys):
-    measured = command.run
-    monkeypatch.setattr(command, "run", lambda *args: measured(*args, **TINY))
+def test_the_command_writes_what_it_shows(tmp_path, capsys):
     out = tmp_path / "bench.json"
-    words = ["bench", "--pieces", "policy step", "--algos", "bc", "--out", str(out)]
-    assert cli.main(words) == 0
+    words = ["--pieces", "policy step", "--algos", "bc", "--out", str(out)]
+    assert command.main(words, **TINY) == 0
     result = json.loads(out.read_text("utf-8"))
     assert tables(result) in capsys.readouterr().out
     # no folder of this machine in what may be committed
-    assert result["command"] == ["offlinerlkit-romi", *words[:-1], "bench.json"]
+    assert result["command"] == ["offlinerlkit-romi", "bench", *words[:-1], "bench.json"]
     assert str(tmp_path) not in out.read_text("utf-8")
 
 

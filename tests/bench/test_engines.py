@@ -6,13 +6,9 @@ from runpy import run_path
 import pytest
 import torch
 
-from offlinerlkit_romi.bench import epoch as epoch_module
-from offlinerlkit_romi.bench import ours as ours_module
-from offlinerlkit_romi.bench import timing
-from offlinerlkit_romi.bench.engines import engines_beside_eager
 from offlinerlkit_romi.bench.ours import OurPieces
 from offlinerlkit_romi.bench.report import find, tables
-from offlinerlkit_romi.bench.workload import Workload
+from offlinerlkit_romi.bench.workload import Workload, engines_beside_eager
 from offlinerlkit_romi.engine import Engine
 from offlinerlkit_romi.envs import get_task
 from offlinerlkit_romi.experiment import buffers
@@ -25,29 +21,38 @@ TABLES = Path(__file__).parents[2] / "benchmarks" / "tables.py"
 TRAINED = ("policy step", "model update", "pre-training step", "rollout", "epoch")
 
 
-@pytest.fixture
-def recorders(monkeypatch):
-    """Graphs on the CPU, for whoever asks for an engine that captures; returns the recorders."""
-    made: list[RecordedGraphs] = []
+class Recorders:
+    """Graphs on the CPU, for whoever asks for an engine that captures.
 
-    def make(mode, device, tell=print):
+    Attributes:
+        made: One recorder per engine.
+        sizes: What makes a benchmark capture with them.
+    """
+
+    def __init__(self, **options):
+        self.options, self.made = options, []
+        self.sizes = {"engines": ("graph",), "make_engine": self.make_engine}
+
+    def make_engine(self, mode, device, tell):
         if mode == "eager":
             return Engine(None, tell)
-        made.append(RecordedGraphs())
-        return Engine(made[-1], tell)
+        self.made.append(RecordedGraphs(**self.options))
+        return Engine(self.made[-1], tell)
 
-    def masked(config, setting, free):  # as on CUDA
+
+@pytest.fixture
+def masked(monkeypatch):
+    """A model buffer of fixed shape, as on CUDA."""
+
+    def make(config, setting, free):
         return buffers.make_buffer(buffers.fake_buffer_rows(config), setting, MaskedReplayBuffer)
 
-    for module in (ours_module, epoch_module):
-        monkeypatch.setattr(module, "make_engine", make)
-    monkeypatch.setattr(timing, "engines_beside_eager", lambda asked, device: ("graph",))
-    monkeypatch.setattr(buffers, "make_model_buffer", masked)
-    return made
+    monkeypatch.setattr(buffers, "make_model_buffer", make)
 
 
-def test_every_piece_that_training_captures_has_a_captured_figure(recorders, tiny_bench):
-    result = tiny_bench("--pieces", *TRAINED, "--algos", "romi", "td3bc")
+def test_every_piece_that_training_captures_has_a_captured_figure(masked, tiny_bench):
+    recorders = Recorders()
+    result = tiny_bench("--pieces", *TRAINED, "--algos", "romi", "td3bc", **recorders.sizes)
     rows = {(r["piece"], r["algo"]): r for r in result["rows"] if r["column"] == "captured"}
     eager = {(r["piece"], r["algo"]) for r in result["rows"] if r["column"] == "ours"}
     assert rows.keys() == eager and {piece for piece, _ in rows} == {*TRAINED}
@@ -57,7 +62,7 @@ def test_every_piece_that_training_captures_has_a_captured_figure(recorders, tin
         assert row["eager_over_this"] == pytest.approx(ratio, rel=1e-3)
     assert rows["policy step", "romi"]["units_per_sample"] == 25  # divides a rollout's period
     assert rows["model update", "romi"]["units_per_sample"] == 8  # all of a round
-    assert all(0 < graphs.captures < graphs.replays for graphs in recorders)
+    assert all(0 < graphs.captures < graphs.replays for graphs in recorders.made)
     shown = tables(result)
     assert "eager / captured" in shown
     assert "| romi, captured " in shown and "| romi / rambo, captured " in shown
@@ -75,8 +80,10 @@ def test_on_a_gpu_captured_steps_are_timed_beside_eager_ones(tiny_bench):
 
 
 @pytest.mark.parametrize(("ask", "steps"), [("policy_step", 25), ("model_update", 8)])
-def test_a_captured_sample_does_what_an_eager_one_does(ask, steps, recorders):
-    workload = Workload(get_task("walker2d-medium-v2"), CPU, **TINY | {"steps": steps})
+def test_a_captured_sample_does_what_an_eager_one_does(ask, steps, masked):
+    recorders = Recorders()
+    sizes = TINY | recorders.sizes | {"steps": steps}
+    workload = Workload(get_task("walker2d-medium-v2"), CPU, **sizes)
     ends = []
     for mode in ("eager", "graph"):
         pieces = OurPieces(workload, mode=mode)
@@ -86,33 +93,24 @@ def test_a_captured_sample_does_what_an_eager_one_does(ask, steps, recorders):
         work.run()
         ends.append(list(pieces.made("romi")[0].parameters()))
         assert not all(map(torch.equal, before, ends[-1]))
-    assert all(map(torch.equal, *ends)) and recorders[0].replays == 1
+    assert all(map(torch.equal, *ends)) and recorders.made[0].replays == 1
 
 
-def test_both_kinds_of_update_are_captured_before_the_first_sample(recorders):
+def test_both_kinds_of_update_are_captured_before_the_first_sample():
     """TD3+BC steps its actor at every other update: two graphs."""
-    workload = Workload(get_task("walker2d-medium-v2"), CPU, **TINY)
+    recorders = Recorders()
+    workload = Workload(get_task("walker2d-medium-v2"), CPU, **TINY | recorders.sizes)
     work = OurPieces(workload, mode="graph").policy_step("td3bc")
     captures = []
     for _ in range(work.warm_ups + 3):
         work.run()
-        captures.append(recorders[0].captures)
+        captures.append(recorders.made[0].captures)
     assert captures[work.warm_ups - 1 :] == [2] * 4
 
 
-def test_a_step_that_is_not_captured_after_all_has_no_captured_figure(
-    recorders, tiny_bench, monkeypatch, capsys
-):
-    graphs = RecordedGraphs(refused_after=0)
-    make = ours_module.make_engine
-    monkeypatch.setattr(
-        ours_module,
-        "make_engine",
-        lambda mode, device, tell: (
-            Engine(graphs, tell) if mode == "graph" else make(mode, device, tell)
-        ),
-    )
-    result = tiny_bench("--pieces", "policy step", "--algos", "bc")
+def test_a_step_that_is_not_captured_after_all_has_no_captured_figure(tiny_bench, capsys):
+    sizes = Recorders(refused_after=0).sizes
+    result = tiny_bench("--pieces", "policy step", "--algos", "bc", **sizes)
     _, captured = result["rows"]
     line = "the policy step runs eagerly: capturing it failed: operation not permitted"
     assert captured["engine"] == "eager" and captured["told"] == [line]
@@ -170,11 +168,6 @@ def test_the_target_for_captured_steps_waits_for_a_measurement():
         ]
     ]
     result = {"rows": rows, "headline": "wall", "peak_gflops": {}}
-    assert target({"a": result})[3:] == [
-        "0.75 ms, 12.00 times",
-        "",
-        "",
-        "yes",
-    ]
+    assert target({"a": result})[3:] == ["0.75 ms, 12.00 times", "", "", "yes"]
     rows[3]["wall_ms"] = 0.9
     assert target({"a": result})[-1] == "no"
