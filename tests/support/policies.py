@@ -179,7 +179,7 @@ def make_policy(
     defaults = {name: value for name, value in defaults.items() if name in wanted}
     if lib is None:
         defaults["generator"] = generator(seed + 2)
-    return unsettle(cls(**parts, **defaults | options))
+    return unsettle(cls(**parts, **defaults | options).to(dtype))  # what the constructor adds too
 
 
 def _dynamics_for(wanted: Any, obs_dim: int, action_dim: int, *how: Any) -> EnsembleDynamics:
