@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check --root-user-action ignore --constraint constraints.txt --editable
 
-.PHONY: demo gpu test check format lint types install clean
+.PHONY: demo gpu test check format lint types layers install clean
 
 install: $(DEV)
 
@@ -31,7 +31,7 @@ gpu: $(DEV)
 test: $(DEV)
 	$(BIN)/python -m pytest -n 2
 
-check: format lint types test
+check: format lint types layers test
 
 format: $(DEV)
 	$(BIN)/ruff format --check .
@@ -41,6 +41,9 @@ lint: $(DEV)
 
 types: $(DEV)
 	$(BIN)/mypy
+
+layers: $(DEV)
+	$(BIN)/lint-imports --no-logo --cache-dir .mypy_cache/imports
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
