@@ -239,7 +239,6 @@ class Parts:
             "adv_train_steps": config.adv_train_steps,
             "adv_rollout_batch_size": config.adv_batch_size,
             "adv_rollout_length": config.rollout_length,
-            "include_ent_in_adv": config.include_ent_in_adv,
             "scaler": self.setting.obs_scaler,
             "device": self.device,
         }

@@ -207,7 +207,7 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class KitConfig(RunConfig):
-    """What every algorithm of OfflineRL-Kit's shares."""
+    """What the algorithms share that compute otherwise here than in OfflineRL-Kit."""
 
     compat: Compat = "paper"
     """paper, or kit: OfflineRL-Kit's arithmetic, quirks included."""
@@ -220,10 +220,8 @@ class KitConfig(RunConfig):
 
 @dataclass(frozen=True)
 class CriticConfig(RunConfig):
-    """What every algorithm with twin critics shares."""
+    """What every algorithm with critics shares."""
 
-    critic_lr: Rate = 3e-4
-    """Learning rate of the critics."""
     gamma: Share = 0.99
     """Discount per step."""
     reward_scale: Annotated[Number, not_zero] = 1.0
@@ -245,7 +243,15 @@ class CriticConfig(RunConfig):
 
 
 @dataclass(frozen=True)
-class SoftConfig(CriticConfig):
+class TwinConfig(CriticConfig):
+    """What every algorithm whose critics learn at one rate shares."""
+
+    critic_lr: Rate = 3e-4
+    """Learning rate of the critics."""
+
+
+@dataclass(frozen=True)
+class SoftConfig(TwinConfig):
     """What every algorithm with an entropy temperature shares."""
 
     auto_alpha: bool = True
@@ -270,9 +276,9 @@ class ModelBasedConfig(SoftConfig):
     real_ratio: Share = 0.5
     """Share of the data set's transitions in a policy batch, 0 to 1."""
     n_ensemble: Few = 7
-    """Few of the dynamics ensemble."""
+    """Members of the dynamics ensemble."""
     n_elites: Few = 5
-    """Few used in rollouts: the best on held-out data."""
+    """Members used in rollouts: the best on held-out data."""
     dynamics_hidden_dims: Widths = (200, 200, 200, 200)
     """Widths of the dynamics model's hidden layers."""
     dynamics_weight_decay: Annotated[tuple[float, ...], some, Between(0, 1)] = (
@@ -365,8 +371,6 @@ class AdversarialConfig(ModelBasedConfig):
     """Model updates per round (K)."""
     adv_batch_size: Size = 256
     """Transitions per model update."""
-    include_ent_in_adv: bool = False
-    """Add the policy's entropy to the value that the model update looks at."""
     bc_epoch: Whole = 0
     """Epochs of behaviour cloning before everything else."""
     bc_lr: Rate = 1e-4

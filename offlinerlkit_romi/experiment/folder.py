@@ -16,6 +16,7 @@ from offlinerlkit_romi.data import Dataset
 from offlinerlkit_romi.engine.device import machine
 from offlinerlkit_romi.envs import Task
 from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.experiment.algorithms import GONE
 from offlinerlkit_romi.experiment.config import as_dict
 from offlinerlkit_romi.experiment.own_data import record_of, recorded_task
 from offlinerlkit_romi.experiment.resolve import Resolved, settle
@@ -90,7 +91,8 @@ class RunFolder:
             UserError: See `manifest`.
         """
         try:
-            entries = self.manifest["config"]
+            gone = GONE.get(self.manifest["algo"], set())
+            entries = {n: x for n, x in self.manifest["config"].items() if n not in gone}
             values = {name: entry["value"] for name, entry in entries.items()}
             resolved = settle(self.manifest["algo"], values)
             sources = {name: str(entry["source"]) for name, entry in entries.items()}

@@ -17,6 +17,7 @@ from offlinerlkit_romi.experiment.config import (
     ModelBasedConfig,
     RunConfig,
     SoftConfig,
+    TwinConfig,
 )
 from offlinerlkit_romi.experiment.resolve import Resolved, preset_names
 
@@ -39,6 +40,7 @@ _STRETCHES = {
 }
 _CLASSES: dict[type, str] = {
     CriticConfig: NETWORKS,
+    TwinConfig: NETWORKS,
     SoftConfig: NETWORKS,
     ModelBasedConfig: MODEL,
     AdversarialConfig: MODEL,

@@ -44,7 +44,7 @@ TERMS: tuple[tuple[str, str, str], ...] = (
 )
 ADVICE = {
     DATA: "check the data file with `offlinerlkit-romi data doctor FILE`",
-    "critic": "lower --critic-lr, or lower --gamma",
+    "critic": "lower --critic-lr (of IQL --critic-q-lr), or lower --gamma",
     "actor": "lower --actor-lr, or fix the temperature with --no-auto-alpha",
     "adversary": "lower the adversary's strength (--adv-weight) or --dynamics-adv-lr",
     "model": "shorten --rollout-length, or lower --dynamics-adv-lr",

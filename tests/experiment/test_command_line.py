@@ -108,7 +108,7 @@ def test_every_option_is_documented(capsys):
         (["--preset", "papre"], "unknown romi preset 'papre': did you mean paper"),
         (["--real-ratio", "2"], "--real-ratio is 2.0: it must be 1 or less"),
         (["--no-reward-likelihood"], "--no-reward-likelihood: variant exact has no reward term"),
-        (["--include-ent-in-adv"], "--include-ent-in-adv: ROMI's robust value has no entropy"),
+        (["--include-ent-in-adv"], "unknown flag '--include-ent-in-adv'"),
         (["--variant", "release", "--adv-batch-size", "6"], "give a multiple of 4"),
         (["loose"], "'loose' is a word too many; see `offlinerlkit-romi train romi --help`"),
     ],

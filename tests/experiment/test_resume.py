@@ -17,6 +17,7 @@ from offlinerlkit_romi.errors import TrainingInterrupted, UserError
 from offlinerlkit_romi.experiment import assemble as assemble_module
 from offlinerlkit_romi.experiment import run as run_module
 from offlinerlkit_romi.experiment.folder import RunFolder
+from offlinerlkit_romi.experiment.reload import load_policy
 from offlinerlkit_romi.experiment.resolve import ALGORITHMS
 from offlinerlkit_romi.experiment.run import train
 from offlinerlkit_romi.policy_trainer import PolicyTrainer
@@ -311,3 +312,14 @@ def test_what_a_state_holds_is_all_that_differs_after_an_epoch(tiny_data, tmp_pa
     assert {"fake_buffer", "dynamics/scaler", "generators", "means", "logger"} <= state.keys()
     model = torch.load(folder / "model" / "dynamics.pth", weights_only=True)
     assert differences(dict(model), dict(state["policy/dynamics"])) == []
+
+
+def test_a_run_that_recorded_an_option_since_gone_is_read(tiny_data, tmp_path):
+    folder = Path(train("iql", **TINY_SETTINGS["iql"], log_root=str(tmp_path)).run_dir)
+    path = folder / "record" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    gone = {"value": 3e-4, "source": "ours"}
+    path.write_text(json.dumps(manifest | {"config": manifest["config"] | {"critic_lr": gone}}))
+    resolved = RunFolder(folder).resolved
+    assert resolved.config.critic_q_lr == 3e-4 and "critic_lr" not in resolved.sources
+    assert load_policy(folder, device="cpu") is not None

@@ -30,3 +30,9 @@ ALGORITHMS: dict[str, type[RunConfig]] = {
     "mcq": MCQConfig,
     "bc": BCConfig,
 }
+# options of earlier versions that changed nothing; runs that recorded them are read without
+GONE = {
+    "romi": {"include_ent_in_adv"},
+    "iql": {"critic_lr", "compat"},
+    **{algo: {"compat"} for algo in ("edac", "td3bc", "mcq", "bc")},
+}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from offlinerlkit_romi.experiment.config import KitConfig, SoftConfig
+from offlinerlkit_romi.experiment.config import SoftConfig
 from offlinerlkit_romi.experiment.limits import Between, Weight
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class EDACConfig(SoftConfig, KitConfig):
+class EDACConfig(SoftConfig):
     """EDAC: ensemble-diversified actor-critic. arXiv 2110.01548."""
 
     num_critics: Annotated[int, Between(2, 1000)] = 50
@@ -44,6 +44,5 @@ class EDACConfig(SoftConfig, KitConfig):
             max_q_backup=self.max_q_backup,
             deterministic_backup=self.deterministic_backup,
             eta=self.eta,
-            compat=self.compat,
             **parts.soft(),
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from offlinerlkit_romi.experiment.config import CriticConfig, KitConfig
+from offlinerlkit_romi.experiment.config import CriticConfig
 from offlinerlkit_romi.experiment.limits import Dropout, Part, Positive, Rate
 from offlinerlkit_romi.experiment.rewards import Floats, trajectory_returns
 
@@ -20,7 +20,7 @@ RETURN_RANGE = 1000.0
 
 
 @dataclass(frozen=True)
-class IQLConfig(CriticConfig, KitConfig):
+class IQLConfig(CriticConfig):
     """IQL: implicit Q-learning. arXiv 2110.06169."""
 
     critic_q_lr: Rate = 3e-4
@@ -79,5 +79,4 @@ class IQLConfig(CriticConfig, KitConfig):
             expectile=self.expectile,
             temperature=self.temperature,
             generator=parts.generator,
-            compat=self.compat,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from offlinerlkit_romi.experiment.config import KitConfig, SoftConfig
+from offlinerlkit_romi.experiment.config import SoftConfig
 from offlinerlkit_romi.experiment.limits import WIDE, Between, Dropout, Few, Rate, Share
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class MCQConfig(SoftConfig, KitConfig):
+class MCQConfig(SoftConfig):
     """MCQ: mildly conservative Q-learning. arXiv 2206.04745."""
 
     actor_dropout: Dropout | None = 0.1
@@ -38,6 +38,5 @@ class MCQConfig(SoftConfig, KitConfig):
             behavior_policy_optim=parts.adam(behavior_policy, self.behavior_policy_lr),
             lmbda=self.lmbda,
             num_sampled_actions=self.num_sampled_actions,
-            compat=self.compat,
             **parts.sac(self.actor_dropout),
         )

@@ -20,6 +20,8 @@ class RAMBOConfig(AdversarialConfig, KitConfig):
     """Weight of the adversarial loss against the model's likelihood; 0 switches it off."""
     adv_reduction: Literal["mean", "sum"] = "mean"
     """How the adversarial loss is reduced over the batch."""
+    include_ent_in_adv: bool = False
+    """Add the policy's entropy to the value that the model update looks at."""
 
     def build(self, parts: Parts) -> Any:
         """The policy with all it is made of."""
@@ -30,6 +32,7 @@ class RAMBOConfig(AdversarialConfig, KitConfig):
             dynamics_adv_optim=parts.adam(dynamics.model, self.dynamics_adv_lr),
             adv_weight=self.adv_weight,
             adv_reduction=self.adv_reduction,
+            include_ent_in_adv=self.include_ent_in_adv,
             compat=self.compat,
             **parts.sac(),
             **parts.adversary(),

@@ -53,10 +53,6 @@ class ROMIConfig(AdversarialConfig):
                 f"--no-reward-likelihood: variant {self.variant} has no reward term of its own; "
                 "leave it on, or give --variant no_weighting"
             )
-        if self.include_ent_in_adv:
-            raise UserError(
-                "--include-ent-in-adv: ROMI's robust value has no entropy; leave it off"
-            )
         if self.variant == "release" and self.adv_batch_size % 4:
             raise UserError(
                 f"--adv-batch-size is {self.adv_batch_size}: the release variant splits it into 4 "

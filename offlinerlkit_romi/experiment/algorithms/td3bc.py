@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from offlinerlkit_romi.experiment.config import CriticConfig, KitConfig
+from offlinerlkit_romi.experiment.config import TwinConfig
 from offlinerlkit_romi.experiment.limits import Count, Weight
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TD3BCConfig(CriticConfig, KitConfig):
+class TD3BCConfig(TwinConfig):
     """TD3+BC: TD3 with a behaviour-cloning term. arXiv 2106.06860."""
 
     alpha: Weight = 2.5
@@ -48,7 +48,6 @@ class TD3BCConfig(CriticConfig, KitConfig):
             update_actor_freq=self.update_actor_freq,
             alpha=self.alpha,
             scaler=parts.setting.obs_scaler,
-            compat=self.compat,
             generator=parts.generator,
             **parts.twin_critics(),
         )
