@@ -75,6 +75,13 @@ class Logger:
         label: Put before every line on the console, where several runs share it.
         row: The terminal row of this run's progress bar, likewise.
 
+    Attributes:
+        dir: The run's folder.
+        record_dir: Curves, console backup and configuration.
+        checkpoint_dir: The state after the last finished epoch.
+        model_dir: The final policy and dynamics.
+        result_dir: The summary and the learning curve.
+
     Raises:
         UserError: An unknown kind, or a folder that exists already or cannot be written.
     """
@@ -92,9 +99,10 @@ class Logger:
         unknown = sorted(set(output_config.values()) - set(HANDLER))
         if unknown:
             raise UserError(f"unknown logger output {unknown[0]!r}: choose from {sorted(HANDLER)}")
-        self._dir = dir
-        self._folders = {name: os.path.join(dir, name) for name in _FOLDERS}
-        for folder in self._folders.values():
+        self.dir = dir
+        folders = [os.path.join(dir, name) for name in ("record", "checkpoint", "model", "result")]
+        self.record_dir, self.checkpoint_dir, self.model_dir, self.result_dir = folders
+        for folder in folders:
             _make_folder(folder, exist_ok=resume)
         self._handlers: list[Handler] = [
             HANDLER[kind](os.path.join(self.record_dir, name))
@@ -170,31 +178,6 @@ class Logger:
     def set_level(self, level: int) -> None:
         """Drop messages below `level`."""
         self._level = level
-
-    @property
-    def dir(self) -> str:
-        """The run's folder."""
-        return self._dir
-
-    @property
-    def record_dir(self) -> str:
-        """Curves, console backup and configuration."""
-        return self._folders["record"]
-
-    @property
-    def checkpoint_dir(self) -> str:
-        """The state after the last finished epoch."""
-        return self._folders["checkpoint"]
-
-    @property
-    def model_dir(self) -> str:
-        """The final policy and dynamics."""
-        return self._folders["model"]
-
-    @property
-    def result_dir(self) -> str:
-        """The summary and the learning curve."""
-        return self._folders["result"]
 
     def _guarded(self, handler: Handler, write: Callable[[Any], None], content: Any) -> None:
         """Write; a full disk is said once per output and training goes on."""
@@ -275,9 +258,6 @@ def load_args(load_path: str) -> Namespace:
     except json.JSONDecodeError as error:
         raise UserError(f"{load_path} is not a run's hyper_param.json: {error}") from error
     return Namespace(**cast(dict[str, Any], values))
-
-
-_FOLDERS = ("record", "checkpoint", "model", "result")
 
 
 def _check_name(name: str) -> None:

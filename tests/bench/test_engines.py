@@ -9,50 +9,24 @@ import torch
 from offlinerlkit_romi.bench.ours import OurPieces
 from offlinerlkit_romi.bench.report import find, tables
 from offlinerlkit_romi.bench.workload import Workload, engines_beside_eager
-from offlinerlkit_romi.engine import Engine
 from offlinerlkit_romi.envs import get_task
-from offlinerlkit_romi.experiment import buffers
-from offlinerlkit_romi.model_buffer import MaskedReplayBuffer
 from tests.bench.conftest import TINY
-from tests.engine.recording import RecordedGraphs
+from tests.engine.recording import RecordedEngines, mask_model_buffers
 
 CPU = torch.device("cpu")
 TABLES = Path(__file__).parents[2] / "benchmarks" / "tables.py"
 TRAINED = ("policy step", "model update", "pre-training step", "rollout", "epoch")
 
 
-class Recorders:
-    """Graphs on the CPU, for whoever asks for an engine that captures.
-
-    Attributes:
-        made: One recorder per engine.
-        sizes: What makes a benchmark capture with them.
-    """
-
-    def __init__(self, **options):
-        self.options, self.made = options, []
-        self.sizes = {"engines": ("graph",), "make_engine": self.make_engine}
-
-    def make_engine(self, mode, device, tell):
-        if mode == "eager":
-            return Engine(None, tell)
-        self.made.append(RecordedGraphs(**self.options))
-        return Engine(self.made[-1], tell)
+def captured_by(engines):
+    """What makes a benchmark capture, with these engines."""
+    return {"engines": ("graph",), "make_engine": engines.make}
 
 
-@pytest.fixture
-def masked(monkeypatch):
-    """A model buffer of fixed shape, as on CUDA."""
-
-    def make(config, setting, free):
-        return buffers.make_buffer(buffers.fake_buffer_rows(config), setting, MaskedReplayBuffer)
-
-    monkeypatch.setattr(buffers, "make_model_buffer", make)
-
-
-def test_every_piece_that_training_captures_has_a_captured_figure(masked, tiny_bench):
-    recorders = Recorders()
-    result = tiny_bench("--pieces", *TRAINED, "--algos", "romi", "td3bc", **recorders.sizes)
+def test_every_piece_that_training_captures_has_a_captured_figure(monkeypatch, tiny_bench):
+    mask_model_buffers(monkeypatch)
+    engines = RecordedEngines()
+    result = tiny_bench("--pieces", *TRAINED, "--algos", "romi", "td3bc", **captured_by(engines))
     rows = {(r["piece"], r["algo"]): r for r in result["rows"] if r["column"] == "captured"}
     eager = {(r["piece"], r["algo"]) for r in result["rows"] if r["column"] == "ours"}
     assert rows.keys() == eager and {piece for piece, _ in rows} == {*TRAINED}
@@ -62,7 +36,7 @@ def test_every_piece_that_training_captures_has_a_captured_figure(masked, tiny_b
         assert row["eager_over_this"] == pytest.approx(ratio, rel=1e-3)
     assert rows["policy step", "romi"]["units_per_sample"] == 25  # divides a rollout's period
     assert rows["model update", "romi"]["units_per_sample"] == 8  # all of a round
-    assert all(0 < graphs.captures < graphs.replays for graphs in recorders.made)
+    assert all(0 < graphs.captures < graphs.replays for graphs in engines.made)
     shown = tables(result)
     assert "eager / captured" in shown
     assert "| romi, captured " in shown and "| romi / rambo, captured " in shown
@@ -80,9 +54,10 @@ def test_on_a_gpu_captured_steps_are_timed_beside_eager_ones(tiny_bench):
 
 
 @pytest.mark.parametrize(("ask", "steps"), [("policy_step", 25), ("model_update", 8)])
-def test_a_captured_sample_does_what_an_eager_one_does(ask, steps, masked):
-    recorders = Recorders()
-    sizes = TINY | recorders.sizes | {"steps": steps}
+def test_a_captured_sample_does_what_an_eager_one_does(ask, steps, monkeypatch):
+    mask_model_buffers(monkeypatch)
+    engines = RecordedEngines()
+    sizes = TINY | captured_by(engines) | {"steps": steps}
     workload = Workload(get_task("walker2d-medium-v2"), CPU, **sizes)
     ends = []
     for mode in ("eager", "graph"):
@@ -93,23 +68,23 @@ def test_a_captured_sample_does_what_an_eager_one_does(ask, steps, masked):
         work.run()
         ends.append(list(pieces.made("romi")[0].parameters()))
         assert not all(map(torch.equal, before, ends[-1]))
-    assert all(map(torch.equal, *ends)) and recorders.made[0].replays == 1
+    assert all(map(torch.equal, *ends)) and engines.made[0].replays == 1
 
 
 def test_both_kinds_of_update_are_captured_before_the_first_sample():
     """TD3+BC steps its actor at every other update: two graphs."""
-    recorders = Recorders()
-    workload = Workload(get_task("walker2d-medium-v2"), CPU, **TINY | recorders.sizes)
+    engines = RecordedEngines()
+    workload = Workload(get_task("walker2d-medium-v2"), CPU, **TINY | captured_by(engines))
     work = OurPieces(workload, mode="graph").policy_step("td3bc")
     captures = []
     for _ in range(work.warm_ups + 3):
         work.run()
-        captures.append(recorders.made[0].captures)
+        captures.append(engines.made[0].captures)
     assert captures[work.warm_ups - 1 :] == [2] * 4
 
 
 def test_a_step_that_is_not_captured_after_all_has_no_captured_figure(tiny_bench, capsys):
-    sizes = Recorders(refused_after=0).sizes
+    sizes = captured_by(RecordedEngines(refused_after=0))
     result = tiny_bench("--pieces", "policy step", "--algos", "bc", **sizes)
     _, captured = result["rows"]
     line = "the policy step runs eagerly: capturing it failed: operation not permitted"

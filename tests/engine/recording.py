@@ -6,9 +6,15 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from offlinerlkit_romi.buffer import ReplayBuffer
+from offlinerlkit_romi.engine import Engine
+from offlinerlkit_romi.experiment import buffers
+from offlinerlkit_romi.model_buffer import MaskedReplayBuffer
 
 # ops whose result, or whose result's shape, the host must wait for, and values it must bring along
 SYNCS = (
@@ -108,6 +114,32 @@ class RecordedGraphs:
             recorder.replay()
 
         return replay
+
+
+class RecordedEngines:
+    """Engines as `make_engine` makes them, on recorded graphs but where they shall be eager.
+
+    Attributes:
+        made: The graphs of each that captures.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self.options, self.made = options, list[RecordedGraphs]()
+
+    def make(self, mode: str, device: torch.device, tell: Callable[[str], None]) -> Engine:
+        if mode == "eager":
+            return Engine(None, tell)
+        self.made.append(RecordedGraphs(**self.options))
+        return Engine(self.made[-1], tell)
+
+
+def mask_model_buffers(patch: pytest.MonkeyPatch) -> None:
+    """Model buffers of fixed shape, as on CUDA."""
+
+    def make(config: Any, setting: Any, free: Any) -> ReplayBuffer:
+        return buffers.make_buffer(buffers.fake_buffer_rows(config), setting, MaskedReplayBuffer)
+
+    patch.setattr(buffers, "make_model_buffer", make)
 
 
 def pointers(state: dict[str, Any]) -> dict[str, int]:

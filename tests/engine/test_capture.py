@@ -19,17 +19,15 @@ from offlinerlkit_romi.engine.capture import MOST_UNROLLED
 from offlinerlkit_romi.engine.optim import apply_gradients
 from offlinerlkit_romi.errors import TrainingInterrupted
 from offlinerlkit_romi.experiment import assemble as assemble_module
-from offlinerlkit_romi.experiment import buffers as buffers_module
 from offlinerlkit_romi.experiment import build as build_module
 from offlinerlkit_romi.experiment import run as run_module
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.run import train
-from offlinerlkit_romi.model_buffer import MaskedReplayBuffer
 from offlinerlkit_romi.modules import twins
 from offlinerlkit_romi.policy import MOPOPolicy, SACPolicy
 from offlinerlkit_romi.policy_trainer import Checkpoints, MBPolicyTrainer, MFPolicyTrainer
 from offlinerlkit_romi.utils.logger import Logger
-from tests.engine.recording import RecordedGraphs, pointers
+from tests.engine.recording import RecordedEngines, RecordedGraphs, mask_model_buffers, pointers
 from tests.experiment import own_functions
 from tests.experiment.conftest import TINY_SETTINGS, make_dataset
 from tests.experiment.test_resume import strike, terminate
@@ -47,17 +45,8 @@ HUNDRED_UPDATES = ("romi", "rambo", "mopo", "td3bc")  # the others go through 20
 @pytest.fixture
 def engines(monkeypatch):
     """Runs on recorded graphs, or eagerly, whichever `engine` says; returns the recorders."""
-    made: list[RecordedGraphs] = []
-
-    def make(mode: str, device: torch.device, tell: Any) -> Engine:
-        if mode == "eager":
-            return Engine(None, tell)
-        made.append(RecordedGraphs())
-        return Engine(made[-1], tell)
-
-    def masked(config, setting, free):
-        rows = buffers_module.fake_buffer_rows(config)
-        return buffers_module.make_buffer(rows, setting, MaskedReplayBuffer)
+    recorded = RecordedEngines()
+    mask_model_buffers(monkeypatch)
 
     def adam_with_rate_as_tensor(params, lr):
         return torch.optim.Adam(params, lr=torch.tensor(lr), fused=True)
@@ -65,9 +54,8 @@ def engines(monkeypatch):
     monkeypatch.setattr(build_module, "make_adam", adam_with_rate_as_tensor)  # as on CUDA
     monkeypatch.setattr(twins, "WORTH_IT_ON", ["cpu"])  # as on CUDA
     monkeypatch.setattr(run_module, "load", lambda *_, **__: make_dataset())
-    monkeypatch.setattr(assemble_module, "make_engine", make)
-    monkeypatch.setattr(buffers_module, "make_model_buffer", masked)
-    return made
+    monkeypatch.setattr(assemble_module, "make_engine", recorded.make)
+    return recorded.made
 
 
 def settings_of(algo: str, **values: Any) -> dict[str, Any]:
@@ -82,44 +70,33 @@ def unlike(first: str, second: str) -> list[str]:
     return [place for place in found if not place.startswith("/state/sentinel/usual/")]
 
 
+def assert_replayed_as_eager(algo: str, root: Any, settings: dict[str, Any]) -> None:
+    modes = ("eager", "graph")
+    runs = [train(algo, **settings, engine=mode, log_root=str(root / mode)) for mode in modes]
+    assert unlike(*(run.run_dir for run in runs)) == []
+
+
 @pytest.mark.parametrize("algo", ALGORITHMS)
 def test_replayed_updates_at_a_rate_that_falls_equal_eager_ones(algo, engines, tmp_path) -> None:
     settings = settings_of(algo, epoch=10 if algo in HUNDRED_UPDATES else 2)
-    runs = [
-        train(algo, **settings | {"engine": mode, "log_root": str(tmp_path / mode)})
-        for mode in ("eager", "graph")
-    ]
-    assert unlike(*(run.run_dir for run in runs)) == []
+    assert_replayed_as_eager(algo, tmp_path, settings)
     (graphs,) = engines
     assert 1 <= graphs.captures < graphs.replays
 
 
 @pytest.mark.parametrize("variant", ["release", "no_weighting"])
 def test_romis_other_updates_replay_as_they_run(variant, engines, tmp_path) -> None:
-    settings = settings_of("romi", variant=variant)
-    runs = [
-        train("romi", **settings | {"engine": mode, "log_root": str(tmp_path / mode)})
-        for mode in ("eager", "graph")
-    ]
-    assert unlike(*(run.run_dir for run in runs)) == []
+    assert_replayed_as_eager("romi", tmp_path, settings_of("romi", variant=variant))
 
 
 def test_own_data_with_bounds_and_functions_of_the_users_is_captured(
     engines, tmp_path, capsys
 ) -> None:
-    functions = {"termination": own_functions.full, "reward_fn": own_functions.reward_of}
-    settings = settings_of("romi", **functions, task="tank", estimates="none", epoch=1)
-    runs = [
-        train(
-            "romi",
-            **settings | {"engine": mode, "log_root": str(tmp_path / mode)},
-            data=own_functions.episodes(),
-            action_bounds=(own_functions.LOW, own_functions.HIGH),
-        )
-        for mode in ("eager", "graph")
-    ]
-    assert "runs eagerly" not in capsys.readouterr().out
-    assert unlike(*(run.run_dir for run in runs)) == [] and engines[0].replays > 2
+    own = {"termination": own_functions.full, "reward_fn": own_functions.reward_of, "task": "tank"}
+    own |= {"data": own_functions.episodes(), "estimates": "none", "epoch": 1}
+    own |= {"action_bounds": (own_functions.LOW, own_functions.HIGH)}
+    assert_replayed_as_eager("romi", tmp_path, settings_of("romi", **own))
+    assert "runs eagerly" not in capsys.readouterr().out and engines[0].replays > 2
 
 
 def test_a_replayed_run_that_is_stopped_and_resumed_is_the_same_run(

@@ -34,24 +34,20 @@ def test_probing_puts_the_setting_back_after_an_error(monkeypatch) -> None:
     assert torch.get_float32_matmul_precision() == "high"
 
 
+# (GFLOP/s, error) of highest, high and medium
 PROBES = {
-    "fast but coarse": ([("highest", 1, 1e-7), ("high", 9, 1e-4), ("medium", 50, 3e-3)], "highest"),
-    "fast and exact": ([("highest", 1, 1e-7), ("high", 2, 4e-7), ("medium", 5, 4e-7)], "medium"),
-    "hardly faster": (
-        [("highest", 100, 1e-7), ("high", 110, 4e-7), ("medium", 120, 4e-7)],
-        "highest",
-    ),
-    "all coarse": ([("highest", 1, 1e-3), ("high", 2, 1e-3), ("medium", 5, 1e-3)], "highest"),
-    "not a number": (
-        [("highest", 1, 1e-7), ("high", 2, float("nan")), ("medium", 5, 1)],
-        "highest",
-    ),
+    "fast but coarse": ([(1, 1e-7), (9, 1e-4), (50, 3e-3)], "highest"),
+    "fast and exact": ([(1, 1e-7), (2, 4e-7), (5, 4e-7)], "medium"),
+    "hardly faster": ([(100, 1e-7), (110, 4e-7), (120, 4e-7)], "highest"),
+    "all coarse": ([(1, 1e-3), (2, 1e-3), (5, 1e-3)], "highest"),
+    "not a number": ([(1, 1e-7), (2, float("nan")), (5, 1)], "highest"),
 }
 
 
 @pytest.mark.parametrize(("probes", "expected"), PROBES.values(), ids=PROBES.keys())
 def test_the_fastest_float32_like_setting_is_chosen(probes, expected: str, monkeypatch) -> None:
-    results = [PrecisionProbe(*probe) for probe in probes]
+    settings = zip(("highest", "high", "medium"), probes, strict=True)
+    results = [PrecisionProbe(name, *probe) for name, probe in settings]
     monkeypatch.setattr(precision, "probe_matmul_precision", lambda: results)
     assert choose_matmul_precision() == expected
     assert torch.get_float32_matmul_precision() == expected

@@ -29,23 +29,11 @@ from tests.faults.harness import command, write_data
 SECONDS_AT_MOST = 60
 TINY = {"epoch": 1, "step_per_epoch": 2, "eval_episodes": 0, "adv_train_steps": 1}
 KEYS = ("observations", "next_observations", "actions", "rewards", "terminals", "timeouts")
+KEPT = ("transitions", "log_root", "task", "data", "dynamics_cache")
 VALUES = (
     *("-1", "0", "1", "2", "0.5", "1.5", "nan", "inf", "-inf", "1e309", "abc", "", " ", "None"),
-    *(
-        "True",
-        "[]",
-        "{}",
-        "../../x",
-        "/",
-        "--",
-        "-",
-        "auto",
-        "ä\u202e",
-        "%s",
-        "1e-300",
-        "00",
-        "0x10",
-    ),
+    *("True", "[]", "{}", "../../x", "/", "--", "-", "auto", "ä\u202e", "%s", "1e-300", "00"),
+    "0x10",
 )
 
 
@@ -131,12 +119,7 @@ class Fuzzer:
         """A command line with one or two senseless values."""
         algo = rng.choice(list(resolve_module.ALGORITHMS))
         root = self._root()
-        names = [f.name for f in fields(resolve_module.ALGORITHMS[algo])]
-        names = [
-            n
-            for n in names
-            if n not in ("transitions", "log_root", "task", "data", "dynamics_cache")
-        ]
+        names = [f.name for f in fields(resolve_module.ALGORITHMS[algo]) if f.name not in KEPT]
         chosen = {rng.choice(names): rng.choice(VALUES) for _ in range(rng.randint(1, 2))}
         words = command(algo, self.data, root, **TINY)
         for name, value in chosen.items():
@@ -269,9 +252,8 @@ def _mutated(array: np.ndarray, rng: random.Random) -> tuple[str, Any]:
 def _mutate_yaml(text: str, rng: random.Random) -> tuple[str, str]:
     if rng.random() < 0.5:
         place = rng.randrange(len(text))
-        new = rng.choice(
-            ["", ":", "\t", "{", "!!python/object:os.system ", "\0", "- ", "&a *a", "9"]
-        )
+        signs = ["", ":", "\t", "{", "!!python/object:os.system ", "\0", "- ", "&a *a", "9"]
+        new = rng.choice(signs)
         return f"{new!r} at {place}", text[:place] + new + text[place + 1 :]
     tree = yaml.safe_load(text)
     return _mutate_tree(tree, rng), yaml.safe_dump(tree)

@@ -35,30 +35,13 @@ from tests.faults.comparing import differences, outcome
 
 TASK = "halfcheetah-random-v2"
 SETTINGS: dict[str, Any] = {
-    "task": TASK,
-    "epoch": 3,
-    "step_per_epoch": 20,
-    "batch_size": 16,
-    "hidden_dims": (16,),
-    "dynamics_hidden_dims": (16,),
-    "dynamics_weight_decay": (0.0, 0.0),
-    "n_ensemble": 3,
-    "n_elites": 2,
-    "dynamics_max_epochs": 2,
-    "rollout_freq": 5,
-    "rollout_batch_size": 200,
-    "rollout_length": 2,
-    "dynamics_update_freq": 10,
-    "adv_train_steps": 5,
-    "adv_batch_size": 16,
-    "weight_hidden_dims": (16,),
-    "eval_episodes": 1,
-    "eval_freq": 100,
-    "eval_async": False,
-    "checkpoint_share": 1.0,
-    "device": "cpu",
-    "threads": 1,
-    "matmul_precision": "highest",
+    **{"task": TASK, "device": "cpu", "threads": 1, "matmul_precision": "highest"},
+    **{"epoch": 3, "step_per_epoch": 20, "batch_size": 16, "hidden_dims": (16,)},
+    **{"dynamics_hidden_dims": (16,), "dynamics_weight_decay": (0.0, 0.0), "n_ensemble": 3},
+    **{"n_elites": 2, "dynamics_max_epochs": 2, "rollout_freq": 5, "rollout_batch_size": 200},
+    **{"rollout_length": 2, "dynamics_update_freq": 10, "adv_train_steps": 5},
+    **{"adv_batch_size": 16, "weight_hidden_dims": (16,), "checkpoint_share": 1.0},
+    **{"eval_episodes": 1, "eval_freq": 100, "eval_async": False},
 }
 # phase: where its beginning is seen, and about how long it takes in seconds
 PHASES: dict[str, tuple[Any, str, float]] = {

@@ -1,4 +1,3 @@
-import csv
 import json
 import os
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.utils import logger as logger_module
 from offlinerlkit_romi.utils.logger import BACKUP, Logger, load_args, make_log_dirs
+from tests.support.training import rows_of
 
 KIT_OUTPUT = {
     "consoleout_backup": "stdout",
@@ -23,11 +23,6 @@ def logger(tmp_path):
     made = Logger(str(tmp_path / "run"), KIT_OUTPUT)
     yield made
     made.close()
-
-
-def read_csv(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_a_run_folder_has_the_kits_shape(logger, tmp_path):
@@ -45,9 +40,8 @@ def test_a_dump_goes_to_every_file_that_is_not_excluded(logger, capsys):
     logger.logkv("loss/actor", 1.5)
     logger.set_timestep(1000)
     logger.dumpkvs(exclude=["dynamics_training_progress", "stdio"])
-    rows = read_csv(os.path.join(logger.record_dir, "policy_training_progress.csv"))
-    assert rows == [{"loss/actor": "1.5", "timestep": "1000"}]
-    assert read_csv(os.path.join(logger.record_dir, "dynamics_training_progress.csv")) == []
+    assert rows_of(logger) == [{"loss/actor": "1.5", "timestep": "1000"}]
+    assert rows_of(logger, "dynamics_training_progress") == []
     assert "loss/actor" not in capsys.readouterr().out
     backup = (Path(logger.record_dir) / "consoleout_backup.txt").read_text()
     assert "| loss/actor | 1.5  |" in backup
@@ -58,8 +52,7 @@ def test_a_new_key_adds_a_column_and_keeps_the_earlier_rows(logger):
     logger.dumpkvs()
     logger.logkv("a", 2)
     logger.dumpkvs()
-    rows = read_csv(os.path.join(logger.record_dir, "policy_training_progress.csv"))
-    assert [(row["b"], row["a"]) for row in rows] == [("1", ""), ("", "2")]
+    assert [(row["b"], row["a"]) for row in rows_of(logger)] == [("1", ""), ("", "2")]
 
 
 def test_logkv_mean_averages_and_logkv_keeps_the_last(logger):
@@ -69,7 +62,7 @@ def test_logkv_mean_averages_and_logkv_keeps_the_last(logger):
     logger.dumpkvs()
     logger.logkv_mean("mean", 5.0)
     logger.dumpkvs()
-    rows = read_csv(os.path.join(logger.record_dir, "policy_training_progress.csv"))
+    rows = rows_of(logger)
     assert [row["mean"] for row in rows] == ["3.0", "5.0"]
     assert rows[0]["last"] == "6.0"
 
