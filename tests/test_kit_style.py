@@ -26,7 +26,7 @@ from offlinerlkit_romi.utils.logger import Logger, make_log_dirs
 from offlinerlkit_romi.utils.noise import GaussianNoise
 from offlinerlkit_romi.utils.scaler import StandardScaler
 from offlinerlkit_romi.utils.termination_fns import get_termination_fn
-from tests.data.conftest import hopper_rows, write_hdf5
+from tests.support.data import hopper_rows, write_hdf5
 from tests.upstream.gyms import DIALECTS, LIMIT
 
 TASK, HIDDEN, DEVICE = "hopper-medium-v2", [8, 8], "cpu"

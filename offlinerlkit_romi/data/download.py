@@ -25,7 +25,15 @@ PAUSE_SECONDS = 1.0
 
 
 class UnavailableError(UserError):
-    """The file cannot be had from the network now; the caller may know another way."""
+    """The file cannot be had from the network now; the caller may know another way.
+
+    Attributes:
+        cause: Why, without what to do about it.
+    """
+
+    def __init__(self, cause: str, remedy: str = "") -> None:
+        super().__init__(f"{cause}: {remedy}" if remedy else cause)
+        self.cause = cause
 
 
 @dataclass(frozen=True)
@@ -133,9 +141,8 @@ def _fetch_all(remote: Remote, part: Path, timeout: float, bar: Any) -> None:
             gained = part.exists() and part.stat().st_size > before
             begun, stalled = begun or gained, 0 if gained else stalled + 1
             if not begun or stalled >= STALLED_ATTEMPTS:
-                raise UnavailableError(
-                    f"cannot download {remote.url} ({_words(error)}): {remote.remedy}"
-                ) from error
+                cause = f"cannot download {remote.url} ({_words(error)})"
+                raise UnavailableError(cause, remote.remedy) from error
             time.sleep(PAUSE_SECONDS)
 
 
@@ -153,10 +160,8 @@ def _fetch_rest(remote: Remote, part: Path, timeout: float, bar: Any) -> None:
         promised = response.headers.get("Content-Length")
         size = remote.size if promised is None else offset + int(promised)
         if remote.size is not None and size != remote.size:
-            raise UnavailableError(
-                f"{remote.url} offers {size} bytes instead of {remote.size}: "
-                f"it is another file; {remote.remedy}"
-            )
+            cause = f"{remote.url} offers {size} bytes instead of {remote.size}"
+            raise UnavailableError(cause, f"it is another file; {remote.remedy}")
         bar.n, bar.total = offset, size
         bar.refresh()
         with _writing(remote, part), part.open("ab" if offset else "wb") as file:
@@ -182,9 +187,8 @@ def _opened(remote: Remote, offset: int, timeout: float) -> Iterator[Any]:
         with opener.open(request, timeout=timeout) as response:
             yield response
     except urllib.error.HTTPError as error:
-        raise UnavailableError(
-            f"{remote.url} answers {error.code} {error.reason}: {remote.remedy}"
-        ) from error
+        cause = f"{remote.url} answers {error.code} {error.reason}"
+        raise UnavailableError(cause, remote.remedy) from error
 
 
 def _is_trusted(url: str, remote: Remote) -> bool:
@@ -204,10 +208,8 @@ class _TrustedRedirects(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         """The request for `newurl`, if it may be made."""
         if not _is_trusted(newurl, self._remote):
-            raise UnavailableError(
-                f"{self._remote.url} redirects to {newurl}, which is not followed: "
-                f"{self._remote.remedy}"
-            )
+            cause = f"{self._remote.url} redirects to {newurl}, which is not followed"
+            raise UnavailableError(cause, self._remote.remedy)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -257,7 +259,7 @@ def _check_host(remote: Remote, timeout: float) -> None:
     thread.start()
     thread.join(timeout)
     if problem:
-        raise UnavailableError(f"cannot reach {host} ({problem[0]}): {remote.remedy}")
+        raise UnavailableError(f"cannot reach {host} ({problem[0]})", remote.remedy)
 
 
 def _words(error: BaseException) -> str:

@@ -149,8 +149,7 @@ def load(
         except UnavailableError as error:
             if source == origin.label:
                 raise
-            cause = str(error).rpartition(": ")[0] or str(error)
-            notes = (f"auto: {origin.title}'s file is not available here ({cause})",)
+            notes = (f"auto: {origin.title}'s file is not available here ({error.cause})",)
             tell(
                 f"{task}: {notes[0].removeprefix('auto: ')}; "
                 f"using {transitions} transitions generated on this machine instead"

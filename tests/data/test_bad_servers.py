@@ -15,7 +15,7 @@ from offlinerlkit_romi.data.benchmarks import ORIGINS
 from offlinerlkit_romi.data.download import UnavailableError
 from offlinerlkit_romi.envs.tasks import TASKS
 from offlinerlkit_romi.errors import UserError
-from tests.data.test_download import Server, serving
+from tests.support.servers import Server, serving
 
 BODY = bytes(range(256)) * 2000
 FIRST_TASK = {

@@ -14,7 +14,7 @@ from offlinerlkit_romi.data.load import load
 from offlinerlkit_romi.envs.tasks import task_names
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.standins.policies import load_actor
-from tests.data.conftest import hopper_rows, write_hdf5
+from tests.support.data import hopper_rows, write_hdf5
 
 COMMANDS = ("list", "fetch", "generate", "info", "convert", "doctor", "train-behaviour")
 

@@ -11,7 +11,7 @@ from offlinerlkit_romi.data.convert import FORMATS, convert
 from offlinerlkit_romi.data.rows import Rows
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.standins.recipes import generate
-from tests.data.conftest import hopper_rows, read_rows, write_hdf5
+from tests.support.data import hopper_rows, read_rows, write_hdf5
 
 TASK = "hopper-medium-replay-v2"
 needs_minari = pytest.mark.skipif(

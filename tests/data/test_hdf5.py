@@ -11,7 +11,7 @@ from offlinerlkit_romi import data
 from offlinerlkit_romi.data.fast_hdf5 import read_whole
 from offlinerlkit_romi.data.rows import episodes_of, time_limits
 from offlinerlkit_romi.errors import UserError
-from tests.data.conftest import hopper_rows, write_hdf5
+from tests.support.data import hopper_rows, write_hdf5
 
 TASK = "hopper-medium-v2"
 

@@ -7,7 +7,7 @@ import pytest
 
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.utils.load_dataset import qlearning_dataset
-from tests.data.conftest import hopper_rows
+from tests.support.data import hopper_rows
 
 
 def kit_rows(arrays: dict[str, np.ndarray], terminate_on_end: bool) -> list[tuple[int, int]]:

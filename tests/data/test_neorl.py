@@ -14,7 +14,7 @@ from offlinerlkit_romi.envs.tasks import task_names
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.standins import recipes as generation
 from offlinerlkit_romi.standins.recipes import generate
-from tests.data.test_download import Server, serving
+from tests.support.servers import Server, serving
 
 TASK = "Hopper-v3-low-100"
 

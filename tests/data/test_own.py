@@ -6,7 +6,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pandas
 import pytest
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 from offlinerlkit_romi import load_dataset
 from offlinerlkit_romi.data import Dataset, load_own
 from offlinerlkit_romi.errors import UserError
+from tests.support.data import write_hdf5
 
 EPISODES = (7, 4, 9)  # rows; the second ends by itself, the others are cut
 KEYS = ("observations", "actions", "rewards", "terminals", "timeouts")
@@ -64,13 +64,6 @@ FRAME_COLUMNS = {
 def split(data: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
     starts = np.r_[0, np.cumsum(EPISODES)]
     return [{key: data[key][a:b] for key in KEYS} for a, b in pairwise(starts)]
-
-
-def write_hdf5(path: Path, arrays: dict[str, np.ndarray]) -> Path:
-    with h5py.File(path, "w") as file:
-        for key, value in arrays.items():
-            file[key] = value
-    return path
 
 
 def assert_equal(dataset: Dataset, expected: Dataset) -> None:

@@ -13,8 +13,8 @@ from offlinerlkit_romi.cli import main
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.kit_runs import obs_statistics
 from offlinerlkit_romi.utils.scaler import StandardScaler
-from tests.data.conftest import hopper_rows, write_hdf5
 from tests.experiment.conftest import TINY_SETTINGS, make_dataset
+from tests.support.data import hopper_rows, write_hdf5
 from tests.upstream.checkpoints import (
     KIT_RUNS,
     POLICIES,

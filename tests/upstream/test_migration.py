@@ -13,7 +13,7 @@ import torch
 from offlinerlkit_romi import data, load_policy
 from offlinerlkit_romi.experiment.command_line import parse
 from offlinerlkit_romi.utils.scaler import StandardScaler
-from tests.data.conftest import write_hdf5
+from tests.support.data import write_hdf5
 from tests.upstream.checkpoints import KIT_RUNS, OBS, act
 from tests.upstream.gyms import OldGymHopper, put_in_place
 from tests.upstream.running import (

@@ -12,9 +12,9 @@ from offlinerlkit_romi.data.rows import as_rows
 from offlinerlkit_romi.envs import get_task
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.run import train
-from tests.data.conftest import save
 from tests.data.doctor.conftest import simulated
 from tests.experiment.conftest import TINY, make_dataset
+from tests.support.data import save
 
 TASK = "hopper-medium-v2"
 

@@ -14,9 +14,9 @@ from offlinerlkit_romi.data.rows import Rows, as_rows
 from offlinerlkit_romi.envs.make import make_bare_env
 from offlinerlkit_romi.envs.tasks import get_task
 from offlinerlkit_romi.standins.recipes import generated_path
-from tests.data.conftest import hopper_rows, read_rows, save
-from tests.data.conftest import write_hdf5 as write_arrays
 from tests.data.doctor.conftest import Make, simulated
+from tests.support.data import hopper_rows, read_rows, save
+from tests.support.data import write_hdf5 as write_arrays
 
 TASK = "hopper-medium-v2"
 

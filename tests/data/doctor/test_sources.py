@@ -9,8 +9,8 @@ import pytest
 from offlinerlkit_romi import cli
 from offlinerlkit_romi.data import load_own
 from offlinerlkit_romi.data.checks import guessed_bounds, outside
-from tests.data.conftest import read_rows
 from tests.data.doctor.test_doctor_command import doctor
+from tests.support.data import read_rows
 
 STEPS = 25
 
