@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from offlinerlkit_romi.data.rows import FLAGS, GOALS, KNOWN, Array, Bounds, Rows, time_limits
+from offlinerlkit_romi.data.rows import (
+    FLAGS,
+    GOALS,
+    KNOWN,
+    MATRICES,
+    Array,
+    Bounds,
+    Rows,
+    time_limits,
+)
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.standins.recipes import generated_folder
 
@@ -52,6 +61,29 @@ def _check_shapes(place: str, shapes: dict[str, tuple[int, ...]], task: "Task") 
                 f"{place}: {key} has shape {shape}, {task.name} needs "
                 f"{' or '.join(map(str, allowed))}: is this the file of another task?"
             )
+
+
+def check_table(rows: Rows) -> None:
+    """Numbers in each column, and one row or one number of them per transition.
+
+    Raises:
+        UserError: Something else, which could not be examined nor told apart by rows.
+    """
+    for key in (key for key in KNOWN if key in rows.columns):
+        values = rows.columns[key]
+        check_numbers(rows.source, key, values)
+        wide = key in MATRICES
+        if (values.ndim != 2) if wide else (values.size != len(rows)):
+            what = "row" if wide else "number"
+            raise UserError(
+                f"{rows.source}: {key} has shape {values.shape}: give one {what} per transition"
+            )
+    stored = rows.next_observations
+    if stored is not None and stored.shape != rows.observations.shape:
+        raise UserError(
+            f"{rows.source}: next_observations has shape {stored.shape}, observations "
+            f"{rows.observations.shape}: write the file again"
+        )
 
 
 def check_numbers(place: str, key: str, values: Array) -> None:

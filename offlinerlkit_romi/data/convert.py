@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from offlinerlkit_romi.data.card import Card, card_of
+from offlinerlkit_romi.data.checks import check_table
 from offlinerlkit_romi.data.formats import ARRAY_SUFFIXES, HDF5_SUFFIXES, write_arrays
 from offlinerlkit_romi.data.load import read_source
 from offlinerlkit_romi.data.rows import KNOWN, Rows
@@ -91,6 +92,7 @@ def _write_minari(rows: Rows, name: str, card: Card) -> tuple[str, ...]:
     minari = _minari()
     from gymnasium.spaces import Box
 
+    check_table(rows)
     episodes, told = _episodes(rows)
     obs, act = rows.observations, rows.actions
     task, guessed = guessed_task(card, rows)

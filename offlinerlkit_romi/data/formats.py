@@ -71,20 +71,21 @@ def _read_hdf5(path: Path, pick: Pick) -> Table:
 
     found: dict[str, Any] = {}
 
-    def visit(group: Any, prefix: str = "") -> None:
+    def visit(group: Any, prefix: str, around: tuple[Any, ...]) -> None:
         for name in group:
             # a link could point into any other file
             own = isinstance(group.get(name, getlink=True), h5py.HardLink)
             key, entry = prefix + name, group[name] if own else None
             if isinstance(entry, h5py.Group):
-                visit(entry, f"{key}/")
+                if entry not in around:  # a group may hold itself
+                    visit(entry, f"{key}/", (*around, entry))
             elif isinstance(entry, h5py.Dataset) and not (entry.external or entry.is_virtual):
                 found[key] = entry
             elif key in KNOWN:
                 raise UserError(f"{path}: {key} is no array of its own: write a plain array there")
 
     with h5py.File(path, "r") as file:
-        visit(file)
+        visit(file, "", (file["/"],))
         return {name: _values(found[name]) for name in pick(list(found))}
 
 

@@ -14,8 +14,8 @@ from offlinerlkit_romi.data.download import is_digest
 from offlinerlkit_romi.envs.tasks import task_names
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.standins.recipes import generate
-from tests.support.standins import simulated_here
 from tests.support.data import write_hdf5
+from tests.support.standins import simulated_here
 
 TASK = "antmaze-umaze-v2"
 GOAL = (0.5, 8.5)

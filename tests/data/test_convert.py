@@ -3,9 +3,11 @@
 import importlib.util
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
+from offlinerlkit_romi import cli
 from offlinerlkit_romi.data.commands import main
 from offlinerlkit_romi.data.convert import FORMATS, convert
 from offlinerlkit_romi.data.rows import Rows
@@ -169,6 +171,33 @@ def test_damaged_and_incomplete_sources_end_with_one_line(tmp_path: Path, name: 
     with pytest.raises(UserError, match="lacks rewards"):
         read_rows(path)
     assert "minari" in FORMATS
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"rewards": np.array([b"a"] * 12)}, "rewards holds |S1, not numbers"),
+        ({"rewards": np.zeros((12, 2))}, "rewards has shape (12, 2): give one number"),
+        ({"observations": np.zeros((12, 4, 4))}, "observations has shape (12, 4, 4): give one row"),
+        ({"next_observations": np.zeros((12, 5))}, "next_observations has shape (12, 5), obs"),
+    ],
+)
+def test_columns_that_are_no_table_end_with_one_line(
+    tmp_path: Path, changes: dict[str, np.ndarray], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_hdf5(tmp_path / "a.hdf5", hopper_rows(**changes))
+    for command in (["doctor", str(path)], ["convert", str(path), "--to", "minari", "-o", "a-v0"]):
+        assert cli.main(["data", *command]) == 2
+        err = capsys.readouterr().err
+        assert words in err and err.count("\n") == 1
+
+
+def test_a_group_that_holds_itself_is_read_once(tmp_path: Path) -> None:
+    path = write_hdf5(tmp_path / "a.hdf5", hopper_rows())
+    with h5py.File(path, "a") as file:
+        group = file.create_group("infos")
+        group["qpos"], group["back"], group["top"] = np.zeros((12, 6)), group, file["/"]
+    assert set(read_rows(path).columns) == {*hopper_rows(), "infos/qpos"}
 
 
 def test_pickled_arrays_are_not_opened(tmp_path: Path) -> None:

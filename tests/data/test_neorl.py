@@ -80,6 +80,7 @@ def test_a_done_that_neither_rule_nor_trajectories_explain_is_counted(tmp_path: 
         ({"index": None}, r"lacks index \(it holds: action, done"),
         ({"reward": np.array([{}] * 12, object)}, "cannot read .* as npz"),
         ({"reward": np.array(["a"] * 12)}, "reward holds <U1, not numbers"),
+        ({"metadata": np.asarray("3")}, "cannot read .* as npz"),
         ({"index": np.array([5.0, 4.0, 12.0])}, "index is no rising list of rows up to 12"),
         ({"index": np.array([5.5, 12.0])}, "index is no rising list"),
         ({"index": np.array([5.0, 13.0])}, "index is no rising list"),

@@ -16,7 +16,7 @@ from offlinerlkit_romi.data.convert import check_output, write_file
 from offlinerlkit_romi.data.doctor.diagnosis import CHECKS, Diagnosis, diagnose
 from offlinerlkit_romi.data.doctor.fix import REPAIRS, fix
 from offlinerlkit_romi.data.doctor.replay import check_replay
-from offlinerlkit_romi.data.doctor.starts import MAZE_RULE, SIMULATORS, claimed
+from offlinerlkit_romi.data.doctor.starts import MAZE_RULE, SIMULATORS, claimed, rule_name
 from offlinerlkit_romi.data.doctor.values import in_words
 from offlinerlkit_romi.data.fact_options import add_facts, as_words, facts_of
 from offlinerlkit_romi.data.formats import KINDS
@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     found = _examine(rows, arguments.replay)
     name = f"no task known, actions in {in_words(rows.box)}" if task is None else task.name
     _write(f"{source}: {len(rows):,} rows, {name}")
-    _report(found, task, arguments.replay)
+    _report(found, rows, arguments.replay)
     if (card.termination or card.reward_fn) and not found.errors:
         notes = load_own(source, guess=True, **facts).info.notes
     _write_lines(f"  note: {note}" for note in notes)
@@ -148,9 +148,9 @@ def _examine(rows: Rows, replay: bool) -> Diagnosis:
     return replace(found, findings=(*found.findings, *([mismatch] if mismatch else [])))
 
 
-def _report(found: Diagnosis, task: "Task | None", replay: bool) -> None:
+def _report(found: Diagnosis, rows: Rows, replay: bool) -> None:
     by_check = {finding.check: finding for finding in found.findings}
-    rule = "" if task is None else task.termination.removeprefix("neorl-")
+    rule = rule_name(rows)
     left_out = set() if rule in SIMULATORS else set(NEED_SIMULATOR)
     if rule == MAZE_RULE:
         left_out.remove(REPLAY)

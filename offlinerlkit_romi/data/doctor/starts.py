@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from offlinerlkit_romi.data.rows import MATRICES, Array, Bools, Bounds, Rows
+from offlinerlkit_romi.data.checks import check_table
+from offlinerlkit_romi.data.rows import Array, Bools, Bounds, Rows
 from offlinerlkit_romi.errors import UserError
 
 if TYPE_CHECKING:
@@ -80,23 +81,13 @@ def claimed(rows: Rows, task: "Task | None", bounds: Bounds | None = None) -> Ro
     Raises:
         UserError: A column has a shape that no check could read.
     """
-    wide = {key: rows.columns[key] for key in MATRICES if key in rows.columns}
-    for key, values in wide.items():
-        if values.ndim != 2:
-            raise UserError(
-                f"{rows.source}: {key} has shape {values.shape}: give one row per transition"
-            )
-    stored = rows.next_observations
-    if stored is not None and stored.shape != rows.observations.shape:
-        raise UserError(
-            f"{rows.source}: next_observations has shape {stored.shape}, observations "
-            f"{rows.observations.shape}: write the file again"
-        )
+    check_table(rows)
     sizes = {} if task is None else {"observations": task.obs_dim, "actions": task.action_dim}
     for key, size in sizes.items():
-        if task is not None and wide[key].shape[1] != size:
+        shape = rows.columns[key].shape
+        if task is not None and shape[1] != size:
             raise UserError(
-                f"{rows.source}: {key} has shape {wide[key].shape}, {task.name} needs "
+                f"{rows.source}: {key} has shape {shape}, {task.name} needs "
                 f"({len(rows)}, {size}): is this the file of another task?"
             )
     return replace(rows, task=task, bounds=bounds)

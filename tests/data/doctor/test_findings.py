@@ -14,8 +14,8 @@ from offlinerlkit_romi.envs.tasks import get_task
 from offlinerlkit_romi.standins.recipes import generate
 from tests.data.doctor.conftest import Make, simulated
 from tests.data.doctor.planting import PLANTS, UNFIXABLE, next_over_all_ends
-from tests.support.standins import simulated_here
 from tests.support.data import read_rows
+from tests.support.standins import simulated_here
 
 # of each simulator the data with ends of both kinds, and HalfCheetah, which never terminates
 TASKS = ("hopper-medium-expert-v2", "halfcheetah-medium-v2", "walker2d-medium-expert-v2")
