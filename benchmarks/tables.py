@@ -6,8 +6,9 @@ python benchmarks/tables.py
 import json
 from pathlib import Path
 
-from offlinerlkit_romi.bench.report import find, markdown, tables
+from offlinerlkit_romi.bench.report import find, tables
 from offlinerlkit_romi.bench.workload import NAME
+from offlinerlkit_romi.utils.text import markdown
 
 FOLDER = Path(__file__).parent
 README = FOLDER / "README.md"
@@ -72,7 +73,7 @@ def targets(results: dict) -> str:
         body.append([*line, "", "", "", "not measured"])
     body.append(captured_target(results))
     head = ["what", "against", "target", "measured", "compiled", "with products alone", "met"]
-    return markdown(head, body)
+    return markdown([head, *body])
 
 
 def compiled_ratio(results: dict, piece: str, algo: str, against: str) -> str:
@@ -130,7 +131,7 @@ def unifloral(result: dict) -> str:
         f"unifloral {result['unifloral'][:10]}, load average {load['before'][0]} to "
         f"{load['after'][0]}."
     )
-    return markdown(head, body) + "\n\n" + note
+    return markdown([head, *body]) + "\n\n" + note
 
 
 def quoted(word: str) -> str:

@@ -22,6 +22,7 @@ from offlinerlkit_romi.bench.workload import (
     STEPS,
     steps_of,
 )
+from offlinerlkit_romi.utils.text import markdown
 
 Row = dict[str, Any]
 Result = Mapping[str, Any]
@@ -104,7 +105,7 @@ def _pieces_table(result: Result) -> str:
         line += [_ratio(ms.get(over), ms.get(under), 2) for over, under in ratios]
         body.append([*line, _gflop(own), _above_floor(own, result, key)])
     head = ["piece", *columns, *(_ratio_name(*pair) for pair in ratios), "GFLOP", "x floor"]
-    return f"In {HEADLINES[result['headline']]}.\n\n" + markdown(head, body) if body else ""
+    return f"In {HEADLINES[result['headline']]}.\n\n" + markdown([head, *body]) if body else ""
 
 
 def _ratio_name(over: str, under: str) -> str:
@@ -133,7 +134,7 @@ def _epoch_table(result: Result) -> str:
     if not body:
         return ""
     head = ["epoch", "measured, ms per step", "steps/s", "from its pieces, ms per step", "steps/s"]
-    return markdown(head, body) + _measured_part(result)
+    return markdown([head, *body]) + _measured_part(result)
 
 
 def _epoch_times(result: Result, algo: str, column: str) -> tuple[float | None, float | None]:
@@ -208,17 +209,3 @@ def _circumstances(result: Result) -> str:
     if against:
         lines.append(f"Against {'; '.join(against)}.")
     return "\n".join(lines)
-
-
-def markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """A table whose columns are as wide as they need be."""
-    widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]
-
-    def show(cells: Sequence[str]) -> str:
-        first, *rest = cells
-        padded = [first.ljust(widths[0])]
-        padded += [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
-        return "| " + " | ".join(padded) + " |"
-
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    return "\n".join([show(head), show(rule), *map(show, body)])

@@ -24,8 +24,8 @@ from offlinerlkit_romi.experiment.dynamics_cache import (
     key_of,
     parts_of,
 )
-from offlinerlkit_romi.policy_trainer.progress import on_terminal
 from offlinerlkit_romi.utils.logger import Logger
+from offlinerlkit_romi.utils.text import bar, on_terminal
 
 
 def pretrain(
@@ -186,9 +186,7 @@ class FitReport:
 
     def __enter__(self) -> FitReport:
         if on_terminal():
-            from tqdm import tqdm
-
-            self._bar = tqdm(desc=self._title, unit="epoch", dynamic_ncols=True, position=self._row)
+            self._bar = bar(self._title, None, "epoch", position=self._row)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -11,7 +11,7 @@ from offlinerlkit_romi.data.benchmarks import origin_of
 from offlinerlkit_romi.envs import get_task
 from offlinerlkit_romi.envs.tasks import TASKS
 from offlinerlkit_romi.policy_trainer.evaluation import Scores
-from offlinerlkit_romi.policy_trainer.progress import clock
+from offlinerlkit_romi.utils.text import clock
 
 OWN_SOURCES = {
     "file": "a file of the user's",

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import os
-import sys
 import time
 from typing import Any
 
 from offlinerlkit_romi.utils.logger import BACKUP, INFO, Logger
+from offlinerlkit_romi.utils.text import bar, clock, on_terminal
 
 # seconds before work beside the steps is told, and from one line to the next
 FIRST_LINE, NEXT_LINE = 2.0, 10.0
@@ -34,7 +32,9 @@ class Progress:
         self._source = data_source
         self._start = time.perf_counter()
         self._advanced, self._left = 0, epochs * steps - done
-        self._bar = _make_bar(logger, epochs * steps, done) if on_terminal() else None
+        self._bar: Any = None
+        if on_terminal():
+            self._bar = bar("", epochs * steps, "step", initial=done, position=logger.row)
 
     def start_epoch(self, epoch: int) -> None:
         """Name the epoch that begins."""
@@ -85,11 +85,9 @@ class Stage:
 
     def __enter__(self) -> Stage:
         if on_terminal():
-            from tqdm import tqdm
-
             # a free row: the run's bar keeps its own
             title = f"{self._logger.label}{self._title}"
-            self._bar = tqdm(desc=title, total=100, unit="%", leave=False, dynamic_ncols=True)
+            self._bar = bar(title, 100, "%", leave=False)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -103,16 +101,6 @@ class Stage:
         elif time.perf_counter() >= self._next:
             self._next = time.perf_counter() + NEXT_LINE
             self._logger.log(f"{self._title}: {share:.0%}")
-
-
-def on_terminal() -> bool:
-    """Whether a bar on stderr would be seen: a terminal of width 0 shows none."""
-    if not sys.stderr.isatty():
-        return False
-    try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns > 0
-    except OSError:
-        return True
 
 
 def describe(row: dict[str, float]) -> dict[str, str]:
@@ -134,18 +122,3 @@ def describe(row: dict[str, float]) -> dict[str, str]:
     if "time/ms_per_policy_step" in row:
         parts["ms/step"] = f"{row['time/ms_per_policy_step']:.2f}"
     return parts
-
-
-def clock(seconds: float) -> str:
-    """Seconds as m:ss or h:mm:ss; "-" for NaN."""
-    if math.isnan(seconds):
-        return "-"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def _make_bar(logger: Logger, total: int, done: int) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(total=total, initial=done, unit="step", dynamic_ncols=True, position=logger.row)

@@ -16,6 +16,7 @@ from offlinerlkit_romi.standins.simulate import Array, Shard
 from offlinerlkit_romi.standins.worker import run_shards
 from offlinerlkit_romi.system.files import folder_of, make_folder, written_whole
 from offlinerlkit_romi.system.locks import lock_beside, locked
+from offlinerlkit_romi.utils.text import bar
 from offlinerlkit_romi.version import __version__
 
 FOLDER_VARIABLE = "OFFLINERLKIT_ROMI_DATA"
@@ -288,13 +289,10 @@ def _cut(part: Part) -> list[int]:
 def _simulated(
     task: str, shards: Sequence[Shard], jobs: int | None, progress: bool
 ) -> list[Arrays]:
-    from tqdm import tqdm
-
     total = sum(shard.rows for shard in shards)
-    with tqdm(
-        total=total, unit=" rows", desc=f"simulating {task}", disable=not progress, unit_scale=True
-    ) as bar:
-        return run_shards(shards, jobs, bar.update)
+    shown = bar(f"simulating {task}", total, " rows", disable=not progress, unit_scale=True)
+    with shown:
+        return run_shards(shards, jobs, shown.update)
 
 
 def _joined(pieces: Sequence[Arrays]) -> Arrays:

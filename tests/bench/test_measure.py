@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from offlinerlkit_romi.bench.measure import Work, measure, peak_gflops
-from offlinerlkit_romi.bench.report import markdown
+from offlinerlkit_romi.utils.text import markdown
 
 CPU = torch.device("cpu")
 
@@ -49,6 +49,6 @@ def test_the_ceiling_is_a_speed():
 
 
 def test_a_table_is_aligned():
-    lines = markdown(["piece", "ms"], [["a", "1"], ["longer", "12.5"]]).splitlines()
+    lines = markdown([["piece", "ms"], ["a", "1"], ["longer", "12.5"]]).splitlines()
     assert len({len(line) for line in lines}) == 1
     assert lines[1] == "| ------ | ---: |"

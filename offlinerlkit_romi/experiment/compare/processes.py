@@ -16,7 +16,7 @@ from pathlib import Path
 
 from offlinerlkit_romi.errors import TrainingInterrupted
 from offlinerlkit_romi.policy_trainer.interrupts import Interrupts
-from offlinerlkit_romi.policy_trainer.progress import clock, on_terminal
+from offlinerlkit_romi.utils.text import clock, on_terminal
 
 POLL_SECONDS = 0.2
 # from one line about what runs to the next, where no terminal shows it all the time

@@ -15,8 +15,6 @@ import numpy as np
 from offlinerlkit_romi.experiment.compare.records import RunRecord
 from offlinerlkit_romi.experiment.compare.table import (
     Row,
-    as_markdown,
-    as_text,
     cells,
     make_notes,
     make_rows,
@@ -26,6 +24,7 @@ from offlinerlkit_romi.experiment.compare.table import (
 from offlinerlkit_romi.experiment.summary import source_label
 from offlinerlkit_romi.system.files import write_json, write_text
 from offlinerlkit_romi.utils.plotter import SCORE_LABEL, Curve, plot_comparison
+from offlinerlkit_romi.utils.text import aligned, markdown
 
 # of a run's manifest, without the folders of the machine it was made on
 _PLACES = ("log_root", "resume", "dynamics_cache", "load_dynamics_path", "load_bc_path")
@@ -70,7 +69,7 @@ class Report:
     def text(self) -> str:
         """The table for a terminal."""
         notes = [f"- {note}" for note in self.notes]
-        return "\n".join([self.title, "", as_text(self.cells), "", *notes])
+        return "\n".join([self.title, "", aligned(self.cells, left=2), "", *notes])
 
     def write(self, folder: Path) -> list[Path]:
         """Write table and figure as `compare_<task>.md`, `.csv`, `.json` and `.png`."""
@@ -116,7 +115,7 @@ class Report:
             [
                 f"# {self.title}",
                 "",
-                as_markdown(self.cells),
+                markdown(self.cells, left=2, pad=False),
                 "",
                 *[f"- {note}" for note in notes],
                 "",

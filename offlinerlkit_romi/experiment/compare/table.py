@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from offlinerlkit_romi.experiment.compare.records import RunRecord
-from offlinerlkit_romi.policy_trainer.progress import clock
+from offlinerlkit_romi.utils.text import clock
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
@@ -186,25 +186,6 @@ def cells(rows: Sequence[Row], data_score: float) -> list[list[str]]:
     body = [[column.show(row) for column in COLUMNS] for row in rows]
     own = ["the data itself", "", _number(data_score, ".1f")] + [""] * (len(COLUMNS) - 3)
     return [head, *body, own]
-
-
-def as_text(lines: Sequence[Sequence[str]]) -> str:
-    """Columns aligned: names to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if place > 1 else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
-
-
-def as_markdown(lines: Sequence[Sequence[str]]) -> str:
-    """A table of Markdown."""
-    rule = ["---", "---"] + ["---:"] * (len(lines[0]) - 2)
-    rows = [lines[0], rule, *lines[1:]]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def make_notes(rows: Sequence[Row], records: Sequence[RunRecord]) -> list[str]:
