@@ -8,7 +8,15 @@ class UserError(Exception):
     """Bad input: one line that names the cause, the place and the remedy.
 
     The command line prints the message alone and exits with status 2; a traceback is for bugs.
+
+    Args:
+        cause: What is wrong and where; or the whole line, where nobody wants a part of it.
+        remedy: What to do about it.
     """
+
+    def __init__(self, cause: str, remedy: str = "") -> None:
+        super().__init__(f"{cause}: {remedy}" if remedy else cause)
+        self.cause, self.remedy = cause, remedy
 
 
 class DivergedError(UserError):
@@ -25,6 +33,17 @@ def shown(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
+def reason_of(error: BaseException) -> str:
+    """What a library or the user's own code says was wrong, as part of a line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+
+
+def nearest(name: str, known: Iterable[str], count: int = 3, cutoff: float = 0.5) -> list[str]:
+    """The names that a misspelt one may have meant, however its letters are cased; best first."""
+    names = {str(k).lower(): str(k) for k in known}
+    return [names[near] for near in get_close_matches(name.lower(), names, count, cutoff)]
+
+
 def unknown_name(
     what: str,
     name: str,
@@ -33,9 +52,9 @@ def unknown_name(
     remedy: str = "--help lists them all",
 ) -> str:
     """The message for a name that is not known: the nearest ones, then the remedy."""
-    names = {str(k).lower(): str(k) for k in known}
-    near = [prefix + names[n] for n in get_close_matches(name.lower(), names, n=3, cutoff=0.5)]
+    names = list(map(str, known))
+    near = [prefix + found for found in nearest(name, names)]
     guess = f"did you mean {' or '.join(near)}? " if near else ""
     if len(names) <= 12:
-        remedy = f"choose from {', '.join(prefix + n for n in names.values())}"
+        remedy = f"choose from {', '.join(prefix + n for n in names)}"
     return f"unknown {what} {prefix + name!r}: {guess}{remedy}"

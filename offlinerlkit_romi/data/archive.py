@@ -91,7 +91,7 @@ class Archive:
             try:
                 make_folder(path.parent, self.folder_variable)
             except UserError as error:  # a shared, read-only folder that lacks this file
-                raise UnavailableError(str(error)) from error
+                raise UnavailableError(error.cause, error.remedy) from error
             with locked(lock_beside(path)):
                 if force or not path.exists():
                     found = download(remote, path, timeout=timeout, progress=progress)

@@ -13,7 +13,7 @@ import numpy as np
 from offlinerlkit_romi.data.columns import ColumnMap
 from offlinerlkit_romi.data.rows import Bounds
 from offlinerlkit_romi.envs.functions import Function, absolute, name_of
-from offlinerlkit_romi.errors import UserError, shown
+from offlinerlkit_romi.errors import UserError, reason_of, shown
 
 SUFFIXES = (".yaml", ".yml")
 FUNCTIONS = ("env", "termination", "reward_fn")  # names, or functions themselves
@@ -117,8 +117,7 @@ def read_card(path: Path) -> Card:
     except OSError as error:
         raise UserError(f"cannot read the card {path}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise UserError(f"the card {path} is no YAML: {reason}") from error
+        raise UserError(f"the card {path} is no YAML: {reason_of(error)}") from error
     if not isinstance(facts, dict) or not all(isinstance(key, str) for key in facts):
         raise UserError(f"the card {path} is no list of facts: write lines such as file: my.npz")
     if not isinstance(facts.get("file"), str):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -24,7 +23,7 @@ from offlinerlkit_romi.data.rows import (
     Rows,
     only_ends,
 )
-from offlinerlkit_romi.errors import UserError, shown
+from offlinerlkit_romi.errors import UserError, nearest, shown
 
 QUANTITIES = (*KNOWN, "episode")
 NEVER = "none"
@@ -249,7 +248,7 @@ def _one(key: str, arrays: list[Array], place: str) -> Any:
 def _expand(entry: str, present: Sequence[str], place: str) -> list[str]:
     found = _matches(entry, present) if "*" in entry and entry not in present else [entry]
     if not found or found[0] not in present:
-        near = get_close_matches(entry, present, n=1, cutoff=0.5)
+        near = nearest(entry, present, count=1)
         guess = f"did you mean {near[0]!r}? " if near else ""
         raise UserError(f"{place} has no column {entry!r}: {guess}it holds {_some(present)}")
     return found

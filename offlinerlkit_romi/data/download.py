@@ -75,14 +75,13 @@ def verify(path: Path, remote: Remote) -> str:
     """
     size = path.stat().st_size
     if remote.size is not None and size != remote.size:
-        raise UserError(
-            f"{path} has {size} bytes instead of {remote.size}: delete it and fetch it again"
-        )
+        wrong = f"{path} has {size} bytes instead of {remote.size}"
+        raise UserError(wrong, "delete it and fetch it again")
     found = file_digest(path, remote.algorithm)
     if not remote.knows(found):
         raise UserError(
-            f"{path} has {remote.algorithm} {found[:12]}... instead of {remote.digest[:12]}...: "
-            "its content is wrong, delete it and fetch it again"
+            f"{path} has {remote.algorithm} {found[:12]}... instead of {remote.digest[:12]}...",
+            "its content is wrong, delete it and fetch it again",
         )
     return found
 
@@ -117,7 +116,7 @@ def download(remote: Remote, path: Path, *, timeout: float = 20.0, progress: boo
     except UserError as error:
         part.unlink()
         raise UserError(
-            f"{remote.url} is not the expected file ({str(error).partition(': ')[0]}); "
+            f"{remote.url} is not the expected file ({error.cause}); "
             f"the download was removed: {remote.remedy}"
         ) from error
     part.replace(path)

@@ -17,8 +17,7 @@ import numpy as np
 from offlinerlkit_romi.data.checks import again
 from offlinerlkit_romi.data.fast_hdf5 import read_whole
 from offlinerlkit_romi.data.rows import KNOWN, Array, Rows
-from offlinerlkit_romi.envs.minari import reason_of
-from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.errors import UserError, reason_of
 from offlinerlkit_romi.system.files import written_whole
 
 Table = dict[str, Array]
@@ -55,9 +54,9 @@ def read_arrays(path: Path, pick: Pick = list) -> Table:
 
 def damaged(path: Path, form: str, error: Exception) -> UserError:
     """The error for a file whose bytes make no sense."""
-    reason = " ".join(str(error).split())[:160]
     return UserError(
-        f"cannot read {path} as {form} (truncated, or another format: {reason}): {again(path)}"
+        f"cannot read {path} as {form} (truncated, or another format: {reason_of(error)})",
+        again(path),
     )
 
 

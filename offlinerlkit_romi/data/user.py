@@ -25,7 +25,7 @@ from offlinerlkit_romi.data.formats import (
 from offlinerlkit_romi.data.rows import FLAGS, KNOWN, Rows, joined, time_limits
 from offlinerlkit_romi.envs.custom import CustomTask, make_user_env
 from offlinerlkit_romi.envs.minari import open_minari
-from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.errors import UserError, reason_of
 
 if TYPE_CHECKING:
     import torch
@@ -496,10 +496,9 @@ def _called(task: CustomTask, field: str, inputs: tuple[torch.Tensor, ...]) -> t
     except UserError:
         raise
     except Exception as error:  # the function is the user's
-        reason = " ".join(str(error).split())[:160]
         raise UserError(
             f"{field} {name} fails on tensors obs {tuple(inputs[0].shape)}, "
-            f"act {tuple(inputs[1].shape)} ({type(error).__name__}: {reason}); in models it is "
+            f"act {tuple(inputs[1].shape)} ({reason_of(error)}); in models it is "
             "called with tensors"
         ) from error
     return result

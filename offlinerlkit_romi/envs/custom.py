@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from offlinerlkit_romi.envs import minari
 from offlinerlkit_romi.envs.functions import Function, import_function, is_path, name_of
 from offlinerlkit_romi.envs.tasks import Task
-from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.errors import UserError, reason_of
 
 Floats = NDArray[np.floating[Any]]
 
@@ -195,9 +195,8 @@ def make_user_env(env: Function) -> Any:
     except UserError:
         raise
     except Exception as error:  # the user's code, or Gymnasium's many kinds
-        reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"env {name!r} cannot be made ({type(error).__name__}: {reason}): give a Gymnasium id "
+            f"env {name!r} cannot be made ({reason_of(error)}): give a Gymnasium id "
             "that is installed here, or module:function that returns an environment"
         ) from error
 

@@ -11,7 +11,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
-from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.errors import UserError, reason_of
 
 Function = str | Callable[..., Any]
 
@@ -53,9 +53,8 @@ def import_function(text: str, what: str) -> Callable[..., Any]:
         for part in name.split("."):
             found = getattr(found, part)
     except Exception as error:  # the module is the user's: anything can happen in it
-        reason = " ".join(str(error).split())[:160]
         raise UserError(
-            f"{what} {text!r} cannot be imported ({type(error).__name__}: {reason}): "
+            f"{what} {text!r} cannot be imported ({reason_of(error)}): "
             "write module:function or file.py:function"
         ) from error
     if not callable(found):

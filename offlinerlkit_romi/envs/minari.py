@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.errors import UserError, reason_of
 
 PREFIX = "minari:"
 
@@ -51,8 +51,3 @@ def recover_env(address: str) -> Any:
             f"the environment of {address} cannot be made ({reason_of(error)}): name one with env, "
             "or train without a simulator"
         ) from error
-
-
-def reason_of(error: Exception) -> str:
-    """An exception in a part of a line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"

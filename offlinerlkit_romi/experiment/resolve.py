@@ -16,7 +16,7 @@ from importlib.resources import files
 from typing import Any, Literal, Union, get_args, get_origin
 
 from offlinerlkit_romi.envs.tasks import TASKS, canonical
-from offlinerlkit_romi.errors import UserError, unknown_name
+from offlinerlkit_romi.errors import UserError, reason_of, unknown_name
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.config import RunConfig, hints, validate
 from offlinerlkit_romi.experiment.own_data import named_task
@@ -197,8 +197,7 @@ def _book(algo: str) -> dict[str, Any]:
             "and their source"
         ) from error
     except (yaml.YAMLError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"presets/{algo}.yaml cannot be read: {reason}") from error
+        raise UserError(f"presets/{algo}.yaml cannot be read: {reason_of(error)}") from error
     _check_book(algo, book)
     return book
 

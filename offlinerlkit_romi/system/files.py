@@ -77,13 +77,12 @@ def make_folder(folder: Path, variable: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"cannot create the data folder {folder} ({error.strerror}): "
-            f"set {variable} to a folder that can be written"
+            f"cannot create the data folder {folder} ({error.strerror})",
+            f"set {variable} to a folder that can be written",
         ) from error
     if not os.access(folder, os.W_OK):
-        raise UserError(
-            f"cannot write to the data folder {folder}: set {variable} to one that can be written"
-        )
+        remedy = f"set {variable} to one that can be written"
+        raise UserError(f"cannot write to the data folder {folder}", remedy)
 
 
 def folder_of(variable: str, default: str) -> Path:
@@ -93,9 +92,8 @@ def folder_of(variable: str, default: str) -> Path:
 
 def disk_full(path: Path, variable: str) -> UserError:
     """The error for a write that found no space."""
-    return UserError(
-        f"no space left on the disk for {path}: free some, or set {variable} to another disk"
-    )
+    remedy = f"free some, or set {variable} to another disk"
+    return UserError(f"no space left on the disk for {path}", remedy)
 
 
 def _finite(content: Any) -> Any:

@@ -5,7 +5,6 @@ import shlex
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,7 @@ from offlinerlkit_romi.data.formats import KINDS
 from offlinerlkit_romi.data.load import looks_like_data, read_source
 from offlinerlkit_romi.data.rows import Rows
 from offlinerlkit_romi.data.user import guessed_task, load_own
-from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.errors import UserError, nearest
 from offlinerlkit_romi.standins.recipes import generated_path
 
 if TYPE_CHECKING:
@@ -195,7 +194,7 @@ def _benchmarks(name: str) -> "Task | None":
     """
     from offlinerlkit_romi.envs.tasks import TASKS, canonical, get_task
 
-    near = get_close_matches(name.lower(), [known.lower() for known in TASKS], cutoff=NEAR)
+    near = nearest(name, TASKS, cutoff=NEAR)
     return get_task(name) if near or canonical(name) in TASKS else None
 
 
