@@ -8,8 +8,8 @@ import torch
 
 from offlinerlkit_romi.buffer import ReplayBuffer
 from offlinerlkit_romi.model_buffer import HostReplayBuffer, MaskedReplayBuffer
-from tests.engine.recording import guarded
 from tests.support.policies import generator
+from tests.support.recording import guarded
 
 
 def make(kind: type[ReplayBuffer], capacity: int = 10, seed: int = 0) -> Any:

@@ -11,7 +11,7 @@ from offlinerlkit_romi.bench.report import find, tables
 from offlinerlkit_romi.bench.workload import Workload, engines_beside_eager
 from offlinerlkit_romi.envs import get_task
 from tests.bench.conftest import TINY
-from tests.engine.recording import RecordedEngines, mask_model_buffers
+from tests.support.recording import RecordedEngines, mask_model_buffers
 
 CPU = torch.device("cpu")
 TABLES = Path(__file__).parents[2] / "benchmarks" / "tables.py"

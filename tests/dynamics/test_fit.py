@@ -11,9 +11,9 @@ from offlinerlkit_romi.dynamics import EnsembleDynamics, FitProgress
 from offlinerlkit_romi.dynamics.fit import EnsembleFit, holdout_split
 from offlinerlkit_romi.engine import Engine
 from offlinerlkit_romi.errors import UserError
-from tests.engine.recording import RecordedGraphs
 from tests.reference import ensemble
 from tests.support.policies import generator, make_dynamics
+from tests.support.recording import RecordedGraphs
 
 
 def linear_system(rows: int = 200, noise: float = 0.0, seed: int = 0) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.engine.recording import HostSync, Recorder
+from tests.support.recording import HostSync, Recorder
 
 DEVICE = torch.device("cuda", 0)
 

@@ -10,8 +10,8 @@ from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.config import AdversarialConfig
 from offlinerlkit_romi.modules import twins
 from offlinerlkit_romi.policy_trainer import Sentinel
-from tests.engine.building import Run, build, policy_updates
-from tests.engine.recording import HostSync, guarded, pointers
+from tests.support.building import Run, build, policy_updates
+from tests.support.recording import HostSync, guarded, pointers
 
 ROMI_VARIANTS: list[dict[str, Any]] = [
     {},

@@ -27,12 +27,12 @@ from offlinerlkit_romi.modules import twins
 from offlinerlkit_romi.policy import MOPOPolicy, SACPolicy
 from offlinerlkit_romi.policy_trainer import Checkpoints, MBPolicyTrainer, MFPolicyTrainer
 from offlinerlkit_romi.utils.logger import Logger
-from tests.engine.recording import RecordedEngines, RecordedGraphs, mask_model_buffers, pointers
 from tests.experiment import own_functions
 from tests.experiment.conftest import TINY_SETTINGS, make_dataset
 from tests.experiment.test_resume import strike, terminate
-from tests.faults.comparing import differences, outcome
+from tests.support.comparing import differences, outcome
 from tests.support.policies import generator, make_buffer, make_policy
+from tests.support.recording import RecordedEngines, RecordedGraphs, mask_model_buffers, pointers
 
 SETTINGS = {
     **{"step_per_epoch": 10, "epoch": 2, "actor_lr_schedule": "cosine"},

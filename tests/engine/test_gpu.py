@@ -15,9 +15,9 @@ from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.run import train
 from offlinerlkit_romi.model_buffer import MaskedReplayBuffer
 from offlinerlkit_romi.policy.model_based.on_model import masked_rollout, rollout_metrics
-from tests.engine.building import build, policy_updates
 from tests.experiment.conftest import TINY_SETTINGS, make_dataset
 from tests.experiment.test_resume import strike, terminate
+from tests.support.building import build, policy_updates
 
 pytestmark = [
     pytest.mark.gpu,

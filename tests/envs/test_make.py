@@ -1,5 +1,6 @@
 import sys
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,22 +46,35 @@ def test_making_a_simulator_is_silent_and_leaves_other_deprecations_audible() ->
     assert [str(warning.message) for warning in caught] == ["something else"]
 
 
-@pytest.mark.parametrize("package", ["gymnasium", "mujoco"])
+@pytest.mark.parametrize(
+    ("package", "task", "extra"),
+    [
+        ("gymnasium", "hopper-medium-v2", r"gymnasium\["),
+        ("mujoco", "hopper-medium-v2", r"gymnasium\["),
+        ("gymnasium_robotics", "antmaze-umaze-v2", r"offlinerlkit-romi\[antmaze\]"),
+    ],
+)
 @pytest.mark.parametrize("make", [make_env, make_bare_env, GymStyleEnv])
 def test_a_missing_package_is_named_with_the_pip_command(
-    package: str, make: object, monkeypatch: pytest.MonkeyPatch
+    package: str, task: str, extra: str, make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(UserError, match=rf"needs the package {package}: pip install 'gymnasium\["):
-        make("hopper-medium-v2")  # type: ignore[operator]
+    with pytest.raises(UserError, match=rf"needs the package {package}: pip install '{extra}"):
+        make(task)
 
 
 @pytest.mark.parametrize("version", ["3.5.0", "3.10.1", "4.0.0"])
-def test_a_mujoco_with_another_hopper_is_refused_for_hopper_alone(version: str) -> None:
-    with pytest.raises(UserError, match=rf"mujoco {version}.*pip install 'mujoco>=3.0,<3.5'"):
-        _check_mujoco(version, get_task("hopper-medium-v2"))
+@pytest.mark.parametrize(
+    ("task", "robot"), [("hopper-medium-v2", "Hopper"), ("antmaze-umaze-v2", "Ant")]
+)
+def test_a_mujoco_with_another_hopper_or_ant_is_refused_for_these_alone(
+    version: str, task: str, robot: str
+) -> None:
+    words = rf"mujoco {version} simulates another {robot}.*pip install 'mujoco>=3.0,<3.5'"
+    with pytest.raises(UserError, match=words):
+        _check_mujoco(version, get_task(task))
     _check_mujoco(version, get_task("walker2d-medium-v2"))
-    _check_mujoco("3.4.0", get_task("hopper-medium-v2"))
+    _check_mujoco("3.4.0", get_task(task))
 
 
 @pytest.mark.parametrize("name", ONE_OF_EACH)

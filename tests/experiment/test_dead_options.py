@@ -17,7 +17,7 @@ from offlinerlkit_romi.ope import fitted_q_evaluation
 from tests.experiment import own_functions
 from tests.experiment.building import built
 from tests.experiment.conftest import TINY_SETTINGS
-from tests.faults.comparing import differences, outcome
+from tests.support.comparing import differences, outcome
 
 MODULE = "tests.experiment.own_functions"
 # a run's own settings, which code without an eye for the algorithm takes: tried at one with a

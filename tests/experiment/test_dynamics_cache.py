@@ -18,7 +18,7 @@ from offlinerlkit_romi.experiment import run as run_module
 from offlinerlkit_romi.experiment.dynamics_cache import DynamicsCache, Fit, digest
 from offlinerlkit_romi.experiment.run import train
 from tests.experiment.conftest import TINY_SETTINGS, make_dataset
-from tests.faults.comparing import differences, outcome
+from tests.support.comparing import differences, outcome
 from tests.support.count import dataset, make_count_dynamics
 from tests.support.policies import make_dynamics
 

@@ -23,8 +23,8 @@ from offlinerlkit_romi.experiment.evaluation import evaluates_in_worker, make_ev
 from offlinerlkit_romi.experiment.resolve import settle
 from offlinerlkit_romi.policy_trainer.snapshots import acting_weights
 from tests.experiment.conftest import TINY_SETTINGS, make_dataset
-from tests.faults.comparing import differences, outcome
 from tests.faults.harness import PHASES, _fork, command, run_whole, write_data
+from tests.support.comparing import differences, outcome
 from tests.support.processes import assert_gone
 
 TASK = get_task("halfcheetah-random-v2")

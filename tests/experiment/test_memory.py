@@ -18,7 +18,7 @@ from offlinerlkit_romi.experiment.resolve import settle
 from offlinerlkit_romi.experiment.run import train
 from offlinerlkit_romi.model_buffer import HostReplayBuffer
 from tests.experiment.conftest import TINY_SETTINGS, make_dataset
-from tests.faults.comparing import differences, outcome
+from tests.support.comparing import differences, outcome
 
 GB = 1_000_000_000
 CPU = torch.device("cpu")

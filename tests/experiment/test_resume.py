@@ -22,7 +22,7 @@ from offlinerlkit_romi.experiment.resolve import ALGORITHMS
 from offlinerlkit_romi.experiment.run import train
 from offlinerlkit_romi.policy_trainer import PolicyTrainer
 from tests.experiment.conftest import TINY_SETTINGS, make_dataset
-from tests.faults.comparing import differences, outcome
+from tests.support.comparing import differences, outcome
 
 EVERYTHING = {"checkpoint_share": 1.0, "keep_state": True}
 

@@ -29,7 +29,7 @@ from offlinerlkit_romi.policy_trainer import Follower, Interrupts, PolicyTrainer
 from offlinerlkit_romi.policy_trainer.progress import Progress
 from offlinerlkit_romi.utils.logger import Logger
 from tests.experiment.conftest import TINY_SETTINGS, make_dataset
-from tests.faults.comparing import differences, outcome
+from tests.support.comparing import differences, outcome
 
 KEPT = {"checkpoint_share": 1.0, "keep_state": True, "dynamics_cache": "off"}
 

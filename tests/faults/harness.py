@@ -31,7 +31,7 @@ from offlinerlkit_romi.experiment.resolve import ALGORITHMS
 from offlinerlkit_romi.policy_trainer import MBPolicyTrainer, PolicyTrainer, SnapshotScorer
 from offlinerlkit_romi.policy_trainer.curve import Curve
 from offlinerlkit_romi.utils.log_handlers import CSVOutputHandler
-from tests.faults.comparing import differences, outcome
+from tests.support.comparing import differences, outcome
 
 TASK = "halfcheetah-random-v2"
 SETTINGS: dict[str, Any] = {

@@ -12,8 +12,8 @@ from offlinerlkit_romi.policy.model_based.on_model import (
     rollout_metrics,
 )
 from offlinerlkit_romi.policy_trainer import Sentinel
-from tests.engine.recording import guarded
 from tests.support.policies import FLOAT64, generator, make_dynamics, make_policy
+from tests.support.recording import guarded
 
 ROWS, HORIZON = 50, 6
 

@@ -1,5 +1,6 @@
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,9 @@ def rows(n: int = 200, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(3.0, 2.0, size=(n, 5)).astype(np.float32)
 
 
-def fitted(seed: int = 0) -> StandardScaler:
+def fitted(data: Any = None, seed: int = 0) -> StandardScaler:
     scaler = StandardScaler()
-    scaler.fit(rows(seed=seed))
+    scaler.fit(rows(seed=seed) if data is None else data)
     return scaler
 
 
@@ -28,24 +29,21 @@ def test_fitted_data_has_mean_0_and_standard_deviation_1() -> None:
 
 
 def test_a_column_that_does_not_vary_is_divided_by_one() -> None:
-    scaler = StandardScaler()
-    scaler.fit(np.full((10, 2), 7.0))
+    scaler = fitted(np.full((10, 2), 7.0))
     np.testing.assert_array_equal(scaler.std, [[1.0, 1.0]])
     np.testing.assert_array_equal(scaler.transform(np.full((1, 2), 8.0)), [[1.0, 1.0]])
 
 
 def test_statistics_of_many_float32_rows_keep_their_digits() -> None:
     data = np.random.default_rng(0).normal(100.0, 1.0, size=(300_000, 2)).astype(np.float32)
-    scaler = StandardScaler()
-    scaler.fit(data)
+    scaler = fitted(data)
     np.testing.assert_allclose(scaler.mu[0], data.astype(np.float64).mean(0), rtol=1e-7)
     np.testing.assert_allclose(scaler.std[0], data.astype(np.float64).std(0), rtol=1e-6)
     assert np.abs(data.mean(0) / scaler.mu[0] - 1).max() > 1e-6, "the reason for float64 sums"
 
 
 def test_a_tensor_fits_like_its_numpy_twin() -> None:
-    scaler = StandardScaler()
-    scaler.fit(torch.as_tensor(rows()))
+    scaler = fitted(torch.as_tensor(rows()))
     np.testing.assert_array_equal(scaler.mu, fitted().mu)
     np.testing.assert_array_equal(scaler.std, fitted().std)
 
@@ -84,20 +82,26 @@ def test_the_tensor_path_stays_on_its_device_and_reads_no_value_to_the_host() ->
     assert result.device.type == "meta" and result.shape == (4, 3, 5)
 
 
-@pytest.mark.parametrize("how", ["fit", "load", "assign"])
-def test_new_statistics_reach_the_tensors_a_captured_graph_reads(how: str, tmp_path: Path) -> None:
+def saved_and_loaded(scaler: StandardScaler, other: StandardScaler, folder: Path) -> None:
+    other.save_scaler(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["mu.npy", "std.npy"]
+    scaler.load_scaler(folder)
+
+
+def assigned(scaler: StandardScaler, other: StandardScaler, _: Path) -> None:
+    scaler.mu, scaler.std = other.mu, other.std
+
+
+@pytest.mark.parametrize("how", [lambda x, *_: x.fit(rows(seed=1)), saved_and_loaded, assigned])
+def test_new_statistics_reach_the_tensors_a_captured_graph_reads(how: Any, tmp_path: Path) -> None:
     scaler, other, data = fitted(), fitted(seed=1), torch.as_tensor(rows(seed=2))
     scaler.transform_tensor(data)
     before = scaler._on(data.device, data.dtype)
-    if how == "fit":
-        scaler.fit(rows(seed=1))
-    elif how == "load":
-        other.save_scaler(tmp_path)
-        scaler.load_scaler(tmp_path)
-    else:
-        scaler.mu, scaler.std = other.mu, other.std
+    how(scaler, other, tmp_path)
     after = scaler._on(data.device, data.dtype)
     assert all(new is old for new, old in zip(after, before, strict=True))
+    np.testing.assert_array_equal(scaler.mu, other.mu)
+    np.testing.assert_array_equal(scaler.std, other.std)
     np.testing.assert_array_equal(scaler.transform_tensor(data), other.transform(rows(seed=2)))
 
 
@@ -123,13 +127,10 @@ def test_a_copy_is_independent() -> None:
     assert torch.equal(scaler.transform_tensor(torch.zeros(1, 5)), expected)
 
 
-def test_saved_statistics_are_two_files_and_load_again(tmp_path: Path) -> None:
-    scaler, loaded = fitted(), StandardScaler()
-    scaler.save_scaler(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mu.npy", "std.npy"]
-    loaded.load_scaler(tmp_path)
-    np.testing.assert_array_equal(loaded.mu, scaler.mu)
-    np.testing.assert_array_equal(loaded.std, scaler.std)
+def test_saved_statistics_load_into_a_scaler_without_any(tmp_path: Path) -> None:
+    loaded = StandardScaler()
+    saved_and_loaded(loaded, fitted(), tmp_path)
+    np.testing.assert_array_equal(loaded.transform(rows()), fitted().transform(rows()))
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not numpy"])

@@ -156,34 +156,23 @@ def test_the_guard_is_off_by_default_and_ends_a_model_that_blows_up(guard: float
 
 
 @pytest.mark.parametrize(
-    ("name", "ended", "going_on"),
+    ("name", "size", "at", "ended", "going_on"),
     [
-        ("ant", [0.19, 1.01], [0.2, 1.0]),
-        ("humanoid", [0.99, 2.01], [1.0, 2.0]),
+        ("ant", 27, 0, [0.19, 1.01], [0.2, 1.0]),
+        ("ant-medium-v2", 27, 0, [5.0], []),
+        ("antmaze-medium-play-v2", 29, 0, [], [0.19, 1.01, 5.0]),  # not taken for ant
+        ("humanoid", 45, 0, [0.99, 2.01], [1.0, 2.0]),
+        ("pen-human-v1", 45, 26, [0.07], [0.08]),  # dropped
+        *((n, 39, 0, [], [1e6]) for n in ("door", "pendulum", "point2denv", "point2dwallenv")),
     ],
 )
-def test_ant_and_humanoid_end_by_height(
-    name: str, ended: list[float], going_on: list[float]
+def test_other_simulators_end_where_their_rule_says(
+    name: str, size: int, at: int, ended: list[float], going_on: list[float]
 ) -> None:
-    for height in ended + going_on:
-        assert done(get_termination_fn(name), np.array([[height, 5.0]])) is (height in ended)
-
-
-def test_a_dropped_pen_ends_the_episode() -> None:
-    obs = np.ones((2, 45))
-    obs[:, 26] = [0.07, 0.08]
-    assert get_termination_fn("pen-human-v1")(obs, ACT, obs)[:, 0].tolist() == [True, False]
-
-
-def test_antmaze_is_not_taken_for_ant_and_never_ends() -> None:
-    rule = get_termination_fn("antmaze-medium-play-v2")
-    assert not done(rule, np.full((1, 29), 5.0))
-    assert done(get_termination_fn("ant-medium-v2"), np.full((1, 27), 5.0))
-
-
-@pytest.mark.parametrize("name", ["door", "pendulum", "point2denv", "point2dwallenv"])
-def test_tasks_that_never_end_go_on_anywhere(name: str) -> None:
-    assert not done(get_termination_fn(name), np.full((1, 39), 1e6))
+    for value in ended + going_on:
+        obs = np.full((1, size), 5.0)
+        obs[0, at] = value
+        assert done(get_termination_fn(name), obs) is (value in ended)
 
 
 def test_every_task_has_the_rule_its_table_names() -> None:
