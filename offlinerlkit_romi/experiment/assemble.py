@@ -14,7 +14,7 @@ from offlinerlkit_romi.engine.device import device_name
 from offlinerlkit_romi.envs import Task, family_of
 from offlinerlkit_romi.experiment.buffers import Buffers, make_sentinel, memory_plan, prepare
 from offlinerlkit_romi.experiment.build import Setting, build_policy, make_lr_scheduler
-from offlinerlkit_romi.experiment.config import RunConfig
+from offlinerlkit_romi.experiment.config import RunConfig, left_out
 from offlinerlkit_romi.experiment.estimates import Estimator, make_estimator
 from offlinerlkit_romi.experiment.evaluation import evaluates_in_worker, make_evaluation
 from offlinerlkit_romi.experiment.folder import SCALER
@@ -142,6 +142,8 @@ def _announce(config: RunConfig, dataset: Dataset, setting: Setting, logger: Log
         where += "; evaluation in a worker process"
     logger.log(where)
     logger.log(f"run folder: {logger.dir}")
+    for line in left_out(config):
+        logger.log(f"note: {line}")
 
 
 def _episodes(config: RunConfig, task: Task, logger: Logger) -> int:

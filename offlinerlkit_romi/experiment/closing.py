@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from offlinerlkit_romi.envs import normalized_score
+from offlinerlkit_romi.experiment.config import RunConfig
 from offlinerlkit_romi.experiment.estimates import BEHAVIOUR, FQE, MODEL
 from offlinerlkit_romi.experiment.folder import SUMMARY
 from offlinerlkit_romi.experiment.session import Session
-from offlinerlkit_romi.experiment.summary import Summary, summarize
+from offlinerlkit_romi.experiment.summary import PHASES, Summary, summarize
 from offlinerlkit_romi.policy_trainer import PolicyTrainer
+from offlinerlkit_romi.policy_trainer.timing import PhaseTimer
 from offlinerlkit_romi.utils.plotter import plot_learning_curve
 
 
@@ -26,7 +28,8 @@ def close(session: Session, trainer: PolicyTrainer) -> Summary:
         task=config.task,
         data_source=info.source,
         seed=config.seed,
-        steps=config.epoch * config.step_per_epoch,
+        steps=config.steps,
+        counts=_counts(config, trainer.timer),
         score_behaviour=float(normalized_score(info.behaviour_return, session.task)),
         return_behaviour=info.behaviour_return,
         estimates=estimates[-1][1] if estimates else {},
@@ -55,6 +58,15 @@ def close(session: Session, trainer: PolicyTrainer) -> Summary:
         logger.log(f"estimates: {results / 'estimates.png'}")
     logger.log(f"summary: {session.folder.path / SUMMARY}")
     return summary
+
+
+def _counts(config: RunConfig, timer: PhaseTimer) -> dict[str, int]:
+    """How often each recurring part was done: as counted, where it has a phase of its own."""
+    done = timer.counts()
+    names = {part.name.replace(" ", "_"): part.times for part in config.recurring}
+    return {
+        f"{name}s": done.get(name, 0) if name in PHASES else times for name, times in names.items()
+    }
 
 
 def _plot_estimates(

@@ -8,9 +8,10 @@ here are the last resort: `presets/*.yaml` states the published ones, task by ta
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_type_hints
 
 import numpy as np
 
@@ -43,6 +44,20 @@ if TYPE_CHECKING:
     from offlinerlkit_romi.experiment.rewards import Floats
 
 Compat = Literal["paper", "kit"]
+
+
+class Recurring(NamedTuple):
+    """A part of an algorithm that is not done at every policy step.
+
+    Attributes:
+        name: What one of it is called.
+        setting: The field that says how many policy steps lie between two.
+        times: How many there are in the whole run.
+    """
+
+    name: str
+    setting: str
+    times: int
 
 
 @dataclass(frozen=True)
@@ -144,6 +159,16 @@ class RunConfig:
     def build(self, parts: Parts) -> Any:
         """The policy with all it is made of; every algorithm has its own."""
         raise NotImplementedError
+
+    @property
+    def steps(self) -> int:
+        """Policy updates of the whole run."""
+        return self.epoch * self.step_per_epoch
+
+    @property
+    def recurring(self) -> tuple[Recurring, ...]:
+        """Its parts that are done every so many policy steps."""
+        return ()
 
     @property
     def model(self) -> ModelBasedConfig | None:
@@ -335,6 +360,17 @@ class ModelBasedConfig(SoftConfig):
         return self
 
     @property
+    def recurring(self) -> tuple[Recurring, ...]:
+        """Rollouts: the first comes before the first update."""
+        rollouts = math.ceil(self.steps / self.rollout_freq)
+        return (*super().recurring, Recurring("rollout", "rollout_freq", rollouts))
+
+    @property
+    def real_rows(self) -> int:
+        """Rows of a policy batch that are the data's; the model's are the others."""
+        return int(self.batch_size * self.real_ratio)
+
+    @property
     def adversary(self) -> AdversarialConfig | None:
         """How the model goes on learning beside the policy, where it does."""
         return None
@@ -381,6 +417,13 @@ class AdversarialConfig(ModelBasedConfig):
     """Folder of a saved behaviour-cloned policy, used instead of cloning one."""
 
     @property
+    def recurring(self) -> tuple[Recurring, ...]:
+        """Rollouts, and model updates in rounds of K, the first after so many policy updates."""
+        every = self.dynamics_update_freq
+        updates = self.steps // every * self.adv_train_steps if every else 0
+        return (*super().recurring, Recurring("model update", "dynamics_update_freq", updates))
+
+    @property
     def adversary(self) -> AdversarialConfig:
         """These settings."""
         return self
@@ -417,6 +460,26 @@ def _compiled(kind: Any, rules: bool) -> dict[str, Any]:
 def _written(value: Any) -> str:
     """A value as on the command line."""
     return (" ".join(map(str, value)) or "empty") if isinstance(value, tuple) else str(value)
+
+
+def left_out(config: RunConfig) -> list[str]:
+    """Parts of the algorithm that the run leaves out, or does before anything is learned."""
+    found = []
+    for name, setting, times in config.recurring:
+        every = getattr(config, setting)
+        why = f"it ends after {config.steps:,} policy steps, and " if every else ""
+        why += f"{flag(setting)} is {every}"
+        if not times:
+            found.append(f"no {name}s in this run: {why}")
+        elif every >= config.steps > 1 and times == 1:
+            found.append(f"one {name} in this run, at its first policy step: {why}")
+    if config.model is not None:
+        real, told = config.model.real_rows, f"--real-ratio is {config.model.real_ratio}"
+        if real == config.batch_size:
+            found.append(f"no model transitions in a policy batch: {told}")
+        elif not real:
+            found.append(f"no transitions of the data in a policy batch: {told}")
+    return found
 
 
 def flag(name: str) -> str:

@@ -58,6 +58,8 @@ class Summary:
         ms_per_evaluation: Milliseconds that training waits per evaluation of all its episodes.
         ms_per_evaluation_worker: Milliseconds of a worker process per evaluation; NaN without one.
         evaluations: How many there were; None in a summary of a version that did not say.
+        counts: How often each part of the algorithm was done that is not done at every policy step:
+            rollouts, model_updates, actor_updates, those it has.
     """
 
     run_dir: str
@@ -80,6 +82,7 @@ class Summary:
     ms_per_evaluation: float = math.nan
     ms_per_evaluation_worker: float = math.nan
     evaluations: int | None = None
+    counts: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Summary:
@@ -143,6 +146,10 @@ class Summary:
         label = source_label(self.data_source, self.task)
         rows = [
             *(self._score_rows(label) if not self.estimates else self._estimate_rows(label)),
+            *[
+                (name.replace("_", " "), f"{count:,}", "" if count else "never in this run")
+                for name, count in self.counts.items()
+            ],
             *[
                 (f"ms per {name.replace('_', ' ')}", _milliseconds(self, name), "")
                 for name in PHASES

@@ -71,6 +71,10 @@ class PhaseTimer:
         """Milliseconds per unit of each phase since the start."""
         return _milliseconds(self._totals)
 
+    def counts(self) -> dict[str, int]:
+        """Units of each phase since the start."""
+        return {name: count for name, (_, count) in self._totals.items()}
+
     def _now(self) -> float:
         if self._cuda is not None:
             # not the device: other streams may be other seeds'

@@ -37,7 +37,7 @@ SUMMARY_KEYS = {
         "score_behaviour",
     ),
     *("ms_per_policy_step", "ms_per_model_update", "ms_per_rollout", "ms_per_evaluation"),
-    *("ms_per_evaluation_worker", "evaluations"),
+    *("ms_per_evaluation_worker", "evaluations", "counts"),
 }
 
 

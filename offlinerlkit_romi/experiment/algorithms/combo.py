@@ -25,7 +25,7 @@ class COMBOConfig(ModelBasedConfig, CQLConfig):
     def check(self) -> None:
         """Raise a UserError for values that do not fit together."""
         super().check()
-        real = int(self.real_ratio * self.batch_size)
+        real = self.real_rows
         if not real or (self.rho_s == "model" and real == self.batch_size):
             raise UserError(
                 f"--real-ratio is {self.real_ratio}: it leaves {real} of {self.batch_size} rows to "

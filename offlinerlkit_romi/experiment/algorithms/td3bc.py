@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from offlinerlkit_romi.experiment.config import TwinConfig
+from offlinerlkit_romi.experiment.config import Recurring, TwinConfig
 from offlinerlkit_romi.experiment.limits import Count, Weight
 
 if TYPE_CHECKING:
@@ -28,6 +29,12 @@ class TD3BCConfig(TwinConfig):
     """Noise of stochastic actions; evaluation is deterministic."""
     normalize_obs: bool = True
     """Standardise observations by the data's statistics."""
+
+    @property
+    def recurring(self) -> tuple[Recurring, ...]:
+        """The actor's updates: the first comes with the first of the critics'."""
+        updates = math.ceil(self.steps / self.update_actor_freq)
+        return (*super().recurring, Recurring("actor update", "update_actor_freq", updates))
 
     @property
     def standardises(self) -> bool:
