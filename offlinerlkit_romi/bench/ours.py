@@ -71,18 +71,13 @@ class OurPieces:
     def policy_step(self, algo: str) -> Work:
         """Draw a batch, update the policy, add up its metrics."""
         policy, buffers, config = self.made(algo)
-        real, n, means = buffers.real, config.batch_size, MetricMeans()
-        draw: Callable[[], Any] = partial(real.sample, n)
-        periods = [config.step_per_epoch]
-        model = config.model
+        means, periods, model, fake = MetricMeans(), [config.step_per_epoch], config.model, None
         if model is not None:
-            fake, share = buffers.for_model.fake, int(n * model.real_ratio)
-            fake.add_batch(*real.tensors().values())
+            fake = buffers.for_model.fake
+            fake.add_batch(*buffers.real.tensors().values())
             updates = model.adversary
             periods += [model.rollout_freq, updates.dynamics_update_freq if updates else 0]
-
-            def draw() -> Any:
-                return {"real": real.sample(share), "fake": fake.sample(n - share)}
+        draw = drawing(config, buffers.real, fake)
 
         def update(count: int, phase: int) -> None:
             for _ in range(count):
@@ -286,6 +281,15 @@ class _Watching(Sentinel):
 
     def close(self) -> None:
         """Not yet."""
+
+
+def drawing(config: Any, real: Any, fake: Any) -> Callable[[], Any]:
+    """What draws a batch as the trainers do, this package's or the kit's."""
+    n = config.batch_size
+    if config.model is None:
+        return partial(real.sample, n)
+    share = int(n * config.real_ratio)
+    return lambda: {"real": real.sample(share), "fake": fake.sample(n - share)}
 
 
 def settle_model(dynamics: Any, data: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +15,7 @@ from torch import nn
 
 from offlinerlkit_romi.bench.checkout import Checkout
 from offlinerlkit_romi.bench.measure import Work
-from offlinerlkit_romi.bench.ours import settle_model
+from offlinerlkit_romi.bench.ours import drawing, settle_model
 from offlinerlkit_romi.bench.workload import FULL_PRECISION, Workload
 from offlinerlkit_romi.engine import Generators
 from offlinerlkit_romi.experiment.build import MAX_ACTION, Parts, Setting
@@ -90,15 +89,13 @@ class TheirPieces:
             return None
         policy, real = self._policy(algo)
         config: Any = self.workload.config(algo)
-        n = config.batch_size
-        draw: Callable[[], Any] = partial(real.sample, n)
-        if config.model is not None:
-            fake, share = self._buffer(algo), int(n * config.real_ratio)
+        draw = drawing(config, real, None if config.model is None else self._buffer(algo))
 
-            def draw() -> Any:
-                return {"real": real.sample(share), "fake": fake.sample(n - share)}
+        def run() -> None:
+            for _ in range(self.workload.steps):
+                policy.learn(draw())
 
-        return self._repeated(lambda: policy.learn(draw()))
+        return self._work(run, self.workload.steps)
 
     def model_update(self, algo: str) -> Work | None:
         """`update_dynamics` for as many updates as one adversarial rollout has steps."""
@@ -204,13 +201,6 @@ class TheirPieces:
         if self.workload.config(algo).standardises:
             buffer.normalize_obs()
         return buffer
-
-    def _repeated(self, update: Callable[[], Any]) -> Work:
-        def run() -> None:
-            for _ in range(self.workload.steps):
-                update()
-
-        return self._work(run, self.workload.steps)
 
     def _work(self, run: Callable[[], Any], units: int, slow: bool = False) -> Work:
         return Work(

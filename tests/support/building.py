@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from offlinerlkit_romi.bench.ours import drawing
 from offlinerlkit_romi.engine import Generators
 from offlinerlkit_romi.experiment.buffers import Buffers, prepare
 from offlinerlkit_romi.experiment.build import build_policy
@@ -39,12 +40,10 @@ def build(algo: str, device: str = "cpu", **options: Any) -> Run:
 
 def policy_updates(run: Run) -> Callable[[], Any]:
     """One policy update on a fresh batch per call."""
-    config, real = run.config, run.buffers.real
-    if not isinstance(config, ModelBasedConfig):
-        return lambda: run.policy.update(real.sample(config.batch_size))
-    fake, n_real = run.buffers.for_model.fake, int(config.batch_size * config.real_ratio)
-    transitions, _ = run.policy.rollout(real.sample(16)["observations"], 2)
-    fake.add_batch(**transitions)
-    return lambda: run.policy.update(
-        {"real": real.sample(n_real), "fake": fake.sample(config.batch_size - n_real)}
-    )
+    real, fake = run.buffers.real, None
+    if isinstance(run.config, ModelBasedConfig):
+        fake = run.buffers.for_model.fake
+        transitions, _ = run.policy.rollout(real.sample(16)["observations"], 2)
+        fake.add_batch(**transitions)
+    draw = drawing(run.config, real, fake)
+    return lambda: run.policy.update(draw())
