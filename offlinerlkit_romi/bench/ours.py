@@ -35,8 +35,8 @@ from offlinerlkit_romi.engine import (
 )
 from offlinerlkit_romi.envs import Evaluator
 from offlinerlkit_romi.envs.make import make_env
-from offlinerlkit_romi.experiment.buffers import Buffers, prepare
 from offlinerlkit_romi.experiment.build import Parts, Setting, build_policy
+from offlinerlkit_romi.experiment.parts import Buffers, prepare
 from offlinerlkit_romi.model_buffer import MaskedReplayBuffer
 from offlinerlkit_romi.policy.model_based.on_model import masked_rollout, rollout_metrics
 from offlinerlkit_romi.policy.soft_policy import SoftPolicy

@@ -13,8 +13,8 @@ from offlinerlkit_romi.errors import UserError, unknown_name
 from offlinerlkit_romi.experiment import help_text
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.config import RunConfig, flag, hints, validate
-from offlinerlkit_romi.experiment.own_data import named_task
 from offlinerlkit_romi.experiment.resolve import COMMAND_LINE, Resolved, check_seeds, resolve
+from offlinerlkit_romi.experiment.user_data import named_task
 
 PROGRAM = "offlinerlkit-romi train"
 # what the released ROMI script calls them

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +18,9 @@ from offlinerlkit_romi.envs import Task
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.algorithms import GONE
 from offlinerlkit_romi.experiment.config import as_dict
-from offlinerlkit_romi.experiment.own_data import record_of, recorded_task
 from offlinerlkit_romi.experiment.resolve import Resolved, settle
 from offlinerlkit_romi.experiment.summary import Summary
+from offlinerlkit_romi.experiment.user_data import record_of, recorded_task
 from offlinerlkit_romi.system.files import write_json
 from offlinerlkit_romi.system.locks import locked
 from offlinerlkit_romi.system.machine import versions
@@ -242,7 +242,7 @@ class RunFolder:
         write_json(self.path / CONFIG, manifest["config"])
 
 
-def estimates_of(row: dict[str, float]) -> dict[str, float]:
+def estimates_of(row: Mapping[str, float]) -> dict[str, float]:
     """The estimates in a row of the progress, by name."""
     return {k.removeprefix(ESTIMATE): v for k, v in row.items() if k.startswith(ESTIMATE)}
 

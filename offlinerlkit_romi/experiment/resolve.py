@@ -19,7 +19,7 @@ from offlinerlkit_romi.envs.tasks import TASKS, canonical
 from offlinerlkit_romi.errors import UserError, reason_of, unknown_name
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.config import RunConfig, hints, validate
-from offlinerlkit_romi.experiment.own_data import named_task
+from offlinerlkit_romi.experiment.user_data import named_task
 
 NO_PRESET = "default"
 CODE_SOURCE = "default"  # nothing speaks of it; a choice of the package's own reads "ours: ..."

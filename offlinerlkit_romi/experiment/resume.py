@@ -15,8 +15,8 @@ from offlinerlkit_romi.engine.device import machine
 from offlinerlkit_romi.errors import UserError, shown
 from offlinerlkit_romi.experiment.config import as_dict, flag
 from offlinerlkit_romi.experiment.folder import DIAGNOSIS, MANIFEST, RunFolder
-from offlinerlkit_romi.experiment.own_data import record_of
 from offlinerlkit_romi.experiment.resolve import Resolved
+from offlinerlkit_romi.experiment.user_data import record_of
 from offlinerlkit_romi.system.machine import versions
 from offlinerlkit_romi.utils.logger import ROOT_DIR
 

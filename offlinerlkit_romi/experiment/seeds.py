@@ -14,9 +14,10 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -26,16 +27,16 @@ import torch
 from offlinerlkit_romi.data import Dataset
 from offlinerlkit_romi.engine import make_adam
 from offlinerlkit_romi.errors import DivergedError, TrainingInterrupted, UserError
+from offlinerlkit_romi.experiment.context import Context
 from offlinerlkit_romi.experiment.folder import RunFolder
-from offlinerlkit_romi.experiment.input_checks import check_input
-from offlinerlkit_romi.experiment.resolve import COMMAND_LINE, Resolved
-from offlinerlkit_romi.experiment.resume import AUTO, Runs, check_data, find_earlier
-from offlinerlkit_romi.experiment.run import (
-    Ground,
+from offlinerlkit_romi.experiment.lifecycle import (
     carry_out,
+    check_input,
     obtain_data,
     settle_arithmetic,
 )
+from offlinerlkit_romi.experiment.resolve import COMMAND_LINE, Resolved
+from offlinerlkit_romi.experiment.resume import AUTO, Runs, check_data, find_earlier
 from offlinerlkit_romi.experiment.summary import Summary
 from offlinerlkit_romi.policy_trainer import Follower, Interrupts
 from offlinerlkit_romi.system.machine import usable_cores
@@ -47,6 +48,8 @@ LATE_IMPORTS = (
 SIDE_BY_SIDE = "seeds side by side"
 WAIT_SECONDS = 0.2
 PATIENCE_SECONDS = 10.0  # for runs to end at the second signal
+
+MakeContext = Callable[..., Context]
 
 
 @dataclass(frozen=True)
@@ -137,8 +140,8 @@ def run_seeds(
     """
     start = time.perf_counter()
     device = check_input(resolved.config, dataset)
-    lanes = len(seeds) if device.type == "cuda" else min(len(seeds), usable_cores())
-    settings = _settings(resolved, lanes, device)
+    at_once = len(seeds) if device.type == "cuda" else min(len(seeds), usable_cores())
+    settings = _settings(resolved, at_once, device)
     jobs = [
         _Job(seed, row, resolved.override({"seed": seed}, source).override(settings, SIDE_BY_SIDE))
         for row, seed in enumerate(seeds)
@@ -152,18 +155,19 @@ def run_seeds(
     for run in earlier[1:]:
         check_data(run, dataset)
     words = list(sys.argv if argv is None else argv)
-    _side_by_side([job for job in jobs if job.open], Ground(dataset, device, words, start), lanes)
+    make = partial(Context, dataset=dataset, device=device, argv=words, start=start)
+    _side_by_side([job for job in jobs if job.open], make, at_once)
     return _collect(resolved, jobs, argv)
 
 
-def _settings(resolved: Resolved, lanes: int, device: torch.device) -> dict[str, Any]:
+def _settings(resolved: Resolved, at_once: int, device: torch.device) -> dict[str, Any]:
     """What suits runs side by side, where it was not asked for."""
     config = resolved.config
     settings: dict[str, Any] = {}
     if not config.threads:
         settings["threads"] = 1
     if config.eval_async is None and device.type != "cuda":
-        settings["eval_async"] = usable_cores() >= 2 * lanes
+        settings["eval_async"] = usable_cores() >= 2 * at_once
     return settings
 
 
@@ -191,7 +195,7 @@ def _import_first() -> None:
             import_module(name)
 
 
-def _side_by_side(jobs: Sequence[_Job], ground: Ground, lanes: int) -> None:
+def _side_by_side(jobs: Sequence[_Job], make: MakeContext, at_once: int) -> None:
     waiting: queue.SimpleQueue[_Job] = queue.SimpleQueue()
     for job in jobs:
         waiting.put(job)
@@ -200,8 +204,8 @@ def _side_by_side(jobs: Sequence[_Job], ground: Ground, lanes: int) -> None:
     with Interrupts() as interrupts, interrupts.deferred():
         follower = Follower(interrupts, abandoned)
         threads = [
-            threading.Thread(target=_serve, args=(waiting, ground, follower), daemon=True)
-            for _ in range(min(lanes, len(jobs)))
+            threading.Thread(target=_serve, args=(waiting, make, follower), daemon=True)
+            for _ in range(min(at_once, len(jobs)))
         ]
         for thread in threads:
             thread.start()
@@ -216,7 +220,7 @@ def _side_by_side(jobs: Sequence[_Job], ground: Ground, lanes: int) -> None:
             raise
 
 
-def _serve(waiting: queue.SimpleQueue[_Job], ground: Ground, follower: Follower) -> None:
+def _serve(waiting: queue.SimpleQueue[_Job], make: MakeContext, follower: Follower) -> None:
     while True:
         try:
             job = waiting.get_nowait()
@@ -224,15 +228,10 @@ def _serve(waiting: queue.SimpleQueue[_Job], ground: Ground, follower: Follower)
             return
         try:
             follower.check()
-            with _own_stream(ground.device):
-                job.summary = carry_out(
-                    job.resolved,
-                    job.earlier,
-                    ground,
-                    follower,
-                    label=f"seed {job.seed} | ",
-                    row=job.row,
-                )
+            label = f"seed {job.seed} | "
+            context = make(job.resolved, job.earlier, interrupts=follower, label=label, row=job.row)
+            with _own_stream(context.device):
+                job.summary = carry_out(context)
         except BaseException as error:  # told by the main thread
             job.error = error
 

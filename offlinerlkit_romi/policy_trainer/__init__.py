@@ -1,6 +1,7 @@
 """Training loops under the kit's names."""
 
 from offlinerlkit_romi.policy_trainer.checkpoints import Checkpoints
+from offlinerlkit_romi.policy_trainer.curve import OnEpoch
 from offlinerlkit_romi.policy_trainer.evaluation import Scorer, Scores
 from offlinerlkit_romi.policy_trainer.interrupts import Follower, Interrupts
 from offlinerlkit_romi.policy_trainer.loop import PolicyTrainer, TrainerOptions
@@ -17,6 +18,7 @@ __all__ = [
     "Interrupts",
     "MBPolicyTrainer",
     "MFPolicyTrainer",
+    "OnEpoch",
     "PolicyTrainer",
     "Scorer",
     "Scores",

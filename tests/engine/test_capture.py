@@ -18,11 +18,11 @@ from offlinerlkit_romi.engine import (
 from offlinerlkit_romi.engine.capture import MOST_UNROLLED
 from offlinerlkit_romi.engine.optim import apply_gradients
 from offlinerlkit_romi.errors import TrainingInterrupted
-from offlinerlkit_romi.experiment import assemble as assemble_module
 from offlinerlkit_romi.experiment import build as build_module
-from offlinerlkit_romi.experiment import run as run_module
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
-from offlinerlkit_romi.experiment.run import train
+from offlinerlkit_romi.experiment.run import configure, run
+from offlinerlkit_romi.experiment.summary import Summary
+from offlinerlkit_romi.experiment.user_data import take_objects
 from offlinerlkit_romi.modules import twins
 from offlinerlkit_romi.policy import MOPOPolicy, SACPolicy
 from offlinerlkit_romi.policy_trainer import Checkpoints, MBPolicyTrainer, MFPolicyTrainer
@@ -44,7 +44,7 @@ HUNDRED_UPDATES = ("romi", "rambo", "mopo", "td3bc")  # the others go through 20
 
 @pytest.fixture
 def engines(monkeypatch):
-    """Runs on recorded graphs, or eagerly, whichever `engine` says; returns the recorders."""
+    """Updates as on CUDA, and engines that record graphs, or run eagerly if `engine` says so."""
     recorded = RecordedEngines()
     mask_model_buffers(monkeypatch)
 
@@ -53,9 +53,14 @@ def engines(monkeypatch):
 
     monkeypatch.setattr(build_module, "make_adam", adam_with_rate_as_tensor)  # as on CUDA
     monkeypatch.setattr(twins, "WORTH_IT_ON", ["cpu"])  # as on CUDA
-    monkeypatch.setattr(run_module, "load", lambda *_, **__: make_dataset())
-    monkeypatch.setattr(assemble_module, "make_engine", recorded.make)
-    return recorded.made
+    return recorded
+
+
+def train(engines: RecordedEngines, algo: str, **values: Any) -> Summary:
+    """The front door's, on these engines."""
+    values, dataset = take_objects(values)
+    dataset = make_dataset() if dataset is None else dataset
+    return run(configure(algo, values), dataset=dataset, make_engine=engines.make)
 
 
 def settings_of(algo: str, **values: Any) -> dict[str, Any]:
@@ -70,23 +75,25 @@ def unlike(first: str, second: str) -> list[str]:
     return [place for place in found if not place.startswith("/state/sentinel/usual/")]
 
 
-def assert_replayed_as_eager(algo: str, root: Any, settings: dict[str, Any]) -> None:
+def assert_replayed_as_eager(engines: Any, algo: str, root: Any, settings: dict[str, Any]) -> None:
     modes = ("eager", "graph")
-    runs = [train(algo, **settings, engine=mode, log_root=str(root / mode)) for mode in modes]
+    runs = [
+        train(engines, algo, **settings, engine=mode, log_root=str(root / mode)) for mode in modes
+    ]
     assert unlike(*(run.run_dir for run in runs)) == []
 
 
 @pytest.mark.parametrize("algo", ALGORITHMS)
 def test_replayed_updates_at_a_rate_that_falls_equal_eager_ones(algo, engines, tmp_path) -> None:
     settings = settings_of(algo, epoch=10 if algo in HUNDRED_UPDATES else 2)
-    assert_replayed_as_eager(algo, tmp_path, settings)
-    (graphs,) = engines
+    assert_replayed_as_eager(engines, algo, tmp_path, settings)
+    (graphs,) = engines.made
     assert 1 <= graphs.captures < graphs.replays
 
 
 @pytest.mark.parametrize("variant", ["release", "no_weighting"])
 def test_romis_other_updates_replay_as_they_run(variant, engines, tmp_path) -> None:
-    assert_replayed_as_eager("romi", tmp_path, settings_of("romi", variant=variant))
+    assert_replayed_as_eager(engines, "romi", tmp_path, settings_of("romi", variant=variant))
 
 
 def test_own_data_with_bounds_and_functions_of_the_users_is_captured(
@@ -95,28 +102,28 @@ def test_own_data_with_bounds_and_functions_of_the_users_is_captured(
     own = {"termination": own_functions.full, "reward_fn": own_functions.reward_of, "task": "tank"}
     own |= {"data": own_functions.episodes(), "estimates": "none", "epoch": 1}
     own |= {"action_bounds": (own_functions.LOW, own_functions.HIGH)}
-    assert_replayed_as_eager("romi", tmp_path, settings_of("romi", **own))
-    assert "runs eagerly" not in capsys.readouterr().out and engines[0].replays > 2
+    assert_replayed_as_eager(engines, "romi", tmp_path, settings_of("romi", **own))
+    assert "runs eagerly" not in capsys.readouterr().out and engines.made[0].replays > 2
 
 
 def test_a_replayed_run_that_is_stopped_and_resumed_is_the_same_run(
     engines, tmp_path, monkeypatch
 ) -> None:
     settings = settings_of("romi", epoch=3, engine="graph")
-    whole = train("romi", **settings, log_root=str(tmp_path / "whole"))
+    whole = train(engines, "romi", **settings, log_root=str(tmp_path / "whole"))
     with monkeypatch.context() as patch:
         strike(patch, 15, terminate)
         with pytest.raises(TrainingInterrupted):
-            train("romi", **settings, log_root=str(tmp_path / "parts"))
+            train(engines, "romi", **settings, log_root=str(tmp_path / "parts"))
     (folder,) = (tmp_path / "parts").glob("*/*/seed_*")
-    resumed = train("romi", resume=str(folder))
-    assert len(engines) == 3 and engines[2].replays > 2
+    resumed = train(engines, "romi", resume=str(folder))
+    assert len(engines.made) == 3 and engines.made[2].replays > 2
     assert unlike(whole.run_dir, resumed.run_dir) == []
 
 
 def make_trainer(engines, tmp_path, epoch: int = 2, step_per_epoch: int = 20) -> MFPolicyTrainer:
     """Forty updates of SAC; the state after twenty is kept."""
-    engines.append(RecordedGraphs())
+    engines.made.append(RecordedGraphs())
     (tmp_path / "states").mkdir()
     store = StateStore(tmp_path / "states", keep=9)
     policy, buffer = make_policy(SACPolicy, dtype=torch.float32), make_buffer()
@@ -136,7 +143,7 @@ def make_trainer(engines, tmp_path, epoch: int = 2, step_per_epoch: int = 20) ->
         batch_size=8,
         close_logger=False,
         checkpoints=FirstEpochAlone(store, {"draws": buffer.generator}, print, share=1.0),
-        engine=Engine(engines[-1]),
+        engine=Engine(engines.made[-1]),
     )
 
 
@@ -150,7 +157,7 @@ def test_a_trainer_goes_on_from_an_earlier_state_with_graphs_it_had(engines, tmp
     assert pointers(trained.policy.training_state()) == before
     trained.train()
     assert all(map(torch.equal, end, trained.policy.parameters()))
-    assert engines[0].captures == 2
+    assert engines.made[0].captures == 2
 
 
 def test_a_captured_update_is_looked_at_wherever_its_optimisers_stood(engines, tmp_path) -> None:
@@ -160,7 +167,7 @@ def test_a_captured_update_is_looked_at_wherever_its_optimisers_stood(engines, t
     names = {name for name, part in optims if isinstance(part, torch.optim.Optimizer)}
     trainer.sentinel.counts.update(dict.fromkeys(names, 3))
     trainer.train()
-    assert engines[0].replays == 37
+    assert engines.made[0].replays == 37
     assert trainer.sentinel.state_dict()["usual"].keys() == names
 
 

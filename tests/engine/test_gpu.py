@@ -10,7 +10,7 @@ import torch
 from offlinerlkit_romi.data import DataInfo, Dataset
 from offlinerlkit_romi.engine import Engine, make_engine
 from offlinerlkit_romi.errors import TrainingInterrupted
-from offlinerlkit_romi.experiment import run as run_module
+from offlinerlkit_romi.experiment import lifecycle
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.run import train
 from offlinerlkit_romi.model_buffer import MaskedReplayBuffer
@@ -31,7 +31,7 @@ MODEL_BASED = {"rollout_freq": 10, "dynamics_update_freq": 20, "adv_train_steps"
 def same_kernels(monkeypatch):
     """Products that do not depend on which stream they run on."""
     monkeypatch.setitem(os.environ, "CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    monkeypatch.setattr(run_module, "load", lambda *_, **__: make_dataset())
+    monkeypatch.setattr(lifecycle, "load", lambda *_, **__: make_dataset())
 
 
 def weights(algo: str, root: Any, **values: Any) -> dict[str, torch.Tensor]:
@@ -172,15 +172,14 @@ def test_graphs_may_run_in_any_order() -> None:
     assert torch.equal(*results)
 
 
-def test_walker2d_medium_expert_takes_one_and_a_half_gigabytes(tmp_path, monkeypatch) -> None:
+def test_walker2d_medium_expert_takes_one_and_a_half_gigabytes(tmp_path) -> None:
     """Two million rows, ROMI's preset, H 5: fit, rollouts, updates."""
     task, rows = "walker2d-medium-expert-v2", 2_000_000
-    monkeypatch.setattr(run_module, "load", lambda *_, **__: many_rows(task, rows))
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     train(
         "romi",
-        task=task,
+        data=many_rows(task, rows),
         device="cuda",
         rollout_length=5,
         epoch=1,

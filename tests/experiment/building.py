@@ -17,12 +17,12 @@ from torch.utils.hooks import RemovableHandle
 
 from offlinerlkit_romi.data import Dataset
 from offlinerlkit_romi.engine import Engine
-from offlinerlkit_romi.experiment import assemble as assemble_module
-from offlinerlkit_romi.experiment import buffers as buffers_module
-from offlinerlkit_romi.experiment import run as run_module
+from offlinerlkit_romi.experiment import lifecycle
+from offlinerlkit_romi.experiment import parts as parts_module
 from offlinerlkit_romi.experiment.config import RunConfig
+from offlinerlkit_romi.experiment.context import Context
 from offlinerlkit_romi.experiment.resolve import Resolved
-from offlinerlkit_romi.experiment.session import Session
+from offlinerlkit_romi.experiment.run import run
 from offlinerlkit_romi.policy_trainer import PolicyTrainer
 from offlinerlkit_romi.policy_trainer.timing import PhaseTimer
 from offlinerlkit_romi.utils.logger import Logger
@@ -32,7 +32,7 @@ from tests.experiment.conftest import make_dataset
 OPAQUE = (
     RunConfig,
     Resolved,
-    Session,
+    Context,
     Logger,
     Dataset,
     PhaseTimer,
@@ -73,19 +73,18 @@ def built(resolved: Resolved, root: Path, monkeypatch: Any) -> dict[str, str]:
         return Engine()
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "load", load)
-        patch.setattr(run_module, "examined", examined)
-        patch.setattr(run_module, "keep_freed_memory", lambda: None)
-        for module in (assemble_module, buffers_module):  # a device whose memory is counted
-            patch.setattr(module, "free_bytes", lambda _: 10**12)
+        patch.setattr(lifecycle, "load", load)
+        patch.setattr(lifecycle, "examined", examined)
+        patch.setattr(lifecycle, "keep_freed_memory", lambda: None)
+        # a device whose memory is counted
+        patch.setattr(parts_module, "free_bytes", lambda _: 10**12)
         patch.setattr(
-            run_module, "choose_matmul_precision", lambda *told: seen.update(precision=told)
+            lifecycle, "choose_matmul_precision", lambda *told: seen.update(precision=told)
         )
         patch.setattr(torch, "set_num_threads", lambda count: seen.update(threads=count))
-        patch.setattr(assemble_module, "make_engine", engine)
         patch.setattr(PolicyTrainer, "train", stop)
         with suppress(Built):
-            run_module.run(resolved, [])
+            run(resolved, [], make_engine=engine)
     seen["files"] = sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.suffix)
     found = {
         place: STAMP.sub("", text.replace(str(root), "")) for place, text in walk(seen, "", {})

@@ -69,14 +69,19 @@ def make_dataset(rows=400, source="generated", model_rows=None):
     )
 
 
+class Calls(list):
+    """What a loader was asked for; it gives a small data set, or the one it is told to."""
+
+    dataset = None
+
+    def load(self, task, source="auto", **options):
+        self.append({"task": task, "source": source, **options})
+        return make_dataset() if self.dataset is None else self.dataset
+
+
 @pytest.fixture
 def tiny_data(monkeypatch):
-    """Put the small data set in the loader's place; returns the loader's calls."""
-    calls = []
-
-    def load(task, source="auto", **options):
-        calls.append({"task": task, "source": source, **options})
-        return make_dataset()
-
-    monkeypatch.setattr("offlinerlkit_romi.experiment.run.load", load)
+    """Put the small data set, or `.dataset`, in the loader's place; returns the loader's calls."""
+    calls = Calls()
+    monkeypatch.setattr("offlinerlkit_romi.experiment.lifecycle.load", calls.load)
     return calls

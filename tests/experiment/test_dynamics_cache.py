@@ -14,7 +14,6 @@ from offlinerlkit_romi.data import Dataset
 from offlinerlkit_romi.dynamics import EnsembleDynamics
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment import dynamics_cache
-from offlinerlkit_romi.experiment import run as run_module
 from offlinerlkit_romi.experiment.dynamics_cache import DynamicsCache, Fit, digest
 from offlinerlkit_romi.experiment.run import train
 from tests.experiment.conftest import TINY_SETTINGS, make_dataset
@@ -126,7 +125,7 @@ def test_other_data_and_other_code_make_another_fit(what, tiny_data, tmp_path, f
     else:
         monkeypatch.setattr(torch, "__version__", "99.0")
     assert isinstance(data, Dataset)
-    monkeypatch.setattr(run_module, "load", lambda *_, **__: data)
+    tiny_data.dataset = data
     run_tiny(tmp_path)
     assert len(fits) == 2
 

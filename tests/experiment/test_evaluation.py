@@ -16,10 +16,10 @@ from offlinerlkit_romi.envs import Task, get_task
 from offlinerlkit_romi.envs.custom import CustomTask
 from offlinerlkit_romi.experiment import evaluation as evaluation_module
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
-from offlinerlkit_romi.experiment.buffers import prepare
 from offlinerlkit_romi.experiment.build import Setting, build_policy
 from offlinerlkit_romi.experiment.command_line import parse
 from offlinerlkit_romi.experiment.evaluation import evaluates_in_worker, make_evaluation
+from offlinerlkit_romi.experiment.parts import prepare
 from offlinerlkit_romi.experiment.resolve import settle
 from offlinerlkit_romi.policy_trainer.snapshots import acting_weights
 from tests.experiment.conftest import TINY_SETTINGS, make_dataset

@@ -8,7 +8,6 @@ import pytest
 
 from offlinerlkit_romi.dynamics.space import FILE, ModelSpace, read_space
 from offlinerlkit_romi.errors import UserError
-from offlinerlkit_romi.experiment import run as run_module
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.config import ModelBasedConfig
 from offlinerlkit_romi.experiment.resolve import settle
@@ -24,13 +23,13 @@ FITTED = {
 
 
 @pytest.fixture
-def drifting(monkeypatch):
+def drifting(tiny_data):
     """States around 20 that move with the actions: little, and as a model can learn."""
     data = make_dataset()
     moved = 0.5 * np.tile(data.actions, 3)[:, :17]
     obs = data.observations + 20
     dataset = replace(data, observations=obs, next_observations=obs + moved)
-    monkeypatch.setattr(run_module, "load", lambda *_, **__: dataset)
+    tiny_data.dataset = dataset
     return dataset
 
 

@@ -9,11 +9,11 @@ import torch
 from offlinerlkit_romi.buffer import ReplayBuffer
 from offlinerlkit_romi.engine import Generators
 from offlinerlkit_romi.errors import UserError
-from offlinerlkit_romi.experiment import buffers as buffers_module
-from offlinerlkit_romi.experiment.buffers import Buffers, prepare
+from offlinerlkit_romi.experiment import parts
 from offlinerlkit_romi.experiment.build import build_policy
 from offlinerlkit_romi.experiment.config import ModelBasedConfig
 from offlinerlkit_romi.experiment.memory import RESERVE, MemoryPlan, choose_place, working_bytes
+from offlinerlkit_romi.experiment.parts import Buffers, prepare
 from offlinerlkit_romi.experiment.resolve import settle
 from offlinerlkit_romi.experiment.run import train
 from offlinerlkit_romi.model_buffer import HostReplayBuffer
@@ -68,9 +68,9 @@ def test_walker2d_with_two_million_rows_fits_into_one_and_a_half_gigabytes() -> 
     setting, _ = prepare(config, make_dataset(), CPU, Generators(0))
     policy = build_policy(config, setting)
     plan = MemoryPlan(
-        buffers_module.transition_bytes(setting, 2_000_000),
-        buffers_module.transition_bytes(setting, buffers_module.fake_buffer_rows(config)),
-        buffers_module.networks_bytes(policy),
+        parts.transition_bytes(setting, 2_000_000),
+        parts.transition_bytes(setting, parts.fake_buffer_rows(config)),
+        parts.networks_bytes(policy),
         working_bytes(config, setting),
     )
     assert plan.device_total < 1.5 * GB, str(plan)
@@ -83,14 +83,14 @@ def test_a_run_says_its_plan_and_goes_on_in_host_memory_when_the_device_is_full(
     plain = train("romi", **settings)
     assert "; together 0.00 GB" in capsys.readouterr().out
     # as if the data had just fitted
-    monkeypatch.setattr(buffers_module, "free_bytes", lambda _: RESERVE + 500_000)
-    kinds, make = [], buffers_module.make_model_buffer
+    monkeypatch.setattr(parts, "free_bytes", lambda _: RESERVE + 500_000)
+    kinds, make = [], parts.make_model_buffer
 
     def remember(*args):
         kinds.append(type(make(*args)))
         return make(*args)
 
-    monkeypatch.setattr(buffers_module, "make_model_buffer", remember)
+    monkeypatch.setattr(parts, "make_model_buffer", remember)
     fits = train("romi", **settings | {"log_root": str(tmp_path / "fits")})
     assert differences(outcome(plain.run_dir), outcome(fits.run_dir)) == []
     settings |= {"rollout_batch_size": 300}

@@ -14,8 +14,7 @@ import torch
 from offlinerlkit_romi import cli
 from offlinerlkit_romi.engine import StateStore
 from offlinerlkit_romi.errors import TrainingInterrupted, UserError
-from offlinerlkit_romi.experiment import assemble as assemble_module
-from offlinerlkit_romi.experiment import run as run_module
+from offlinerlkit_romi.experiment import lifecycle
 from offlinerlkit_romi.experiment.folder import RunFolder
 from offlinerlkit_romi.experiment.reload import load_policy
 from offlinerlkit_romi.experiment.resolve import ALGORITHMS
@@ -103,7 +102,7 @@ def test_more_epochs_than_the_finished_run_had_equal_one_long_run(tiny_data, tmp
 
 
 def test_a_run_killed_in_the_models_fit_starts_again_from_nothing(tiny_data, tmp_path, monkeypatch):
-    fit, calls = assemble_module.pretrain, []
+    fit, calls = lifecycle.pretrain, []
 
     def killed_after_fit(*args):
         fit(*args)
@@ -111,7 +110,7 @@ def test_a_run_killed_in_the_models_fit_starts_again_from_nothing(tiny_data, tmp
             calls.append(1)
             raise Killed
 
-    monkeypatch.setattr(assemble_module, "pretrain", killed_after_fit)
+    monkeypatch.setattr(lifecycle, "pretrain", killed_after_fit)
     with pytest.raises(Killed):
         run_tiny(tmp_path / "parts")
     (folder,) = (tmp_path / "parts").glob("*/*/seed_*")
@@ -202,7 +201,7 @@ def test_replaced_data_are_refused_by_their_digest(tiny_data, tmp_path, monkeypa
     folder = stopped_run(monkeypatch, tmp_path, 5, kill)
     replaced = make_dataset()
     object.__setattr__(replaced.info, "sha256", "f" * 64)
-    monkeypatch.setattr(run_module, "load", lambda *_, **__: replaced)
+    tiny_data.dataset = replaced
     with pytest.raises(UserError, match=r"not the data set that .* began on: sha256 f{12}"):
         train("romi", resume=str(folder))
 

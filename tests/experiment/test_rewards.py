@@ -15,8 +15,8 @@ from offlinerlkit_romi.envs.reward_formulas import reward_formula
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.algorithms.cql import CQLConfig
 from offlinerlkit_romi.experiment.algorithms.iql import IQLConfig
-from offlinerlkit_romi.experiment.buffers import prepare
 from offlinerlkit_romi.experiment.build import build_policy
+from offlinerlkit_romi.experiment.parts import prepare
 from offlinerlkit_romi.experiment.resolve import settle
 from offlinerlkit_romi.experiment.rewards import trajectory_returns
 from tests.experiment import own_functions
@@ -169,11 +169,10 @@ def test_a_run_with_known_rewards_resumes_and_loads(tiny_data, tmp_path):
         ("mobile", {"norm_reward": True}, "--norm-reward scales rewards and a known reward"),
     ],
 )
-def test_a_known_reward_that_cannot_be_is_refused(algo, told, words, monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        "offlinerlkit_romi.experiment.run.load",
-        lambda task, *_, **__: make_dataset().with_info(task=task),
-    )
+def test_a_known_reward_that_cannot_be_is_refused(algo, told, words, tmp_path):
+    told = {
+        "data": make_dataset().with_info(task=told.get("task", TINY_SETTINGS[algo]["task"]))
+    } | told
     settings = TINY_SETTINGS[algo] | {"reward": "known", "log_root": str(tmp_path / "log")} | told
     with pytest.raises(UserError, match=words):
         train(algo, **settings)

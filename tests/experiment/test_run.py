@@ -11,12 +11,11 @@ import offlinerlkit_romi
 from offlinerlkit_romi.engine import Generators
 from offlinerlkit_romi.engine.device import resolve_device
 from offlinerlkit_romi.errors import UserError
-from offlinerlkit_romi.experiment import assemble as assemble_module
-from offlinerlkit_romi.experiment import run as run_module
+from offlinerlkit_romi.experiment import lifecycle, parts
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
-from offlinerlkit_romi.experiment.buffers import prepare
 from offlinerlkit_romi.experiment.config import ModelBasedConfig
 from offlinerlkit_romi.experiment.folder import SUMMARY, RunFolder
+from offlinerlkit_romi.experiment.parts import prepare
 from offlinerlkit_romi.experiment.reload import evaluate, load_policy
 from offlinerlkit_romi.experiment.resolve import settle
 from offlinerlkit_romi.experiment.run import train
@@ -221,7 +220,6 @@ def test_a_saved_model_is_used_instead_of_a_fit(tiny_data, tmp_path, capsys):
 
 def test_rows_that_must_not_teach_a_model_are_kept_from_it(tmp_path, monkeypatch):
     good = np.arange(400) % 4 != 0
-    monkeypatch.setattr(run_module, "load", lambda *_, **__: make_dataset(model_rows=good))
     seen = {}
 
     class Stop(Exception):
@@ -231,9 +229,9 @@ def test_rows_that_must_not_teach_a_model_are_kept_from_it(tmp_path, monkeypatch
         seen.update(real=real_buffer.sample_all(), model=model_buffer.sample_all())
         raise Stop
 
-    monkeypatch.setattr(assemble_module, "pretrain", pretrain)
+    monkeypatch.setattr(lifecycle, "pretrain", pretrain)
     with pytest.raises(Stop):
-        run_tiny(tmp_path, error_segments=0)
+        run_tiny(tmp_path, error_segments=0, data=make_dataset(model_rows=good))
     assert len(seen["real"]["rewards"]) == 400
     for name, rows in seen["real"].items():
         np.testing.assert_array_equal(seen["model"][name], rows[good])
@@ -254,7 +252,7 @@ def test_the_pieces_that_measure_the_model_are_kept_from_it():
 def test_without_a_simulator_training_runs_and_says_so_once(
     tiny_data, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(assemble_module, "find_spec", lambda name: None)
+    monkeypatch.setattr(parts, "find_spec", lambda name: None)
     summary = run_tiny(tmp_path, eval_episodes=3)
     assert math.isnan(summary.score_last)
     said = "training without evaluation: gymnasium and mujoco not installed"
@@ -265,7 +263,7 @@ def test_an_interrupted_run_says_where_it_lies(tiny_data, tmp_path, monkeypatch,
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(assemble_module, "pretrain", interrupt)
+    monkeypatch.setattr(lifecycle, "pretrain", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run_tiny(tmp_path)
     assert "interrupted; what there is lies in" in capsys.readouterr().out
@@ -329,3 +327,27 @@ def test_a_run_that_outgrows_the_memory_is_one_line(tiny_data, tmp_path):
                 error_segments=0,
             )
         assert "\n" not in str(caught.value)
+
+
+def test_whoever_follows_a_run_hears_of_every_row_of_its_curve(tiny_data, tmp_path):
+    heard = []
+    done = run_tiny(tmp_path, "mopo", epoch=3, on_epoch=lambda *told: heard.append(told))
+    written = [{k: float(x) for k, x in row.items() if x} for row in rows_of(done.run_dir)]
+    assert [epoch for epoch, _ in heard] == [1, 2, 3]
+    assert [dict(row) | {"timestep": 4.0 * epoch} for epoch, row in heard] == written
+
+
+def test_what_a_follower_raises_ends_the_run_where_it_can_go_on(tiny_data, tmp_path):
+    class Enough(Exception):
+        pass
+
+    def prune(epoch, row):
+        raise Enough(epoch)
+
+    with pytest.raises(Enough):
+        run_tiny(tmp_path, "bc", epoch=3, on_epoch=prune)
+    (folder,) = tmp_path.glob("log/*/*/seed_*")
+    assert train("bc", resume=str(folder)).steps == 12
+    assert [row["timestep"] for row in rows_of(folder)] == ["4", "8", "12"]
+    with pytest.raises(UserError, match="on_epoch hears of one run"):
+        run_tiny(tmp_path, "bc", seeds=[0, 1], on_epoch=prune)

@@ -15,13 +15,12 @@ import torch
 from offlinerlkit_romi import cli
 from offlinerlkit_romi.engine import Generators, StateStore
 from offlinerlkit_romi.errors import DivergedError, TrainingInterrupted, UserError
-from offlinerlkit_romi.experiment import run as run_module
 from offlinerlkit_romi.experiment import seeds as seeds_module
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
-from offlinerlkit_romi.experiment.buffers import prepare
 from offlinerlkit_romi.experiment.build import build_policy
 from offlinerlkit_romi.experiment.command_line import take_seeds
 from offlinerlkit_romi.experiment.folder import RunFolder
+from offlinerlkit_romi.experiment.parts import prepare
 from offlinerlkit_romi.experiment.resolve import settle
 from offlinerlkit_romi.experiment.run import train
 from offlinerlkit_romi.experiment.seeds import SeedsSummary
@@ -111,11 +110,10 @@ def test_on_a_small_machine_seeds_take_turns(tiny_data, tmp_path, monkeypatch):
     assert most == [1, 1, 1]
 
 
-def test_nobody_writes_to_the_shared_data(tmp_path, monkeypatch):
+def test_nobody_writes_to_the_shared_data(tmp_path):
     dataset = make_dataset()
     before = {name: x.copy() for name, x in dataset.as_dict().items()}
-    monkeypatch.setattr(run_module, "load", lambda *_, **__: dataset)
-    train("romi", seeds=[0, 1], **settings("romi", tmp_path))
+    train("romi", seeds=[0, 1], **settings("romi", tmp_path), data=dataset)
     for name, x in dataset.as_dict().items():
         np.testing.assert_array_equal(x, before[name])
 

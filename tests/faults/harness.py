@@ -21,12 +21,11 @@ from typing import Any
 import numpy as np
 import torch
 
-import offlinerlkit_romi.experiment.assemble as assemble_module
-import offlinerlkit_romi.experiment.run as run_module
 from offlinerlkit_romi import cli
 from offlinerlkit_romi.buffer import ReplayBuffer
 from offlinerlkit_romi.engine import StateStore
 from offlinerlkit_romi.envs import Evaluator
+from offlinerlkit_romi.experiment import lifecycle
 from offlinerlkit_romi.experiment.resolve import ALGORITHMS
 from offlinerlkit_romi.policy_trainer import MBPolicyTrainer, PolicyTrainer, SnapshotScorer
 from offlinerlkit_romi.policy_trainer.curve import Curve
@@ -45,8 +44,8 @@ SETTINGS: dict[str, Any] = {
 }
 # phase: where its beginning is seen, and about how long it takes in seconds
 PHASES: dict[str, tuple[Any, str, float]] = {
-    "start": (run_module, "load", 0.1),
-    "model fit": (assemble_module, "pretrain", 0.1),
+    "start": (lifecycle, "load", 0.1),
+    "model fit": (lifecycle, "pretrain", 0.1),
     "policy update": (PolicyTrainer, "_fire", 0.005),
     "rollout": (MBPolicyTrainer, "_roll_out", 0.01),
     "model update": (MBPolicyTrainer, "_update_model", 0.05),
@@ -59,7 +58,7 @@ PHASES: dict[str, tuple[Any, str, float]] = {
     "evaluation start": (SnapshotScorer, "start", 0.5),
     "row": (Curve, "_write", 0.002),
     "logging": (CSVOutputHandler, "writekvs", 0.001),
-    "closing": (run_module, "close", 0.3),
+    "closing": (lifecycle, "_close", 0.3),
 }
 SECONDS_AT_MOST = 300.0
 

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from offlinerlkit_romi.buffer import ReplayBuffer
 from offlinerlkit_romi.engine import Engine
-from offlinerlkit_romi.experiment import buffers
+from offlinerlkit_romi.experiment import parts
 from offlinerlkit_romi.model_buffer import MaskedReplayBuffer
 
 # ops whose result, or whose result's shape, the host must wait for, and values it must bring along
@@ -137,9 +137,9 @@ def mask_model_buffers(patch: pytest.MonkeyPatch) -> None:
     """Model buffers of fixed shape, as on CUDA."""
 
     def make(config: Any, setting: Any, free: Any) -> ReplayBuffer:
-        return buffers.make_buffer(buffers.fake_buffer_rows(config), setting, MaskedReplayBuffer)
+        return parts.make_buffer(parts.fake_buffer_rows(config), setting, MaskedReplayBuffer)
 
-    patch.setattr(buffers, "make_model_buffer", make)
+    patch.setattr(parts, "make_model_buffer", make)
 
 
 def pointers(state: dict[str, Any]) -> dict[str, int]:

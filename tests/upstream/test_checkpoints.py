@@ -186,9 +186,8 @@ def test_its_data_give_the_statistics_that_it_lacks(tmp_path, capsys) -> None:
     np.testing.assert_allclose(scaler.std, obs.std(0, keepdims=True) + 1e-3, atol=1e-6)
 
 
-def test_a_run_of_ours_is_not_told_what_it_knows(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("offlinerlkit_romi.experiment.run.load", lambda *_, **__: make_dataset())
-    summary = train("bc", **TINY_SETTINGS["bc"], log_root=str(tmp_path))
+def test_a_run_of_ours_is_not_told_what_it_knows(tmp_path) -> None:
+    summary = train("bc", **TINY_SETTINGS["bc"], log_root=str(tmp_path), data=make_dataset())
     assert load_policy(summary.run_dir, "cpu", algo="bc") is not None
     with pytest.raises(UserError, match="is a run of algo bc, not iql: leave out --algo"):
         load_policy(summary.run_dir, "cpu", algo="iql")

@@ -14,11 +14,11 @@ from offlinerlkit_romi import cli, evaluate, load_dataset, load_policy, train
 from offlinerlkit_romi.dynamics.ensemble_dynamics import known_reward
 from offlinerlkit_romi.engine import Generators
 from offlinerlkit_romi.errors import UserError
-from offlinerlkit_romi.experiment.buffers import prepare
 from offlinerlkit_romi.experiment.build import build_policy
 from offlinerlkit_romi.experiment.command_line import parse
-from offlinerlkit_romi.experiment.own_data import named_task
+from offlinerlkit_romi.experiment.parts import prepare
 from offlinerlkit_romi.experiment.resolve import settle
+from offlinerlkit_romi.experiment.user_data import named_task
 from tests.experiment import own_functions
 from tests.experiment.conftest import TINY_SETTINGS
 

@@ -1,9 +1,11 @@
-"""The run's transitions: the data, what of it may teach a model, and the model's own."""
+"""What a run is made of: transitions on its device, policy and model, engine, trainer."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,14 @@ from offlinerlkit_romi.buffer import ReplayBuffer, RowSubset
 from offlinerlkit_romi.data import Dataset
 from offlinerlkit_romi.dynamics import EnsembleDynamics
 from offlinerlkit_romi.dynamics.prediction_error import Segments, cut_segments, prediction_error
-from offlinerlkit_romi.engine import Generators, derive_seed
-from offlinerlkit_romi.experiment.build import Setting
+from offlinerlkit_romi.dynamics.space import ModelSpace
+from offlinerlkit_romi.engine import Engine, Generators, derive_seed
+from offlinerlkit_romi.envs import family_of
+from offlinerlkit_romi.experiment.build import Setting, build_policy, make_lr_scheduler
 from offlinerlkit_romi.experiment.config import ModelBasedConfig, RunConfig
+from offlinerlkit_romi.experiment.context import Context
+from offlinerlkit_romi.experiment.estimates import Estimator
+from offlinerlkit_romi.experiment.folder import SCALER
 from offlinerlkit_romi.experiment.memory import (
     MemoryPlan,
     choose_place,
@@ -24,8 +31,17 @@ from offlinerlkit_romi.experiment.memory import (
     transition_bytes,
     working_bytes,
 )
+from offlinerlkit_romi.experiment.rewards import model_reward_map
 from offlinerlkit_romi.model_buffer import HostReplayBuffer, MaskedReplayBuffer
-from offlinerlkit_romi.policy_trainer import Sentinel, largest_value
+from offlinerlkit_romi.policy_trainer import (
+    MBPolicyTrainer,
+    MFPolicyTrainer,
+    OnEpoch,
+    PolicyTrainer,
+    Sentinel,
+    SnapshotScorer,
+    largest_value,
+)
 from offlinerlkit_romi.utils.scaler import StandardScaler
 
 
@@ -68,6 +84,114 @@ class Buffers:
         """`model`, where there is one."""
         assert self.model is not None
         return self.model
+
+
+@dataclass(frozen=True)
+class RunParts:
+    """What the trainer works on.
+
+    Attributes:
+        setting: What the policy was built for.
+        buffers: Its transitions.
+        policy: The policy, its model included.
+        engine: Carries out the updates.
+    """
+
+    setting: Setting
+    buffers: Buffers
+    policy: Any
+    engine: Engine
+
+
+def build_parts(context: Context) -> RunParts:
+    """Put the data on the device, and build policy, model and engine."""
+    config, logger, dataset = context.config, context.logger, context.dataset
+    free = free_bytes(context.device)
+    setting, buffers = prepare(config, dataset, context.device, context.generators)
+    if setting.obs_scaler is not None:
+        place = context.folder.path / SCALER
+        place.mkdir(exist_ok=True)
+        setting.obs_scaler.save_scaler(str(place))
+    policy = build_policy(config, setting)
+    logger.log(str(memory_plan(config, setting, buffers, policy, free)))
+    engine = context.make_engine(config.engine, context.device, logger.log)
+    for part in (policy, getattr(policy, "dynamics", policy)):
+        if hasattr(part, "engine"):
+            part.engine = engine
+    if config.model is not None:
+        reward_map = model_reward_map(config, dataset)
+        policy.dynamics.space = ModelSpace.of(setting.obs_scaler, reward_map)
+    return RunParts(setting, buffers, policy, engine)
+
+
+def make_trainer(
+    context: Context,
+    parts: RunParts,
+    scorer: SnapshotScorer,
+    estimator: Estimator,
+    on_epoch: OnEpoch,
+) -> PolicyTrainer:
+    """What trains the policy, from its first step on."""
+    config, logger, policy, buffers = context.config, context.logger, parts.policy, parts.buffers
+
+    def diagnose(epoch: int, leave_if_asked: Callable[[], None]) -> dict[str, Any]:
+        """The model's error, and estimates where they are due."""
+        found: dict[str, Any] = {}
+        if buffers.model is not None:
+            found |= buffers.model.prediction_error(policy.dynamics)
+        if estimator.due(epoch):
+            found |= estimator(policy, epoch, leave_if_asked)
+        return found
+
+    shared: dict[str, Any] = {
+        "epoch": config.epoch,
+        "step_per_epoch": config.step_per_epoch,
+        "batch_size": config.batch_size,
+        "eval_episodes": _episodes(context),
+        "lr_scheduler": make_lr_scheduler(config, policy),
+        "eval_freq": config.eval_freq,
+        "data_source": context.dataset.info.source,
+        "close_logger": False,
+        "checkpoints": context.checkpoints,
+        "interrupts": context.interrupts,
+        "sentinel": make_sentinel(config, policy, buffers.real),
+        "on_divergence": config.on_divergence,
+        "diagnose": diagnose,
+        "on_epoch": on_epoch,
+        "engine": parts.engine,
+    }
+    if config.model is None:
+        return MFPolicyTrainer(policy, scorer, buffers.real, logger, **shared)
+    model, adversary, data = config.model, config.model.adversary, buffers.for_model
+    return MBPolicyTrainer(
+        policy,
+        scorer,
+        buffers.real,
+        data.fake,
+        logger,
+        (model.rollout_freq, model.rollout_batch_size, model.rollout_length),
+        real_ratio=model.real_ratio,
+        dynamics_update_freq=0 if adversary is None else adversary.dynamics_update_freq,
+        model_buffer=data.rows,
+        updates_per_round=1 if adversary is None else adversary.adv_train_steps,
+        **shared,
+    )
+
+
+def _episodes(context: Context) -> int:
+    """Episodes per evaluation, 0 where there is nothing to evaluate on; says so once."""
+    wanted, family = context.config.eval_episodes, family_of(context.task)
+    missing = [name for name in family.packages if find_spec(name) is None]
+    if not wanted:
+        reason = ", as asked"
+    elif not context.task.env_id:
+        reason = ": no simulator was named (env)"
+    elif missing:
+        reason = f": {' and '.join(missing)} not installed; {family.install}"
+    else:
+        return wanted
+    context.logger.log(f"training without evaluation{reason}")
+    return 0
 
 
 def prepare(
