@@ -1,1 +1,1 @@
-"""From a task and a few choices to a trained policy with its papers in order."""
+"""From a task and a few choices to a trained policy and a record of how it came about."""

@@ -1,4 +1,4 @@
-"""A comparison's papers: table, figure and what is needed to repeat it."""
+"""A comparison as it is written down: table, figure and what is needed to repeat it."""
 
 from __future__ import annotations
 
