@@ -14,6 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_type_hints
 
 import numpy as np
+from numpy.typing import NDArray
 
 from offlinerlkit_romi.envs.tasks import canonical
 from offlinerlkit_romi.errors import UserError
@@ -41,7 +42,6 @@ from offlinerlkit_romi.experiment.limits import (
 if TYPE_CHECKING:
     from offlinerlkit_romi.data import Dataset
     from offlinerlkit_romi.experiment.build import Parts
-    from offlinerlkit_romi.experiment.rewards import Floats
 
 Compat = Literal["paper", "kit"]
 
@@ -217,7 +217,7 @@ class RunConfig:
         """Weight of the penalty on rewards, which lowers values."""
         return 0.0
 
-    def learned_rewards(self, dataset: Dataset) -> Floats:
+    def learned_rewards(self, dataset: Dataset) -> NDArray[np.float32]:
         """The data's rewards (n, 1) on the scale the algorithm learns with.
 
         Times `reward_scale` plus `reward_bias` first, then as the algorithm asks.

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from offlinerlkit_romi.data import Dataset
     from offlinerlkit_romi.experiment.config import RunConfig
 
-Floats = NDArray[np.float32]
-
 
 def model_reward_map(config: RunConfig, dataset: Dataset) -> tuple[float, float]:
     """What the rewards that a model learns are the data's times, and plus."""

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from offlinerlkit_romi.experiment.config import CriticConfig
 from offlinerlkit_romi.experiment.limits import Dropout, Part, Positive, Rate
-from offlinerlkit_romi.experiment.rewards import Floats, trajectory_returns
+from offlinerlkit_romi.experiment.rewards import trajectory_returns
 
 if TYPE_CHECKING:
     from offlinerlkit_romi.data import Dataset
@@ -45,7 +46,7 @@ class IQLConfig(CriticConfig):
             {"--reward trajectory_range": "--reward raw"} if ranged else {}
         )
 
-    def learned_rewards(self, dataset: Dataset) -> Floats:
+    def learned_rewards(self, dataset: Dataset) -> NDArray[np.float32]:
         """The data's rewards (n, 1), times 1000 over the range of returns or less one, as told."""
         rewards = super().learned_rewards(dataset)
         if self.reward == "trajectory_range":
