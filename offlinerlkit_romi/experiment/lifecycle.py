@@ -17,7 +17,7 @@ from offlinerlkit_romi.engine import choose_matmul_precision, keep_freed_memory
 from offlinerlkit_romi.engine.device import device_name, resolve_device
 from offlinerlkit_romi.envs import get_task, normalized_score
 from offlinerlkit_romi.errors import TrainingInterrupted, UserError
-from offlinerlkit_romi.experiment.config import RunConfig, as_dict
+from offlinerlkit_romi.experiment.config import RunConfig, as_dict, left_out
 from offlinerlkit_romi.experiment.context import Context
 from offlinerlkit_romi.experiment.dynamics_cache import check_cache
 from offlinerlkit_romi.experiment.estimates import BEHAVIOUR, FQE, MODEL, make_estimator
@@ -29,9 +29,10 @@ from offlinerlkit_romi.experiment.pretrain import pretrain
 from offlinerlkit_romi.experiment.resolve import Resolved
 from offlinerlkit_romi.experiment.resume import check_data, other_circumstances, same_arithmetic
 from offlinerlkit_romi.experiment.rewards import check_episodes
-from offlinerlkit_romi.experiment.summary import Summary, source_label, summarize
+from offlinerlkit_romi.experiment.summary import PHASES, Summary, source_label, summarize
 from offlinerlkit_romi.experiment.user_data import check_task, load_own_data, task_of
 from offlinerlkit_romi.policy_trainer import PolicyTrainer
+from offlinerlkit_romi.policy_trainer.timing import PhaseTimer
 from offlinerlkit_romi.utils.logger import BACKUP
 from offlinerlkit_romi.utils.plotter import plot_learning_curve
 
@@ -161,6 +162,8 @@ def _announce(context: Context) -> None:
         where += "; evaluation in a worker process"
     tell(where)
     tell(f"run folder: {context.logger.dir}")
+    for line in left_out(config):
+        tell(f"note: {line}")
 
 
 def _fit(context: Context, parts: RunParts) -> None:
@@ -227,7 +230,8 @@ def _close(context: Context, trainer: PolicyTrainer, estimates: Estimates) -> Su
         task=config.task,
         data_source=info.source,
         seed=config.seed,
-        steps=config.epoch * config.step_per_epoch,
+        steps=config.steps,
+        counts=_counts(config, trainer.timer),
         score_behaviour=float(normalized_score(info.behaviour_return, context.task)),
         return_behaviour=info.behaviour_return,
         estimates=estimates[-1][1] if estimates else {},
@@ -241,6 +245,15 @@ def _close(context: Context, trainer: PolicyTrainer, estimates: Estimates) -> Su
     _draw(context, trainer, estimates, summary)
     context.logger.log(f"summary: {context.folder.path / SUMMARY}")
     return summary
+
+
+def _counts(config: RunConfig, timer: PhaseTimer) -> dict[str, int]:
+    """How often each recurring part was done: as counted, where it has a phase of its own."""
+    done = timer.counts()
+    names = {part.name.replace(" ", "_"): part.times for part in config.recurring}
+    return {
+        f"{name}s": done.get(name, 0) if name in PHASES else times for name, times in names.items()
+    }
 
 
 def _draw(context: Context, trainer: PolicyTrainer, estimates: Estimates, summary: Summary) -> None:
