@@ -29,10 +29,10 @@ from offlinerlkit_romi.policy_trainer import Checkpoints, MBPolicyTrainer, MFPol
 from offlinerlkit_romi.utils.logger import Logger
 from tests.experiment import own_functions
 from tests.experiment.conftest import TINY_SETTINGS, make_dataset
-from tests.experiment.test_resume import strike, terminate
 from tests.support.comparing import differences, outcome
 from tests.support.policies import generator, make_buffer, make_policy
 from tests.support.recording import RecordedEngines, RecordedGraphs, mask_model_buffers, pointers
+from tests.support.stopping import at_update, terminate
 
 SETTINGS = {
     **{"step_per_epoch": 10, "epoch": 2, "actor_lr_schedule": "cosine"},
@@ -106,15 +106,11 @@ def test_own_data_with_bounds_and_functions_of_the_users_is_captured(
     assert "runs eagerly" not in capsys.readouterr().out and engines.made[0].replays > 2
 
 
-def test_a_replayed_run_that_is_stopped_and_resumed_is_the_same_run(
-    engines, tmp_path, monkeypatch
-) -> None:
+def test_a_replayed_run_that_is_stopped_and_resumed_is_the_same_run(engines, tmp_path) -> None:
     settings = settings_of("romi", epoch=3, engine="graph")
     whole = train(engines, "romi", **settings, log_root=str(tmp_path / "whole"))
-    with monkeypatch.context() as patch:
-        strike(patch, 15, terminate)
-        with pytest.raises(TrainingInterrupted):
-            train(engines, "romi", **settings, log_root=str(tmp_path / "parts"))
+    with at_update(15, terminate), pytest.raises(TrainingInterrupted):
+        train(engines, "romi", **settings, log_root=str(tmp_path / "parts"))
     (folder,) = (tmp_path / "parts").glob("*/*/seed_*")
     resumed = train(engines, "romi", resume=str(folder))
     assert len(engines.made) == 3 and engines.made[2].replays > 2

@@ -16,8 +16,8 @@ from offlinerlkit_romi.experiment.run import train
 from offlinerlkit_romi.model_buffer import MaskedReplayBuffer
 from offlinerlkit_romi.policy.model_based.on_model import masked_rollout, rollout_metrics
 from tests.experiment.conftest import TINY_SETTINGS, make_dataset
-from tests.experiment.test_resume import strike, terminate
 from tests.support.building import build, policy_updates
+from tests.support.stopping import at_update, terminate
 
 pytestmark = [
     pytest.mark.gpu,
@@ -54,14 +54,10 @@ def test_graph_equals_eager_after_100_updates_at_a_falling_rate(algo, tmp_path, 
 
 
 @pytest.mark.parametrize("algo", ["romi", "rambo"])
-def test_a_captured_run_that_is_stopped_and_resumed_is_the_same_run(
-    algo, tmp_path, monkeypatch
-) -> None:
+def test_a_captured_run_that_is_stopped_and_resumed_is_the_same_run(algo, tmp_path) -> None:
     whole = weights(algo, tmp_path / "whole", engine="graph")
-    with monkeypatch.context() as patch:
-        strike(patch, 50, terminate)
-        with pytest.raises(TrainingInterrupted):
-            weights(algo, tmp_path / "parts", engine="graph")
+    with at_update(50, terminate), pytest.raises(TrainingInterrupted):
+        weights(algo, tmp_path / "parts", engine="graph")
     (folder,) = (tmp_path / "parts").glob("*/*/seed_*")
     resumed = train(algo, resume=str(folder))
     parts = torch.load(f"{resumed.run_dir}/model/policy.pth", weights_only=True, map_location="cpu")

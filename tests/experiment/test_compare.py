@@ -14,7 +14,7 @@ from offlinerlkit_romi.experiment.compare import perform
 from offlinerlkit_romi.experiment.compare.plan import default_workers, make_jobs, own_flags
 from offlinerlkit_romi.experiment.folder import RunFolder
 from tests.experiment.conftest import TASK, TINY_SETTINGS
-from tests.experiment.test_resume import Killed, kill, strike
+from tests.support.stopping import Killed, at_update, kill
 
 ALGOS = ["iql", "romi"]
 
@@ -83,11 +83,9 @@ def test_runs_are_those_that_train_would_make(made, tmp_path):
     assert "n_ensemble" not in settings["iql"] and "xi" not in settings["mopo"]
 
 
-def test_a_stopped_run_is_gone_on_with_and_a_diverged_one_is_not(made, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        strike(patch, 5, kill)
-        with pytest.raises(Killed):
-            compare(tmp_path, "--checkpoint-share", "1", algos=["mopo"])
+def test_a_stopped_run_is_gone_on_with_and_a_diverged_one_is_not(made, tmp_path):
+    with at_update(5, kill), pytest.raises(Killed):
+        compare(tmp_path, "--checkpoint-share", "1", algos=["mopo"])
     (stopped,) = tmp_path.glob("*/*/seed_*")
     assert compare(tmp_path, algos=["mopo"]) == 0
     assert made == ["mopo seed 0", "mopo seed 0", "mopo seed 1"]

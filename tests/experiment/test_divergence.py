@@ -12,26 +12,15 @@ from offlinerlkit_romi.engine import StateStore
 from offlinerlkit_romi.errors import DivergedError, UserError
 from offlinerlkit_romi.experiment.resolve import ALGORITHMS
 from offlinerlkit_romi.experiment.run import train
-from offlinerlkit_romi.policy_trainer import MBPolicyTrainer, PolicyTrainer
+from offlinerlkit_romi.policy_trainer import MBPolicyTrainer
 from tests.experiment.conftest import TINY_SETTINGS
+from tests.support.stopping import at_update
 
 STEPS = {"epoch": 3, "checkpoint_share": 1.0}
 
 
 def run_tiny(root, algo="romi", **values):
     return train(algo, **TINY_SETTINGS[algo] | STEPS | {"log_root": str(root)} | values)
-
-
-def at_step(monkeypatch, step, act):
-    """Do something to the trainer before a policy update, counted from 0."""
-    fire = PolicyTrainer._fire
-
-    def acting(self, now, *, before_update):
-        if now == step and before_update:
-            act(self)
-        fire(self, now, before_update=before_update)
-
-    monkeypatch.setattr(PolicyTrainer, "_fire", acting)
 
 
 def poison(tensor):
@@ -52,10 +41,10 @@ POISONS = {
 
 
 @pytest.mark.parametrize("where", POISONS)
-def test_nan_is_caught_within_the_epoch_and_traced(where, tiny_data, tmp_path, monkeypatch):
+def test_nan_is_caught_within_the_epoch_and_traced(where, tiny_data, tmp_path):
     act, name = POISONS[where]
-    at_step(monkeypatch, 5, act)
-    with pytest.raises(DivergedError, match="training diverged: ") as caught:
+    diverged = pytest.raises(DivergedError, match="training diverged: ")
+    with at_update(5, act), diverged as caught:
         run_tiny(tmp_path)
     assert "\n" not in str(caught.value)
     (folder,) = tmp_path.glob("*/*/seed_*")
@@ -70,14 +59,12 @@ def test_nan_is_caught_within_the_epoch_and_traced(where, tiny_data, tmp_path, m
     assert all(x.isfinite().all() for x in weights.values())
 
 
-def test_a_diverged_run_has_a_status_of_its_own_and_is_not_resumed(
-    tiny_data, tmp_path, monkeypatch, capsys
-):
-    at_step(monkeypatch, 5, POISONS["critic"][0])
+def test_a_diverged_run_has_a_status_of_its_own_and_is_not_resumed(tiny_data, tmp_path, capsys):
     words = ["train", "mopo", "--log-root", str(tmp_path), "--checkpoint-share", "1"]
     for name, value in TINY_SETTINGS["mopo"].items():
         words += [f"--{name}", *map(str, value if isinstance(value, tuple) else (value,))]
-    assert cli.main(words) == 3
+    with at_update(5, POISONS["critic"][0]):
+        assert cli.main(words) == 3
     said = capsys.readouterr().err
     assert said.startswith("error: training diverged: ") and said.count("\n") == 1
     (folder,) = tmp_path.glob("*/*/seed_*")
@@ -86,11 +73,9 @@ def test_a_diverged_run_has_a_status_of_its_own_and_is_not_resumed(
             run_tiny(tmp_path, "mopo", resume=resume, epoch=2)
 
 
-def test_warn_says_it_and_goes_on_without_pushing_out_the_sound_state(
-    tiny_data, tmp_path, monkeypatch, capsys
-):
-    at_step(monkeypatch, 5, POISONS["critic"][0])
-    summary = run_tiny(tmp_path, on_divergence="warn", keep_state=True, epoch=4)
+def test_warn_says_it_and_goes_on_without_pushing_out_the_sound_state(tiny_data, tmp_path, capsys):
+    with at_update(5, POISONS["critic"][0]):
+        summary = run_tiny(tmp_path, on_divergence="warn", keep_state=True, epoch=4)
     # once per quantity: the critic first, then what it spoils
     assert 1 <= capsys.readouterr().out.count("warning: ") <= 3
     assert StateStore(Path(summary.run_dir) / "checkpoint").steps() == [0, 4]

@@ -15,6 +15,7 @@ from offlinerlkit_romi.dynamics import EnsembleDynamics
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment import dynamics_cache
 from offlinerlkit_romi.experiment.dynamics_cache import DynamicsCache, Fit, digest
+from offlinerlkit_romi.experiment.folder import RunFolder
 from offlinerlkit_romi.experiment.run import train
 from tests.experiment.conftest import TINY_SETTINGS, make_dataset
 from tests.support.comparing import differences, outcome
@@ -44,7 +45,7 @@ def run_tiny(root, algo="mopo", **values):
 
 
 def fit_of(run_dir):
-    return json.loads((Path(run_dir) / "record" / "manifest.json").read_text())["dynamics_fit"]
+    return RunFolder(run_dir).manifest["dynamics_fit"]
 
 
 @pytest.mark.parametrize("algo", WITH_MODEL)

@@ -19,15 +19,11 @@ from offlinerlkit_romi.experiment.folder import RunFolder
 from offlinerlkit_romi.experiment.reload import load_policy
 from offlinerlkit_romi.experiment.resolve import ALGORITHMS
 from offlinerlkit_romi.experiment.run import train
-from offlinerlkit_romi.policy_trainer import PolicyTrainer
 from tests.experiment.conftest import TINY_SETTINGS, make_dataset
 from tests.support.comparing import differences, outcome
+from tests.support.stopping import Killed, at_update, kill, terminate
 
 EVERYTHING = {"checkpoint_share": 1.0, "keep_state": True}
-
-
-class Killed(BaseException):
-    """As sudden as SIGKILL: nothing of ours catches it."""
 
 
 def run_tiny(root, algo="romi", **values):
@@ -35,33 +31,10 @@ def run_tiny(root, algo="romi", **values):
     return train(algo, **settings)
 
 
-def strike(monkeypatch, update, act):
-    """Do something in the middle of the given policy update, counted from 0, once."""
-    fire, calls = PolicyTrainer._fire, []
-
-    def struck(self, step, *, before_update):
-        if step == update and before_update and not calls:
-            calls.append(step)
-            act()
-        fire(self, step, before_update=before_update)
-
-    monkeypatch.setattr(PolicyTrainer, "_fire", struck)
-
-
-def kill():
-    raise Killed
-
-
-def terminate():
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def stopped_run(monkeypatch, root, update, act, algo="romi", **values):
+def stopped_run(root, update, act, algo="romi", **values):
     """Start a run that is stopped; returns its folder."""
-    with monkeypatch.context() as patch:
-        strike(patch, update, act)
-        with pytest.raises((Killed, TrainingInterrupted)):
-            run_tiny(root, algo, **values)
+    with at_update(update, act), pytest.raises((Killed, TrainingInterrupted)):
+        run_tiny(root, algo, **values)
     (folder,) = root.glob("*/*/seed_*")
     return folder
 
@@ -73,24 +46,24 @@ def assert_same_as_uninterrupted(folder, tmp_path, algo="romi", **values):
 
 @pytest.mark.parametrize("algo", ALGORITHMS)
 @pytest.mark.parametrize("act", [kill, terminate])
-def test_stopped_and_resumed_equals_never_stopped(algo, act, tiny_data, tmp_path, monkeypatch):
+def test_stopped_and_resumed_equals_never_stopped(algo, act, tiny_data, tmp_path):
     values = {"epoch": 4, "actor_lr_schedule": "cosine"}
-    folder = stopped_run(monkeypatch, tmp_path / "parts", 10, act, algo, **values)
+    folder = stopped_run(tmp_path / "parts", 10, act, algo, **values)
     resumed = train(algo, resume=str(folder))
     assert resumed.run_dir == str(folder)
     assert_same_as_uninterrupted(folder, tmp_path, algo, **values)
 
 
 @pytest.mark.slow
-def test_evaluations_go_on_with_their_own_episodes(tiny_data, tmp_path, monkeypatch):
+def test_evaluations_go_on_with_their_own_episodes(tiny_data, tmp_path):
     values = {"eval_episodes": 1}
-    folder = stopped_run(monkeypatch, tmp_path / "parts", 5, terminate, "mopo", **values)
+    folder = stopped_run(tmp_path / "parts", 5, terminate, "mopo", **values)
     train("mopo", resume=str(folder))
     assert_same_as_uninterrupted(folder, tmp_path, "mopo", **values)
 
 
-def test_a_signal_ends_the_update_and_saves_there(tiny_data, tmp_path, monkeypatch):
-    folder = stopped_run(monkeypatch, tmp_path, 5, terminate)
+def test_a_signal_ends_the_update_and_saves_there(tiny_data, tmp_path):
+    folder = stopped_run(tmp_path, 5, terminate)
     assert StateStore(folder / "checkpoint").steps() == [4, 6]
 
 
@@ -118,8 +91,8 @@ def test_a_run_killed_in_the_models_fit_starts_again_from_nothing(tiny_data, tmp
     assert_same_as_uninterrupted(folder, tmp_path)
 
 
-def test_the_curve_has_no_gap_and_no_row_twice(tiny_data, tmp_path, monkeypatch):
-    folder = stopped_run(monkeypatch, tmp_path, 10, kill, epoch=4, checkpoint_freq=2)
+def test_the_curve_has_no_gap_and_no_row_twice(tiny_data, tmp_path):
+    folder = stopped_run(tmp_path, 10, kill, epoch=4, checkpoint_freq=2)
     assert StateStore(folder / "checkpoint").steps() == [0, 8]
     # the row of an epoch that came after the last state
     with (folder / "record" / "policy_training_progress.csv").open("a") as file:
@@ -129,10 +102,8 @@ def test_the_curve_has_no_gap_and_no_row_twice(tiny_data, tmp_path, monkeypatch)
         assert [row["timestep"] for row in csv.DictReader(file)] == ["4", "8", "12", "16"]
 
 
-def test_auto_takes_the_newest_unfinished_run_of_this_very_configuration(
-    tiny_data, tmp_path, monkeypatch
-):
-    folder = stopped_run(monkeypatch, tmp_path, 5, kill, seed=7)
+def test_auto_takes_the_newest_unfinished_run_of_this_very_configuration(tiny_data, tmp_path):
+    folder = stopped_run(tmp_path, 5, kill, seed=7)
     other = run_tiny(tmp_path, seed=8, resume="auto")  # no such run: a new one
     assert other.run_dir != str(folder)
     resumed = run_tiny(tmp_path, seed=7, resume="auto")
@@ -142,8 +113,8 @@ def test_auto_takes_the_newest_unfinished_run_of_this_very_configuration(
 
 
 @pytest.mark.parametrize("resume", ["folder", "auto"])
-def test_a_clock_that_jumped_back_changes_nothing(resume, tiny_data, tmp_path, monkeypatch):
-    folder = stopped_run(monkeypatch, tmp_path / "parts", 10, kill, epoch=4)
+def test_a_clock_that_jumped_back_changes_nothing(resume, tiny_data, tmp_path):
+    folder = stopped_run(tmp_path / "parts", 10, kill, epoch=4)
     tomorrow = time.time() + 86_400  # what the run wrote is from the future now
     for path in [folder, *folder.rglob("*")]:
         os.utime(path, (tomorrow, tomorrow))
@@ -155,8 +126,8 @@ def test_a_clock_that_jumped_back_changes_nothing(resume, tiny_data, tmp_path, m
     assert_same_as_uninterrupted(folder, tmp_path, epoch=4)
 
 
-def test_the_last_two_states_are_kept_and_none_of_a_finished_run(tiny_data, tmp_path, monkeypatch):
-    folder = stopped_run(monkeypatch, tmp_path, 14, kill, epoch=4, keep_state=False)
+def test_the_last_two_states_are_kept_and_none_of_a_finished_run(tiny_data, tmp_path):
+    folder = stopped_run(tmp_path, 14, kill, epoch=4, keep_state=False)
     assert StateStore(folder / "checkpoint").steps() == [8, 12]
     train("romi", resume=str(folder))
     assert [path.name for path in (folder / "checkpoint").iterdir()] == ["policy.pth"]
@@ -172,16 +143,16 @@ def test_the_last_two_states_are_kept_and_none_of_a_finished_run(tiny_data, tmp_
     ],
 )
 def test_a_changed_configuration_is_refused_with_its_differences(
-    changes, message, tiny_data, tmp_path, monkeypatch
+    changes, message, tiny_data, tmp_path
 ):
-    folder = stopped_run(monkeypatch, tmp_path, 5, kill)
+    folder = stopped_run(tmp_path, 5, kill)
     with pytest.raises(UserError, match=message):
         train("romi", resume=str(folder), **changes)
     train("romi", resume=str(folder), checkpoint_freq=7, threads=1)
 
 
-def test_more_epochs_are_refused_where_a_schedule_spans_them(tiny_data, tmp_path, monkeypatch):
-    folder = stopped_run(monkeypatch, tmp_path, 5, kill, actor_lr_schedule="cosine")
+def test_more_epochs_are_refused_where_a_schedule_spans_them(tiny_data, tmp_path):
+    folder = stopped_run(tmp_path, 5, kill, actor_lr_schedule="cosine")
     with pytest.raises(UserError, match="--epoch 5 instead of 2"):
         train("romi", resume=str(folder), epoch=5)
 
@@ -197,8 +168,8 @@ def test_another_algorithm_a_finished_run_and_no_run_are_refused(tiny_data, tmp_
             train(algo, resume=resume)
 
 
-def test_replaced_data_are_refused_by_their_digest(tiny_data, tmp_path, monkeypatch):
-    folder = stopped_run(monkeypatch, tmp_path, 5, kill)
+def test_replaced_data_are_refused_by_their_digest(tiny_data, tmp_path):
+    folder = stopped_run(tmp_path, 5, kill)
     replaced = make_dataset()
     object.__setattr__(replaced.info, "sha256", "f" * 64)
     tiny_data.dataset = replaced
@@ -207,10 +178,8 @@ def test_replaced_data_are_refused_by_their_digest(tiny_data, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "no digest"])
-def test_a_damaged_state_is_told_and_the_one_before_it_taken(
-    damage, tiny_data, tmp_path, monkeypatch, capsys
-):
-    folder = stopped_run(monkeypatch, tmp_path / "parts", 10, kill, epoch=4)
+def test_a_damaged_state_is_told_and_the_one_before_it_taken(damage, tiny_data, tmp_path, capsys):
+    folder = stopped_run(tmp_path / "parts", 10, kill, epoch=4)
     store = StateStore(folder / "checkpoint")
     damage_state(store.path(8), damage)
     train("romi", resume=str(folder))
@@ -219,8 +188,8 @@ def test_a_damaged_state_is_told_and_the_one_before_it_taken(
     assert_same_as_uninterrupted(folder, tmp_path, epoch=4)
 
 
-def test_a_run_without_an_intact_state_is_refused_in_one_line(tiny_data, tmp_path, monkeypatch):
-    folder = stopped_run(monkeypatch, tmp_path, 10, kill, epoch=4)
+def test_a_run_without_an_intact_state_is_refused_in_one_line(tiny_data, tmp_path):
+    folder = stopped_run(tmp_path, 10, kill, epoch=4)
     for step in (4, 8):
         damage_state(StateStore(folder / "checkpoint").path(step), "cut")
     with pytest.raises(UserError, match=r"refused.*no intact state is left") as caught:
@@ -239,17 +208,17 @@ def damage_state(path: Path, damage: str) -> None:
         path.with_name(path.name + ".sha256").unlink()
 
 
-def test_a_state_of_another_run_does_not_fit(tiny_data, tmp_path, monkeypatch):
-    first = stopped_run(monkeypatch, tmp_path / "a", 5, kill)
-    second = stopped_run(monkeypatch, tmp_path / "b", 5, kill, gamma=0.9)
+def test_a_state_of_another_run_does_not_fit(tiny_data, tmp_path):
+    first = stopped_run(tmp_path / "a", 5, kill)
+    second = stopped_run(tmp_path / "b", 5, kill, gamma=0.9)
     for path in (second / "checkpoint").glob("state-*"):
         path.rename(first / "checkpoint" / path.name)
     with pytest.raises(UserError, match="the saved state is of another configuration"):
         train("romi", resume=str(first))
 
 
-def test_two_processes_cannot_train_in_one_folder(tiny_data, tmp_path, monkeypatch):
-    folder = stopped_run(monkeypatch, tmp_path, 5, kill)
+def test_two_processes_cannot_train_in_one_folder(tiny_data, tmp_path):
+    folder = stopped_run(tmp_path, 5, kill)
     with (
         RunFolder(folder).lock(),
         pytest.raises(UserError, match="another process is training in"),
@@ -257,21 +226,20 @@ def test_two_processes_cannot_train_in_one_folder(tiny_data, tmp_path, monkeypat
         train("romi", resume=str(folder))
 
 
-def test_the_manifest_tells_of_the_resumption(tiny_data, tmp_path, monkeypatch):
-    folder = stopped_run(monkeypatch, tmp_path, 5, kill)
+def test_the_manifest_tells_of_the_resumption(tiny_data, tmp_path):
+    folder = stopped_run(tmp_path, 5, kill)
     train("romi", resume=str(folder), epoch=3)
     manifest = json.loads((folder / "record" / "manifest.json").read_text())
     assert [entry["step"] for entry in manifest["resumed"]] == [4]
     assert manifest["config"]["epoch"] == {"value": 3, "source": "call"}
 
 
-def test_the_command_line_says_how_to_go_on_and_does(tiny_data, tmp_path, monkeypatch, capsys):
+def test_the_command_line_says_how_to_go_on_and_does(tiny_data, tmp_path, capsys):
     words = ["train", "mopo", "--log-root", str(tmp_path)]
     for name, value in TINY_SETTINGS["mopo"].items():
         values = value if isinstance(value, tuple) else (value,)
         words += [f"--{name}", *map(str, values)]
-    with monkeypatch.context() as patch:
-        strike(patch, 5, terminate)
+    with at_update(5, terminate):
         assert cli.main(words) == 75
     said = capsys.readouterr()
     (folder,) = tmp_path.glob("*/*/seed_*")
@@ -284,13 +252,12 @@ def test_the_command_line_says_how_to_go_on_and_does(tiny_data, tmp_path, monkey
     assert cli.main(["train", "mopo", "--resume", str(folder), "--epoch", "1"]) == 2
 
 
-def test_the_second_signal_does_not_wait(tiny_data, tmp_path, monkeypatch):
-    def twice():
+def test_the_second_signal_does_not_wait(tiny_data, tmp_path):
+    def twice(_):
         terminate()
         os.kill(os.getpid(), signal.SIGINT)
 
-    strike(monkeypatch, 5, twice)
-    with pytest.raises(KeyboardInterrupt) as caught:
+    with at_update(5, twice), pytest.raises(KeyboardInterrupt) as caught:
         run_tiny(tmp_path)
     assert not isinstance(caught.value, TrainingInterrupted)
 

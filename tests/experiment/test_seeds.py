@@ -24,11 +24,12 @@ from offlinerlkit_romi.experiment.parts import prepare
 from offlinerlkit_romi.experiment.resolve import settle
 from offlinerlkit_romi.experiment.run import train
 from offlinerlkit_romi.experiment.seeds import SeedsSummary
-from offlinerlkit_romi.policy_trainer import Follower, Interrupts, PolicyTrainer
+from offlinerlkit_romi.policy_trainer import Follower, Interrupts
 from offlinerlkit_romi.policy_trainer.progress import Progress
 from offlinerlkit_romi.utils.logger import Logger
 from tests.experiment.conftest import TINY_SETTINGS, make_dataset
 from tests.support.comparing import differences, outcome
+from tests.support.stopping import at_update, terminate
 
 KEPT = {"checkpoint_share": 1.0, "keep_state": True, "dynamics_cache": "off"}
 
@@ -80,16 +81,10 @@ def test_side_by_side_each_seed_is_bit_for_bit_the_run_it_is_alone(algo, tiny_da
         assert_as_alone(algo, summary.run_dir, seed, tmp_path)
 
 
-def test_runs_side_by_side_are_under_way_at_the_same_time(tiny_data, tmp_path, monkeypatch):
+def test_runs_side_by_side_are_under_way_at_the_same_time(tiny_data, tmp_path):
     meeting = threading.Barrier(2, timeout=60)
-    run_epoch = PolicyTrainer._run_epoch
-
-    def met(self, *args):
-        meeting.wait()
-        run_epoch(self, *args)
-
-    monkeypatch.setattr(PolicyTrainer, "_run_epoch", met)
-    train("bc", seeds=[0, 1], **settings("bc", tmp_path))
+    with at_update(0, lambda _: meeting.wait()):
+        train("bc", seeds=[0, 1], **settings("bc", tmp_path))
 
 
 def test_on_a_small_machine_seeds_take_turns(tiny_data, tmp_path, monkeypatch):
@@ -150,21 +145,12 @@ def test_initialisation_in_threads_is_that_of_one_thread():
     )
 
 
-def poison(monkeypatch, seed):
-    """The run of that seed meets NaN in its second epoch."""
-    fire = PolicyTrainer._fire
+def test_one_that_diverges_does_not_stop_the_others(tiny_data, tmp_path, capsys):
+    def poison(trainer):
+        if "seed_1&" in trainer.logger.dir:
+            trainer._updates.note({"loss/actor": torch.tensor(math.nan)}, 5)
 
-    def fired(self, step, *, before_update):
-        if f"seed_{seed}&" in self.logger.dir and step == 5:
-            self._updates.note({"loss/actor": torch.tensor(math.nan)}, step)
-        fire(self, step, before_update=before_update)
-
-    monkeypatch.setattr(PolicyTrainer, "_fire", fired)
-
-
-def test_one_that_diverges_does_not_stop_the_others(tiny_data, tmp_path, monkeypatch, capsys):
-    with monkeypatch.context() as patch:
-        poison(patch, 1)
+    with at_update(5, poison):
         status = cli.main(words("iql", tmp_path / "both", "--seeds", "0", "1", "2"))
     assert status == 3
     shown = capsys.readouterr()
@@ -179,27 +165,26 @@ def test_one_that_diverges_does_not_stop_the_others(tiny_data, tmp_path, monkeyp
     assert "that run diverged and would do so again" in capsys.readouterr().err
 
 
-def strike(monkeypatch, update, act):
-    """Act once, when every run is in the midst of that update."""
-    fire, here, done = PolicyTrainer._fire, set(), threading.Event()
+def strike(update, act):
+    """Act once, when both runs are in the midst of that update."""
+    here, done = set(), threading.Event()
 
-    def struck(self, step, *, before_update):
-        if step == update and before_update and not done.is_set():
-            here.add(self.logger.dir)
-            if len(here) == 2:
-                act(self._interrupts)
-                done.set()
-            done.wait(60)
-        fire(self, step, before_update=before_update)
+    def struck(trainer):
+        if done.is_set():
+            return
+        here.add(trainer.logger.dir)
+        if len(here) == 2:
+            act(trainer._interrupts)
+            done.set()
+        done.wait(60)
 
-    monkeypatch.setattr(PolicyTrainer, "_fire", struck)
+    return at_update(update, struck)
 
 
 @pytest.mark.parametrize("algo", ["romi", "iql"])
-def test_a_signal_reaches_all_seeds_and_all_resume(algo, tiny_data, tmp_path, monkeypatch, capsys):
+def test_a_signal_reaches_all_seeds_and_all_resume(algo, tiny_data, tmp_path, capsys):
     both = tmp_path / "both"
-    with monkeypatch.context() as patch:
-        strike(patch, 5, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    with strike(5, terminate):
         assert cli.main(words(algo, both, "--seeds", "0", "1")) == 75
     said = capsys.readouterr()
     assert (said.out + said.err).count("go on with: ") == 1
@@ -215,7 +200,7 @@ def test_a_signal_reaches_all_seeds_and_all_resume(algo, tiny_data, tmp_path, mo
         assert_as_alone(algo, folder_of(both, seed), seed, tmp_path)
 
 
-def test_resuming_leaves_finished_seeds_as_they_are(tiny_data, tmp_path, monkeypatch):
+def test_resuming_leaves_finished_seeds_as_they_are(tiny_data, tmp_path):
     root = tmp_path / "log"
     done = train("iql", seed=0, **settings("iql", root))
     stored = (Path(done.run_dir) / "result/summary.json").read_bytes()
@@ -227,7 +212,7 @@ def test_resuming_leaves_finished_seeds_as_they_are(tiny_data, tmp_path, monkeyp
     assert len(list(root.glob("*/*/seed_*"))) == 4  # all were done: done anew, as with one seed
 
 
-def test_the_second_signal_ends_all_without_saving(tiny_data, tmp_path, monkeypatch):
+def test_the_second_signal_ends_all_without_saving(tiny_data, tmp_path):
     def twice(follower):
         os.kill(os.getpid(), signal.SIGINT)
         while not follower._leader.requested:
@@ -235,8 +220,7 @@ def test_the_second_signal_ends_all_without_saving(tiny_data, tmp_path, monkeypa
         os.kill(os.getpid(), signal.SIGINT)
         assert follower._abandoned.wait(60)
 
-    strike(monkeypatch, 5, twice)
-    with pytest.raises(KeyboardInterrupt) as caught:
+    with strike(5, twice), pytest.raises(KeyboardInterrupt) as caught:
         train("iql", seeds=[0, 1], **settings("iql", tmp_path))
     assert not isinstance(caught.value, TrainingInterrupted)
     for seed in (0, 1):
@@ -259,16 +243,12 @@ def test_a_signal_ends_the_fit_of_a_model_between_two_epochs(tiny_data, tmp_path
         train("romi", seeds=[0, 1], **settings("romi", tmp_path, dynamics_max_epochs=50))
 
 
-def test_a_bug_in_one_seed_is_raised_after_the_others_have_ended(tiny_data, tmp_path, monkeypatch):
-    run_epoch = PolicyTrainer._run_epoch
-
-    def broken(self, *args):
-        if "seed_1&" in self.logger.dir:
+def test_a_bug_in_one_seed_is_raised_after_the_others_have_ended(tiny_data, tmp_path):
+    def broken(trainer):
+        if "seed_1&" in trainer.logger.dir:
             raise ZeroDivisionError
-        run_epoch(self, *args)
 
-    monkeypatch.setattr(PolicyTrainer, "_run_epoch", broken)
-    with pytest.raises(ZeroDivisionError):
+    with at_update(0, broken), pytest.raises(ZeroDivisionError):
         train("bc", seeds=[0, 1], **settings("bc", tmp_path))
     assert (folder_of(tmp_path, 0) / "result/summary.json").is_file()
 

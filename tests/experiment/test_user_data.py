@@ -16,6 +16,7 @@ from offlinerlkit_romi.engine import Generators
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.build import build_policy
 from offlinerlkit_romi.experiment.command_line import parse
+from offlinerlkit_romi.experiment.folder import RunFolder
 from offlinerlkit_romi.experiment.parts import prepare
 from offlinerlkit_romi.experiment.resolve import settle
 from offlinerlkit_romi.experiment.user_data import named_task
@@ -48,10 +49,6 @@ def weights(run_dir: str) -> dict[str, torch.Tensor]:
     return torch.load(Path(run_dir) / "model" / "policy.pth", weights_only=True)
 
 
-def read_json(run_dir: str, name: str) -> Any:
-    return json.loads((Path(run_dir) / name).read_text())
-
-
 def assert_same_weights(first: str, second: str) -> None:
     one, other = weights(first), weights(second)
     assert one.keys() == other.keys() and all(torch.equal(one[n], other[n]) for n in one)
@@ -78,7 +75,7 @@ def test_arrays_a_card_and_the_command_line_train_one_policy(tmp_path: Path) -> 
     assert_same_weights(carded.run_dir, str(typed))
     assert Path(carded.run_dir).parent == tmp_path / "log" / "tank" / "romi&data=file"
     assert Path(told.run_dir).parent.name == "romi&data=arrays"
-    data = [read_json(s.run_dir, "record/manifest.json")["data"] for s in (carded, told)]
+    data = [RunFolder(s.run_dir).manifest["data"] for s in (carded, told)]
     assert data[0]["sha256"] == data[1]["sha256"] and data[0]["task"] == data[1]["task"]
     assert data[1]["task"]["termination"] == f"{MODULE}:full"
     assert data[1]["task"]["env_id"] == f"{MODULE}:make_tank"
