@@ -7,6 +7,7 @@ not D4RL's. Further flags are passed on; fewer epochs shorten the model's pre-tr
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from offlinerlkit_romi.cli import main
@@ -32,8 +33,8 @@ That is the whole way from data to policy. Try next:
 """
 
 
-def demo(words: list[str]) -> int:
-    """Train, with words around it; returns the exit status."""
+def demo(words: list[str], run: Callable[[list[str]], int] = main) -> int:
+    """Train by `run`, with words around it; returns the exit status."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--log-root", default="log")
     parser.add_argument("--epoch", type=float, default=EPOCHS)
@@ -41,7 +42,7 @@ def demo(words: list[str]) -> int:
     fit = max(1, round(FIT_EPOCHS * min(1.0, told.epoch / EPOCHS)))
     settings = ["--task", TASK, "--preset", "demo", "--dynamics-max-epochs", str(fit)]
     print(BEFORE, flush=True)
-    status = main(["train", "romi", *settings, *words])
+    status = run(["train", "romi", *settings, *words])
     runs = sorted(
         Path(told.log_root).glob(f"{TASK}/romi*/seed_*"), key=lambda run: run.stat().st_mtime
     )
