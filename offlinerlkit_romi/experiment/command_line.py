@@ -9,11 +9,15 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from offlinerlkit_romi.arguments import TRUTHS, Parser, Switch, number, whole_number
-from offlinerlkit_romi.errors import UserError, unknown_name
 from offlinerlkit_romi.experiment import help_text
-from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.config import RunConfig, flag, hints, validate
-from offlinerlkit_romi.experiment.resolve import COMMAND_LINE, Resolved, check_seeds, resolve
+from offlinerlkit_romi.experiment.resolve import (
+    COMMAND_LINE,
+    Resolved,
+    check_seeds,
+    config_type_of,
+    resolve,
+)
 from offlinerlkit_romi.experiment.user_data import named_task
 
 PROGRAM = "offlinerlkit-romi train"
@@ -36,7 +40,7 @@ def parse(algo: str, argv: Sequence[str]) -> Resolved:
         UserError: An unknown flag, a value of the wrong type, or one that makes no sense.
         SystemExit: `--help` was asked for and has been shown.
     """
-    config_type, words = _config_type(algo), _dashed(argv)
+    config_type, words = config_type_of(algo), _dashed(argv)
     start = _start(algo, words)
     parser = _parser(algo, config_type, start)
     told = vars(parser.parse_args(words))
@@ -49,7 +53,7 @@ def parse(algo: str, argv: Sequence[str]) -> Resolved:
 def takes(algo: str, word: str) -> bool:
     """Whether an algorithm has a flag, written in any of the ways `parse` understands."""
     (name,) = _dashed([word.partition("=")[0]])
-    return _parser(algo, _config_type(algo)).knows(name)
+    return _parser(algo, config_type_of(algo)).knows(name)
 
 
 def describe() -> str:
@@ -81,12 +85,6 @@ def _split_seeds(word: str) -> list[str]:
     """`--seeds=0,1` in the words of `--seeds 0 1`."""
     name, equals, value = word.partition("=")
     return ["--seeds", *value.replace(",", " ").split()] if name == "--seeds" and equals else [word]
-
-
-def _config_type(algo: str) -> type[RunConfig]:
-    if algo not in ALGORITHMS:
-        raise UserError(unknown_name("algorithm", algo, ALGORITHMS))
-    return ALGORITHMS[algo]
 
 
 def _dashed(argv: Sequence[str]) -> list[str]:

@@ -23,6 +23,7 @@ from offlinerlkit_romi.engine import Generators, read_state, read_weights
 from offlinerlkit_romi.envs import get_task
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.build import Setting, build_policy
+from offlinerlkit_romi.experiment.config import RunConfig
 from offlinerlkit_romi.experiment.resolve import settle
 from offlinerlkit_romi.utils.logger import WEIGHTS_FILE
 from offlinerlkit_romi.utils.scaler import StandardScaler
@@ -86,12 +87,7 @@ class KitRun:
             )
         task = get_task(self.task)
         setting = Setting(task.obs_dim, task.action_dim, device, Generators(0, device), obs_scaler)
-        policy = build_policy(config, setting)
-        policy.load_state_dict(read_weights(policy, self.weights, device))
-        if dynamics.is_file() and hasattr(policy, "dynamics"):
-            policy.dynamics.load(str(dynamics.parent))
-        policy.eval()
-        return policy
+        return read_policy(config, setting, self.weights, dynamics)
 
     def _policy_sizes(self, state: State) -> dict[str, Any]:
         """Values of a configuration that builds networks of these shapes."""
@@ -133,6 +129,20 @@ class KitRun:
                 f"{self.weights} takes {found[0]} observations and gives {found[1]} actions, "
                 f"{self.task} has {task.obs_dim} and {task.action_dim}: give its own --task"
             )
+
+
+def read_policy(config: RunConfig, setting: Setting, weights: Path, dynamics: Path) -> Any:
+    """Build a policy and read its weights, and those of its model where they are there.
+
+    Returns:
+        The policy in evaluation mode.
+    """
+    policy = build_policy(config, setting)
+    policy.load_state_dict(read_weights(policy, weights, setting.device))
+    if dynamics.is_file() and hasattr(policy, "dynamics"):
+        policy.dynamics.load(str(dynamics.parent))
+    policy.eval()
+    return policy
 
 
 def is_kit_style(path: Path) -> bool:

@@ -34,7 +34,7 @@ from offlinerlkit_romi.experiment.user_data import check_task, load_own_data, ta
 from offlinerlkit_romi.policy_trainer import PolicyTrainer
 from offlinerlkit_romi.policy_trainer.timing import PhaseTimer
 from offlinerlkit_romi.utils.logger import BACKUP
-from offlinerlkit_romi.utils.plotter import plot_learning_curve
+from offlinerlkit_romi.utils.plotter import AXES, plot_learning_curve
 
 # (policy steps, values by name), oldest first
 Estimates = list[tuple[int, dict[str, float]]]
@@ -267,9 +267,9 @@ def _draw(context: Context, trainer: PolicyTrainer, estimates: Estimates, summar
             [score.mean for score in scores],
             [score.std for score in scores],
             title=summary.title(),
-            reference=summary.returns.get("behaviour", summary.score_behaviour),
+            reference=summary.result("behaviour"),
             reference_label=f"the data's own {scores[-1].scale}",
-            **({} if scores[-1].scale == "score" else {"y_label": "return (undiscounted)"}),
+            y_label=AXES[scores[-1].scale],
         )
         tell(f"learning curve: {results / 'learning_curve.png'}")
     elif _plot_estimates(results / "estimates.png", estimates, summary):

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 
 from offlinerlkit_romi.data import load
-from offlinerlkit_romi.engine import Generators, read_weights
+from offlinerlkit_romi.engine import Generators
 from offlinerlkit_romi.engine.device import resolve_device
 from offlinerlkit_romi.envs import EvalSettings, Task, normalized_score
 from offlinerlkit_romi.envs.custom import CustomTask, InUserUnits
 from offlinerlkit_romi.envs.functions import Function, name_of
 from offlinerlkit_romi.errors import UserError
-from offlinerlkit_romi.experiment.build import Setting, build_policy
+from offlinerlkit_romi.experiment.build import Setting
 from offlinerlkit_romi.experiment.folder import MANIFEST, MODEL, SCALER, RunFolder
 from offlinerlkit_romi.experiment.kit_runs import (
     UNKNOWN,
@@ -24,6 +24,7 @@ from offlinerlkit_romi.experiment.kit_runs import (
     find_kit_run,
     is_kit_style,
     obs_statistics,
+    read_policy,
 )
 from offlinerlkit_romi.experiment.summary import source_label
 from offlinerlkit_romi.policy_trainer.evaluation import task_scorer
@@ -124,13 +125,7 @@ class _OwnRun:
             self.facts if isinstance(self.facts, Task) else None,
             _goal(data.get("goal")),
         )
-        policy = build_policy(config, setting)
-        policy.load_state_dict(read_weights(policy, self.weights, device))
-        model = self.folder.path / MODEL
-        if model.is_file():
-            policy.dynamics.load(str(model.parent))
-        policy.eval()
-        return policy
+        return read_policy(config, setting, self.weights, self.folder.path / MODEL)
 
 
 def load_policy(

@@ -71,7 +71,7 @@ def resolve(algo: str, task: str | None = None, preset: str | None = None) -> Re
     Raises:
         UserError: An unknown algorithm or preset; the message names the nearest.
     """
-    config_type = _config_type(algo)
+    config_type = config_type_of(algo)
     start = config_type()
     resolved = Resolved(algo, start, {f.name: CODE_SOURCE for f in fields(start)})
     task, preset = canonical(task or start.task), preset or NO_PRESET
@@ -188,7 +188,7 @@ def _row(rows: Mapping[str, Any], task: str) -> str | None:
 def _book(algo: str) -> dict[str, Any]:
     import yaml
 
-    _config_type(algo)
+    config_type_of(algo)
     try:
         book = yaml.safe_load(_read_book(algo))
     except FileNotFoundError as error:
@@ -238,7 +238,12 @@ def _check_book(algo: str, book: Any) -> None:
         check(isinstance(name, str) and isinstance(entry.get("about"), str), f"preset {name}")
 
 
-def _config_type(algo: str) -> type[RunConfig]:
+def config_type_of(algo: str) -> type[RunConfig]:
+    """The configuration of an algorithm.
+
+    Raises:
+        UserError: An unknown one.
+    """
     if algo not in ALGORITHMS:
         raise UserError(unknown_name("algorithm", algo, ALGORITHMS))
     return ALGORITHMS[algo]

@@ -8,7 +8,6 @@ result is that of its run alone, bit for bit on a CPU.
 
 from __future__ import annotations
 
-import math
 import queue
 import shlex
 import sys
@@ -40,6 +39,7 @@ from offlinerlkit_romi.experiment.resume import AUTO, Runs, check_data, find_ear
 from offlinerlkit_romi.experiment.summary import Summary
 from offlinerlkit_romi.policy_trainer import Follower, Interrupts
 from offlinerlkit_romi.system.machine import usable_cores
+from offlinerlkit_romi.utils.text import number
 
 LATE_IMPORTS = (
     *("torch.utils.tensorboard", "matplotlib.figure", "matplotlib.backends.backend_agg"),
@@ -48,6 +48,8 @@ LATE_IMPORTS = (
 SIDE_BY_SIDE = "seeds side by side"
 WAIT_SECONDS = 0.2
 PATIENCE_SECONDS = 10.0  # for runs to end at the second signal
+
+SHOWN = ("last", "last10_mean", "best")
 
 MakeContext = Callable[..., Context]
 
@@ -83,17 +85,17 @@ class SeedsSummary:
             kind = "diverged" if isinstance(self.failures[seed], DivergedError) else "failed"
             return f"  {seed:<8}{kind:>9}"
         summary = self.summaries[seed]
-        cells = "".join(f"{_number(value):>9}" for value in _scores(summary))
+        cells = "".join(f"{number(summary.result(name)):>9}" for name in SHOWN)
         return f"  {seed:<8}{cells}  {summary.run_dir}"
 
     def _spread(self) -> list[str]:
         """Mean and standard deviation (of the sample: n - 1) of each column."""
-        columns = list(zip(*map(_scores, self.summaries.values()), strict=True))
+        columns = [[s.result(name) for s in self.summaries.values()] for name in SHOWN]
         count = len(self.summaries)
-        means = "".join(f"{_number(float(np.mean(c))):>9}" for c in columns)
+        means = "".join(f"{number(float(np.mean(c))):>9}" for c in columns)
         lines = [f"  {'mean':<8}{means}  of {count} seeds"] if count else []
         if count > 1:
-            spreads = "".join(f"{_number(float(np.std(c, ddof=1))):>9}" for c in columns)
+            spreads = "".join(f"{number(float(np.std(c, ddof=1))):>9}" for c in columns)
             lines.append(f"  {'std':<8}{spreads}")
         return lines
 
@@ -270,17 +272,3 @@ def _collect(resolved: Resolved, jobs: Sequence[_Job], argv: Sequence[str] | Non
     seeds = " ".join(str(job.seed) for job in jobs)
     title = f"{resolved.algo} on {resolved.config.task}, seeds {seeds}"
     return SeedsSummary(title, summaries, failures)
-
-
-def _scores(summary: Summary) -> tuple[float, float, float]:
-    """Last, mean of the last ten, best; returns where the task has no scores."""
-    told = summary.returns
-    return (
-        told.get("last", summary.score_last),
-        told.get("last10_mean", summary.score_last10_mean),
-        told.get("best", summary.score_best),
-    )
-
-
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.2f}"

@@ -11,7 +11,7 @@ from offlinerlkit_romi.data.benchmarks import origin_of
 from offlinerlkit_romi.envs import get_task
 from offlinerlkit_romi.envs.tasks import TASKS
 from offlinerlkit_romi.policy_trainer.evaluation import Scores
-from offlinerlkit_romi.utils.text import clock
+from offlinerlkit_romi.utils.text import clock, number
 
 OWN_SOURCES = {
     "file": "a file of the user's",
@@ -103,6 +103,10 @@ class Summary:
         """Evaluations that the mean of the last ten is taken over."""
         return min(self.evaluations or 10, 10)
 
+    def result(self, name: str) -> float:
+        """First, last, last10_mean, best or behaviour: a return where the task has no scores."""
+        return self.returns.get(name, float(getattr(self, f"score_{name}")))
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values under the attributes' names."""
         return asdict(self)
@@ -114,19 +118,12 @@ class Summary:
 
     def _score_rows(self, label: str) -> list[tuple[str, str, str]]:
         kind = "return" if self.returns else "score"
-        values = {
-            "behaviour": self.score_behaviour,
-            "first": self.score_first,
-            "last": self.score_last,
-            "last10_mean": self.score_last10_mean,
-            "best": self.score_best,
-        } | self.returns
         return [
-            (f"data's own {kind}", _score(values["behaviour"]), label),
-            ("first evaluation", _score(values["first"]), ""),
-            ("last evaluation", _score(values["last"]), ""),
-            (f"mean of the last {self.last_count}", _score(values["last10_mean"]), ""),
-            ("best evaluation", _score(values["best"]), "chosen with hindsight"),
+            (f"data's own {kind}", number(self.result("behaviour")), label),
+            ("first evaluation", number(self.result("first")), ""),
+            ("last evaluation", number(self.result("last")), ""),
+            (f"mean of the last {self.last_count}", number(self.result("last10_mean")), ""),
+            ("best evaluation", number(self.result("best")), "chosen with hindsight"),
         ]
 
     def _estimate_rows(self, label: str) -> list[tuple[str, str, str]]:
@@ -151,7 +148,7 @@ class Summary:
                 for name, count in self.counts.items()
             ],
             *[
-                (f"ms per {name.replace('_', ' ')}", _milliseconds(self, name), "")
+                (f"ms per {name.replace('_', ' ')}", number(getattr(self, f"ms_per_{name}")), "")
                 for name in PHASES
             ],
             ("time", clock(self.wall_seconds), f"{self.steps:,} policy steps"),
@@ -204,12 +201,3 @@ def source_label(source: str, task: str) -> str:
         return f"{origin.title} data"
     made = "generated data" if source == "generated" else f"data from a {source}"
     return f"{made} (not {origin.title})"
-
-
-def _score(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.2f}"
-
-
-def _milliseconds(summary: Summary, name: str) -> str:
-    value = getattr(summary, f"ms_per_{name}")
-    return "-" if math.isnan(value) else f"{value:.2f}"

@@ -14,6 +14,7 @@ from offlinerlkit_romi.errors import UserError
 
 COLORS = ("#318DE9", "#FF7D00", "#E52B50", "#7B68EE", "#00CD66", "#FFD700")
 SCORE_LABEL = "normalised score (0 random, 100 expert)"
+AXES = {"score": SCORE_LABEL, "return": "return (undiscounted)"}
 Curve = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
 

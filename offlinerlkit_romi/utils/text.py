@@ -34,6 +34,11 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def number(value: float, form: str = ".2f") -> str:
+    """A number in a format; "-" for NaN."""
+    return "-" if math.isnan(value) else format(value, form)
+
+
 def bar(title: str, total: float | None, unit: str, **settings: Any) -> Any:
     """A progress bar of tqdm's on stderr, as wide as the terminal."""
     from tqdm import tqdm

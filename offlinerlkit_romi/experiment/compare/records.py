@@ -80,9 +80,7 @@ class RunRecord:
     @property
     def last_ten(self) -> float:
         """Mean score of the last ten evaluations, NaN for a run that is not finished."""
-        if self.scale == "score" or self.summary is None:
-            return self.number("score_last10_mean")
-        return self.summary.returns.get("last10_mean", math.nan)
+        return math.nan if self.summary is None else self.summary.result("last10_mean")
 
     def number(self, name: str) -> float:
         """A number of the summary, NaN where there is none."""

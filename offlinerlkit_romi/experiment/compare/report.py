@@ -23,12 +23,11 @@ from offlinerlkit_romi.experiment.compare.table import (
 )
 from offlinerlkit_romi.experiment.summary import source_label
 from offlinerlkit_romi.system.files import write_json, write_text
-from offlinerlkit_romi.utils.plotter import SCORE_LABEL, Curve, plot_comparison
+from offlinerlkit_romi.utils.plotter import AXES, Curve, plot_comparison
 from offlinerlkit_romi.utils.text import aligned, markdown
 
 # of a run's manifest, without the folders of the machine it was made on
 _PLACES = ("log_root", "resume", "dynamics_cache", "load_dynamics_path", "load_bc_path")
-AXES = {"score": SCORE_LABEL, "return": "return (undiscounted)"}
 _DATA = ("source", "sha256", "transitions", "env_version", "episodes", "behaviour_return", "notes")
 
 

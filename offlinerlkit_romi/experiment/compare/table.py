@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from offlinerlkit_romi.experiment.compare.records import RunRecord
-from offlinerlkit_romi.utils.text import clock
+from offlinerlkit_romi.utils.text import clock, number
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
@@ -172,11 +172,11 @@ COLUMNS = (
     Column("runs", lambda row: _runs(row)),
     Column("last 10, mean ± std", lambda row: _spread(row)),
     Column("IQM [95 %]", lambda row: _interval(row.iqm)),
-    Column("steps", lambda row: _number(row.steps, ",.0f")),
-    Column("steps/s", lambda row: _number(row.steps_per_second, ".1f")),
+    Column("steps", lambda row: number(row.steps, ",.0f")),
+    Column("steps/s", lambda row: number(row.steps_per_second, ".1f")),
     Column("wall time", lambda row: clock(row.wall_seconds)),
-    Column("Q data", lambda row: _number(row.q_real, ".1f")),
-    Column("Q model", lambda row: _number(row.q_model, ".1f")),
+    Column("Q data", lambda row: number(row.q_real, ".1f")),
+    Column("Q model", lambda row: number(row.q_model, ".1f")),
 )
 
 
@@ -184,7 +184,7 @@ def cells(rows: Sequence[Row], data_score: float) -> list[list[str]]:
     """Head, rows, and the data's own score as the last line."""
     head = [column.title for column in COLUMNS]
     body = [[column.show(row) for column in COLUMNS] for row in rows]
-    own = ["the data itself", "", _number(data_score, ".1f")] + [""] * (len(COLUMNS) - 3)
+    own = ["the data itself", "", number(data_score, ".1f")] + [""] * (len(COLUMNS) - 3)
     return [head, *body, own]
 
 
@@ -282,7 +282,3 @@ def _interval(estimate: Estimate) -> str:
     if math.isnan(estimate.value):
         return "-"
     return f"{estimate.value:.1f} [{estimate.low:.1f}, {estimate.high:.1f}]"
-
-
-def _number(value: float, form: str) -> str:
-    return "-" if math.isnan(value) else format(value, form)
