@@ -1,9 +1,8 @@
 """What a run can be told; the command line is made from these dataclasses.
 
-`algorithms` adds one per algorithm.
-Field names are the kit's flags. A field's type says what is allowed (`limits`), the string under it
-is its `--help` text. The values written
-here are the last resort: `presets/*.yaml` states the published ones, task by task, with sources.
+`algorithms` adds one per algorithm. Field names are the kit's flags. A field's type says what is
+allowed (`limits`), the string under it is its `--help` text. The values written here are the last
+resort: `presets/*.yaml` states the published ones, task by task, with sources.
 """
 
 from __future__ import annotations
