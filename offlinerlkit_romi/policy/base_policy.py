@@ -38,7 +38,7 @@ class BasePolicy(nn.Module):
 
     Takes what `Ours` lists. A policy implements `update`, which changes state in place and returns
     detached scalar tensors without a host sync (`learn` is the kit's name for it with floats), and
-    `_act`, which `select_action` asks.
+    `choose_action`, which `select_action` asks.
 
     Attributes:
         actor: observation -> action or distribution.
@@ -93,10 +93,10 @@ class BasePolicy(nn.Module):
         if rows.ndim == 1:
             return self.select_action(rows[None], deterministic)[0]
         rows = rows if self.scaler is None else self.scaler.transform(rows)
-        return self._act(rows, deterministic)
+        return self.choose_action(rows, deterministic).cpu().numpy()
 
-    def _act(self, obs: np.ndarray, deterministic: bool) -> np.ndarray:
-        """Observations as the actor takes them, (n, S) -> (n, A)."""
+    def choose_action(self, obs: ArrayLike, deterministic: bool = False) -> torch.Tensor:
+        """Observations as the actor takes them, (n, S) -> (n, A) on the policy's device."""
         raise NotImplementedError
 
     def _check_shape(self, shape: tuple[int, ...]) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from offlinerlkit_romi.engine import apply_gradients, descend
 from offlinerlkit_romi.modules import TanhNormalWrapper
-from offlinerlkit_romi.policy.base_policy import BasePolicy, Metrics, Ours
+from offlinerlkit_romi.policy.base_policy import ArrayLike, BasePolicy, Metrics, Ours
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -86,13 +85,10 @@ class SoftPolicy(BasePolicy):
         return drawn[0], dist.log_prob(*drawn)
 
     @torch.no_grad()
-    def choose_action(self, obs: torch.Tensor, deterministic: bool = False) -> torch.Tensor:
+    def choose_action(self, obs: ArrayLike, deterministic: bool = False) -> torch.Tensor:
         """The action of `actforward` alone, without its density, (n, S) -> (n, A)."""
         dist: TanhNormalWrapper = self.actor(obs)
         return (dist.mode() if deterministic else dist.rsample(dist.noise(self.generator)))[0]
-
-    def _act(self, obs: np.ndarray, deterministic: bool) -> np.ndarray:
-        return self.choose_action(obs, deterministic).cpu().numpy()  # type: ignore[arg-type]
 
     def _descend_actor(self, loss: torch.Tensor, log_prob: torch.Tensor) -> Metrics:
         """One step of the actor on its loss, then one of the temperature."""

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from offlinerlkit_romi.engine import descend
 from offlinerlkit_romi.nets import own_dropout
-from offlinerlkit_romi.policy.base_policy import BasePolicy, Batch, Metrics, Ours
+from offlinerlkit_romi.policy.base_policy import ArrayLike, BasePolicy, Batch, Metrics, Ours
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -46,9 +45,10 @@ class BCPolicy(BasePolicy):
         """Everything that training mutates, by name."""
         return super().training_state() | self._parts("actor", "actor_optim")
 
-    def _act(self, obs: np.ndarray, deterministic: bool) -> np.ndarray:
-        """Deterministic in any case."""
-        return self.actor(obs).cpu().numpy()
+    def choose_action(self, obs: ArrayLike, deterministic: bool = False) -> torch.Tensor:
+        """Deterministic in any case, (n, S) -> (n, A)."""
+        action: torch.Tensor = self.actor(obs)
+        return action
 
     def update(self, batch: Batch) -> Metrics:
         """One step of the actor."""

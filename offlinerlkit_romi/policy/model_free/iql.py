@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from offlinerlkit_romi.engine import descend, descend_apart, frozen_copy, polyak_update
 from offlinerlkit_romi.modules import lay_side_by_side
 from offlinerlkit_romi.nets import own_dropout
-from offlinerlkit_romi.policy.base_policy import BasePolicy, Batch, Metrics, Ours
+from offlinerlkit_romi.policy.base_policy import ArrayLike, BasePolicy, Batch, Metrics, Ours
 from offlinerlkit_romi.policy.model_free.sac import backup, critic_losses, min_q
 
 if TYPE_CHECKING:
@@ -94,6 +93,7 @@ class IQLPolicy(BasePolicy):
         self.actor_optim, self.critic_v_optim = actor_optim, critic_v_optim
         self.critic_q1_optim, self.critic_q2_optim = critic_q1_optim, critic_q2_optim
         self.action_space = action_space
+        self._action_range = float(action_space.low[0]), float(action_space.high[0])
         self._tau, self._gamma = tau, gamma
         self._expectile, self._temperature = expectile, temperature
         own_dropout(self, self.generator)
@@ -105,12 +105,11 @@ class IQLPolicy(BasePolicy):
             state |= self._parts(name, f"{name}_optim")
         return state | self._parts("critic_q1_old", "critic_q2_old")
 
-    def _act(self, obs: np.ndarray, deterministic: bool) -> np.ndarray:
-        """Within the action box."""
+    def choose_action(self, obs: ArrayLike, deterministic: bool = False) -> torch.Tensor:
+        """Within the action box, (n, S) -> (n, A)."""
         dist = self.actor(obs)
-        action = dist.mode() if deterministic else dist.sample(self.generator)
-        low, high = float(self.action_space.low[0]), float(self.action_space.high[0])
-        return action.clamp(low, high).cpu().numpy()
+        action: torch.Tensor = dist.mode() if deterministic else dist.sample(self.generator)
+        return action.clamp(*self._action_range)
 
     def update(self, batch: Batch) -> Metrics:
         """Value, critics, actor, slow critics, in this order."""

@@ -11,14 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from offlinerlkit_romi.engine import Counts, descend, descend_apart, frozen_copy, polyak_update
 from offlinerlkit_romi.modules import Twins, lay_side_by_side
 from offlinerlkit_romi.nets import own_dropout
-from offlinerlkit_romi.policy.base_policy import BasePolicy, Batch, Metrics, Ours
+from offlinerlkit_romi.policy.base_policy import ArrayLike, BasePolicy, Batch, Metrics, Ours
 from offlinerlkit_romi.policy.model_free.sac import backup, critic_losses, min_q
 from offlinerlkit_romi.utils.noise import GaussianNoise
 
@@ -123,13 +122,13 @@ class TD3Policy(BasePolicy):
             state |= self._parts(name, f"{name}_old", f"{name}_optim")
         return state | {"updates": self._counts, "last_actor_loss": self._last_actor_loss}
 
-    def _act(self, obs: np.ndarray, deterministic: bool) -> np.ndarray:
-        """With exploration noise unless deterministic."""
-        action = self.actor(obs).cpu().numpy()
+    def choose_action(self, obs: ArrayLike, deterministic: bool = False) -> torch.Tensor:
+        """With exploration noise unless deterministic, (n, S) -> (n, A)."""
+        action: torch.Tensor = self.actor(obs)
         if deterministic:
             return action
-        action = action + self.exploration_noise(action.shape)
-        return np.clip(action, -self._max_action, self._max_action)
+        noise = torch.as_tensor(self.exploration_noise(action.shape), device=action.device)
+        return (action + noise).clamp(-self._max_action, self._max_action)
 
     def update(self, batch: Batch) -> Metrics:
         """Critics; at every `update_actor_freq`-th call, the first included, actor and targets."""
