@@ -5,10 +5,11 @@
     summary = romi.train("romi", task="halfcheetah-random-v2", preset="quick")
     romi.evaluate(summary.run_dir).score
     policy = romi.load_policy(summary.run_dir)
+    romi.export(summary.run_dir)  # one ONNX file: onnxruntime and numpy are all it needs
     dataset = romi.load_dataset("halfcheetah-random-v2")
     dataset = romi.load_dataset("my_log.csv", columns={"observations": ["x", "y"], ...})
 
-The four functions are imported at their first use, so that this package and its algorithms need
+The functions are imported at their first use, so that this package and its algorithms need
 torch and numpy alone.
 """
 
@@ -21,14 +22,16 @@ from offlinerlkit_romi.version import __version__
 
 if TYPE_CHECKING:
     from offlinerlkit_romi.data import load_dataset
+    from offlinerlkit_romi.experiment.export import export_policy as export
     from offlinerlkit_romi.experiment.reload import evaluate, load_policy
     from offlinerlkit_romi.experiment.run import train
 
-__all__ = ["__version__", "evaluate", "load_dataset", "load_policy", "train"]
+__all__ = ["__version__", "evaluate", "export", "load_dataset", "load_policy", "train"]
 
 _FRONT_DOOR = {
     "train": ("offlinerlkit_romi.experiment.run", "train"),
     "evaluate": ("offlinerlkit_romi.experiment.reload", "evaluate"),
+    "export": ("offlinerlkit_romi.experiment.export", "export_policy"),
     "load_policy": ("offlinerlkit_romi.experiment.reload", "load_policy"),
     "load_dataset": ("offlinerlkit_romi.data", "load_dataset"),
 }

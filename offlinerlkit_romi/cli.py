@@ -29,6 +29,7 @@ commands:
   train <algo> [options]   train an algorithm on a task: `train --help` lists them, and
                            `train <algo> --help` every option with its default
   evaluate <run folder>    evaluate a trained policy afresh
+  export <run folder>      write a policy as one file (ONNX) that runs without this package
   compare ...              train several algorithms side by side and report; `compare --help`
   data ...                 find, fetch, generate and check transitions; `data --help`
   bench                    time the pieces of training on this machine; `bench --help`
@@ -85,6 +86,7 @@ def _dispatch(words: list[str]) -> int:
     commands = {
         "train": _train,
         "evaluate": _evaluate,
+        "export": _export,
         "compare": _compare,
         "data": _data,
         "bench": _bench,
@@ -125,14 +127,7 @@ def _train_seeds(resolved: Resolved, seeds: list[int], argv: list[str]) -> int:
 
 
 def _evaluate(words: list[str]) -> int:
-    parser = Parser(
-        prog="offlinerlkit-romi evaluate",
-        description="Evaluate a run's policy on fresh episodes of its task.",
-    )
-    parser.add_argument(
-        "run_dir",
-        help="the run's folder, log/<task>/<algo>.../seed_...; OfflineRL-Kit's, or a policy.pth",
-    )
+    parser = _run_parser("evaluate", "Evaluate a run's policy on fresh episodes of its task.")
     parser.add_argument("--episodes", type=int, default=10, help="number of episodes")
     parser.add_argument("--seed", type=int, default=0, help="base of the episodes' seeds")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
@@ -141,15 +136,47 @@ def _evaluate(words: list[str]) -> int:
         help="a run on your own data: another simulator than the run's, a Gymnasium id or "
         "module:function",
     )
-    kit = parser.add_argument_group("what a run of OfflineRL-Kit's may not tell")
-    kit.add_argument("--algo", help="its algorithm")
-    kit.add_argument("--task", help="its task")
-    kit.add_argument("--data", help="its data: d4rl, generated or a file; TD3+BC and RAMBO need it")
     chosen = parser.parse_args(words)
     from offlinerlkit_romi.experiment.reload import evaluate
 
     print(evaluate(**vars(chosen)).table())
     return 0
+
+
+def _export(words: list[str]) -> int:
+    parser = _run_parser(
+        "export",
+        "Write a run's policy as one file that runs without this package: raw observations in, "
+        "deterministic actions in the data's units out.",
+    )
+    parser.add_argument(
+        "--format",
+        default="onnx",
+        choices=("onnx", "torch"),
+        help="onnx, for onnxruntime; torch, for torch.export.load",
+    )
+    parser.add_argument(
+        "--output", help="the file (default: policy.onnx or policy.pt2 beside the run's weights)"
+    )
+    chosen = parser.parse_args(words)
+    from offlinerlkit_romi.experiment.export import export_policy
+
+    print(export_policy(**vars(chosen)))
+    return 0
+
+
+def _run_parser(command: str, description: str) -> Parser:
+    """A parser of a command on one run, the kit's runs included."""
+    parser = Parser(prog=f"offlinerlkit-romi {command}", description=description)
+    parser.add_argument(
+        "run_dir",
+        help="the run's folder, log/<task>/<algo>.../seed_...; OfflineRL-Kit's, or a policy.pth",
+    )
+    kit = parser.add_argument_group("what a run of OfflineRL-Kit's may not tell")
+    kit.add_argument("--algo", help="its algorithm")
+    kit.add_argument("--task", help="its task")
+    kit.add_argument("--data", help="its data: d4rl, generated or a file; TD3+BC and RAMBO need it")
+    return parser
 
 
 def _compare(words: list[str]) -> int:

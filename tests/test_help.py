@@ -13,7 +13,7 @@ from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 DATA = ("list", "fetch", "generate", "info", "convert", "doctor", "train-behaviour")
 VERBS = [
     ["--help"],
-    *([verb, "--help"] for verb in ("train", "evaluate", "compare", "data", "bench")),
+    *([verb, "--help"] for verb in ("train", "evaluate", "export", "compare", "data", "bench")),
     *(["train", algo, "--help"] for algo in ALGORITHMS),
     *(["data", command, "--help"] for command in DATA),
 ]

@@ -167,7 +167,7 @@ def find_kit_run(path: Path, algo: str | None = None, task: str | None = None) -
     said = _arguments(weights.parent.parent)
     found = {"algo": algo or said.get("algo_name"), "task": task or said.get("task")}
     for name, value in found.items():
-        if not isinstance(value, str):
+        if not isinstance(value, str) or not value:
             raise UserError(f"{weights} does not tell its {name}: give {name}=, or --{name}")
     return KitRun(weights, str(found["algo"]), str(found["task"]))
 

@@ -87,41 +87,53 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class _OwnRun:
+class OwnRun:
     """A run of `offlinerlkit-romi train`, which tells everything about itself."""
 
     folder: RunFolder
 
     @property
     def algo(self) -> str:
+        """Its algorithm."""
         return self.folder.resolved.algo
 
     @property
     def task(self) -> str:
+        """Its task's name."""
         return self.folder.resolved.config.task
 
     @property
     def facts(self) -> Task | str:
+        """Its task; a benchmark's by its name."""
         return self.folder.task
 
     @property
     def data(self) -> tuple[str, float]:
+        """Source of its data, and their mean return, NaN where unknown."""
         told = self.folder.manifest["data"]
         behaviour = told["behaviour_return"]
         return told["source"], math.nan if behaviour is None else float(behaviour)
 
     @property
     def weights(self) -> Path:
+        """The file of its policy's weights."""
         return self.folder.weights
 
     def load(self, device: torch.device, obs_scaler: StandardScaler | None = None) -> Any:
+        """Rebuild the policy, and its dynamics model where one was saved."""
         data, config = self.folder.manifest["data"], self.folder.resolved.config
+        scaler = obs_scaler or _read_scaler(self.folder.path / SCALER)
+        if config.standardises and scaler is None:
+            raise UserError(
+                f"{self.folder.path / SCALER} is missing: {self.algo} acts on standardised "
+                "observations, restore it or train the run again"
+            )
         setting = Setting(
             data["obs_dim"],
             data["action_dim"],
             device,
             Generators(config.seed, device),
-            obs_scaler or _read_scaler(self.folder.path / SCALER),
+            scaler,
             self.facts if isinstance(self.facts, Task) else None,
             _goal(data.get("goal")),
         )
@@ -155,8 +167,8 @@ def load_policy(
         UserError: The folder is not a run's, or holds no policy yet; its weights are of another
             algorithm; or a kit-style run must be told what it does not keep.
     """
-    run = _find(Path(run_dir), algo, task)
-    policy, facts = run.load(resolve_device(device), obs_scaler), _facts(run)
+    run = find_run(Path(run_dir), algo, task)
+    policy, facts = run.load(resolve_device(device), obs_scaler), facts_of(run)
     if isinstance(facts, CustomTask) and facts.scales_actions:
         return InUserUnits(policy, facts)
     return policy
@@ -190,7 +202,7 @@ def evaluate(
     Raises:
         UserError: No such run, or no simulator.
     """
-    run = _find(Path(run_dir), algo, task)
+    run = find_run(Path(run_dir), algo, task)
     if episodes < 1:
         raise UserError(f"--episodes is {episodes}: give at least one")
     dataset = None if data is None else load(run.task, data)
@@ -199,7 +211,7 @@ def evaluate(
         source, behaviour = dataset.info.source, dataset.info.behaviour_return
     scaler = None if dataset is None else obs_statistics(dataset)
     policy = run.load(resolve_device(device), scaler)
-    facts = _facts(run, env)
+    facts = facts_of(run, env)
     scores = task_scorer(facts, EvalSettings(episodes, seed))(policy)
     return Evaluation(
         run_dir=str(run_dir),
@@ -219,13 +231,13 @@ def evaluate(
     )
 
 
-def _facts(run: _OwnRun | KitRun, env: Function | None = None) -> Task | str:
+def facts_of(run: OwnRun | KitRun, env: Function | None = None) -> Task | str:
     """A run's task, with another simulator where one is given.
 
     Raises:
         UserError: A simulator for a benchmark's task, which has its own.
     """
-    facts = run.facts if isinstance(run, _OwnRun) else run.task
+    facts = run.facts if isinstance(run, OwnRun) else run.task
     if env is None:
         return facts
     if not isinstance(facts, CustomTask):
@@ -234,7 +246,7 @@ def _facts(run: _OwnRun | KitRun, env: Function | None = None) -> Task | str:
     return replace(facts, env_id=name_of(env), functions=tuple(functions.items()))
 
 
-def _find(path: Path, algo: str | None, task: str | None) -> _OwnRun | KitRun:
+def find_run(path: Path, algo: str | None, task: str | None) -> OwnRun | KitRun:
     """The run that lies there.
 
     Raises:
@@ -242,7 +254,7 @@ def _find(path: Path, algo: str | None, task: str | None) -> _OwnRun | KitRun:
     """
     if not (path / MANIFEST).is_file() and is_kit_style(path):
         return find_kit_run(path, algo, task)
-    run = _OwnRun(RunFolder(path))
+    run = OwnRun(RunFolder(path))
     for name, told, known in (("algo", algo, run.algo), ("task", task, run.task)):
         if told not in (None, known):
             raise UserError(f"{path} is a run of {name} {known}, not {told}: leave out --{name}")

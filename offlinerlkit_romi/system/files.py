@@ -55,7 +55,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: str | Path, content: Any) -> None:
     """Write JSON that is whole or absent; NaN becomes null, which JSON can hold."""
-    write_text(Path(path), json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
+    write_text(Path(path), json.dumps(finite(content), indent=2, allow_nan=False) + "\n")
 
 
 def file_digest(path: Path, algorithm: str = "sha256") -> str:
@@ -96,11 +96,12 @@ def disk_full(path: Path, variable: str) -> UserError:
     return UserError(f"no space left on the disk for {path}", remedy)
 
 
-def _finite(content: Any) -> Any:
+def finite(content: Any) -> Any:
+    """Plain values with NaN and infinities as None."""
     if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
+        return {key: finite(value) for key, value in content.items()}
     if isinstance(content, (list, tuple)):
-        return [_finite(value) for value in content]
+        return [finite(value) for value in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
