@@ -9,7 +9,7 @@
     dataset = romi.load_dataset("halfcheetah-random-v2")
     dataset = romi.load_dataset("my_log.csv", columns={"observations": ["x", "y"], ...})
 
-The functions are imported at their first use, so that this package and its algorithms need
+All of them are imported at their first use, so that this package and its algorithms need
 torch and numpy alone.
 """
 
@@ -21,12 +21,24 @@ from typing import TYPE_CHECKING, Any
 from offlinerlkit_romi.version import __version__
 
 if TYPE_CHECKING:
+    from offlinerlkit_romi.callbacks import Callback, EarlyStopping, KeepBest, StopTraining
     from offlinerlkit_romi.data import load_dataset
     from offlinerlkit_romi.experiment.export import export_policy as export
     from offlinerlkit_romi.experiment.reload import evaluate, load_policy
     from offlinerlkit_romi.experiment.run import train
 
-__all__ = ["__version__", "evaluate", "export", "load_dataset", "load_policy", "train"]
+__all__ = [
+    "Callback",
+    "EarlyStopping",
+    "KeepBest",
+    "StopTraining",
+    "__version__",
+    "evaluate",
+    "export",
+    "load_dataset",
+    "load_policy",
+    "train",
+]
 
 _FRONT_DOOR = {
     "train": ("offlinerlkit_romi.experiment.run", "train"),
@@ -34,6 +46,10 @@ _FRONT_DOOR = {
     "export": ("offlinerlkit_romi.experiment.export", "export_policy"),
     "load_policy": ("offlinerlkit_romi.experiment.reload", "load_policy"),
     "load_dataset": ("offlinerlkit_romi.data", "load_dataset"),
+    **{
+        name: ("offlinerlkit_romi.callbacks", name)
+        for name in ("Callback", "EarlyStopping", "KeepBest", "StopTraining")
+    },
 }
 
 

@@ -51,8 +51,9 @@ BAD_INPUT, DIVERGED, RESUMABLE, INTERRUPTED = 2, 3, 75, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status.
 
-    0: done. 2: the input is wrong, said in one line on stderr. 3: training diverged. 75: stopped by
-    SIGTERM or Ctrl-C, `--resume` goes on. 130: interrupted at once.
+    0: done, or ended early by a callback. 2: the input is wrong, said in one line on stderr.
+    3: training diverged. 75: stopped by SIGTERM or Ctrl-C, `--resume` goes on. 130: interrupted at
+    once.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     # torch is not loaded yet. Threads that spin while they wait cost a factor of 5 to 15 as soon

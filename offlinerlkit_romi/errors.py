@@ -27,6 +27,14 @@ class TrainingInterrupted(KeyboardInterrupt):
     """Stopped by a signal where `--resume` can go on; exit status 75 on the command line."""
 
 
+class StopTraining(Exception):
+    """Raised by a callback to end the run well, with the reason; exit status 0.
+
+    The epoch under way is finished and evaluated first, so that the last score is the saved
+    policy's. The state is saved: `resume=` goes on.
+    """
+
+
 def shown(value: object) -> str:
     """A value as it stands in a message: its repr, on one line and not long."""
     text = " ".join(repr(value).split())

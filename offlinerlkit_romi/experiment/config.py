@@ -115,6 +115,9 @@ class RunConfig:
     whatever it takes."""
     keep_state: bool = False
     """Keep the last full state of a finished run, so that it can be resumed with more epochs."""
+    keep_best: bool = False
+    """Keep the weights of the best evaluation too, in checkpoint/best.pth; they are chosen with
+    hindsight, no result to report."""
     on_divergence: Literal["stop", "warn"] = "stop"
     """What to do when training diverges: stop with a diagnosis, or say so and go on."""
 
@@ -131,6 +134,9 @@ class RunConfig:
     eval_async: bool | None = None
     """Evaluate in a worker process while training goes on; the scores are the same. None does so on
     CUDA and where more than 2 CPU cores may be used."""
+    early_stop_patience: Count | None = None
+    """End the run, its state saved, when so many evaluations in a row are no better than the best
+    before them; None never does."""
 
     estimates: Literal["auto", "fqe", "model", "both", "none"] = "auto"
     """Estimates of the policy's value from the data, none of them a score: fitted-Q evaluation, a
@@ -154,6 +160,11 @@ class RunConfig:
 
     def check(self) -> None:
         """Raise a UserError for values that do not fit together."""
+        watching = "--early-stop-patience" if self.early_stop_patience else "--keep-best"
+        if (self.early_stop_patience or self.keep_best) and not self.eval_episodes:
+            raise UserError(
+                f"{watching} watches the score, and --eval-episodes is 0: leave one out"
+            )
 
     def build(self, parts: Parts) -> Any:
         """The policy with all it is made of; every algorithm has its own."""

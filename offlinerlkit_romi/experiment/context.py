@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,7 +19,7 @@ from offlinerlkit_romi.experiment.folder import MODEL_ROWS, OUTPUTS, RunFolder
 from offlinerlkit_romi.experiment.resolve import Resolved
 from offlinerlkit_romi.experiment.resume import config_hash
 from offlinerlkit_romi.experiment.user_data import task_of
-from offlinerlkit_romi.policy_trainer import Checkpoints, Interrupts, OnEpoch
+from offlinerlkit_romi.policy_trainer import Callback, Checkpoints, Interrupts
 from offlinerlkit_romi.utils.logger import Logger, make_log_dirs
 
 MakeEngine = Callable[[str, torch.device, Callable[[str], None]], Engine]
@@ -80,7 +80,7 @@ class Context:
         interrupts: Tells of a signal to stop.
         label: Put before every line on the console, where several runs share it.
         row: The terminal row of the progress bar, likewise.
-        on_epoch: Hears of every row of the curve, see `PolicyTrainer`.
+        callbacks: Follow the run, see `Callback`.
         make_engine: Makes what carries out updates, from --engine, the device and who is told.
     """
 
@@ -93,7 +93,7 @@ class Context:
     interrupts: Interrupts
     label: str = ""
     row: int | None = None
-    on_epoch: OnEpoch | None = None
+    callbacks: Sequence[Callback] = ()
     make_engine: MakeEngine = make_engine
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ from offlinerlkit_romi.engine import choose_matmul_precision, keep_freed_memory
 from offlinerlkit_romi.engine.device import device_name, resolve_device
 from offlinerlkit_romi.envs import get_task, normalized_score
 from offlinerlkit_romi.errors import TrainingInterrupted, UserError
+from offlinerlkit_romi.experiment.callbacks import asked_for, told_of
 from offlinerlkit_romi.experiment.config import RunConfig, as_dict, left_out
 from offlinerlkit_romi.experiment.context import Context
 from offlinerlkit_romi.experiment.dynamics_cache import check_cache
@@ -146,8 +147,12 @@ def _train(context: Context) -> Summary:
     estimates: Estimates = []
     trainer = _make_trainer(context, parts, estimates, fitted=not resuming)
     estimates += _begin(context, trainer)
-    trainer.train()
-    return _close(context, trainer, estimates)
+
+    def work() -> Summary:
+        trainer.train()
+        return _close(context, trainer, estimates)
+
+    return trainer.callbacks.around(told_of(context, trainer), work)
 
 
 def _announce(context: Context) -> None:
@@ -185,8 +190,6 @@ def _make_trainer(
     def on_epoch(epoch: int, row: Mapping[str, float]) -> None:
         if found := estimates_of(row):
             estimates.append((epoch * config.step_per_epoch, found))
-        if context.on_epoch is not None:
-            context.on_epoch(epoch, row)
 
     scorer = make_evaluation(config, parts.setting, context.task, logger.log)
     estimator = make_estimator(
@@ -199,7 +202,8 @@ def _make_trainer(
         context.interrupts.check,
         fitted=fitted,
     )
-    return make_trainer(context, parts, scorer, estimator, on_epoch)
+    callbacks = (*asked_for(config), *context.callbacks)
+    return make_trainer(context, parts, scorer, estimator, on_epoch, callbacks)
 
 
 def _begin(context: Context, trainer: PolicyTrainer) -> Estimates:
@@ -221,7 +225,9 @@ def _begin(context: Context, trainer: PolicyTrainer) -> Estimates:
 
 def _close(context: Context, trainer: PolicyTrainer, estimates: Estimates) -> Summary:
     """Write and show what came out."""
-    config, info = context.config, context.dataset.info
+    # of the epochs that were: a callback may have ended the run before its last
+    config = replace(context.config, epoch=trainer.epochs_done)
+    info, stopped = context.dataset.info, trainer.callbacks.stopped
     summary = summarize(
         trainer.history,
         trainer.timer.totals(),
@@ -236,11 +242,12 @@ def _close(context: Context, trainer: PolicyTrainer, estimates: Estimates) -> Su
         return_behaviour=info.behaviour_return,
         estimates=estimates[-1][1] if estimates else {},
         wall_seconds=context.clock.seconds(),
+        stopped=stopped,
     )
     context.folder.finish(summary)
     # a run without its summary is unfinished: not before it
     parts = trainer.state_parts() if trainer.sound else None
-    context.checkpoints.finished(summary.steps, parts)
+    context.checkpoints.finished(summary.steps, parts, keep=bool(stopped))
     context.logger.log(summary.table())
     _draw(context, trainer, estimates, summary)
     context.logger.log(f"summary: {context.folder.path / SUMMARY}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
@@ -34,6 +34,7 @@ from offlinerlkit_romi.experiment.memory import (
 from offlinerlkit_romi.experiment.rewards import model_reward_map
 from offlinerlkit_romi.model_buffer import HostReplayBuffer, MaskedReplayBuffer
 from offlinerlkit_romi.policy_trainer import (
+    Callback,
     MBPolicyTrainer,
     MFPolicyTrainer,
     OnEpoch,
@@ -130,6 +131,7 @@ def make_trainer(
     scorer: SnapshotScorer,
     estimator: Estimator,
     on_epoch: OnEpoch,
+    callbacks: Sequence[Callback],
 ) -> PolicyTrainer:
     """What trains the policy, from its first step on."""
     config, logger, policy, buffers = context.config, context.logger, parts.policy, parts.buffers
@@ -158,6 +160,7 @@ def make_trainer(
         "on_divergence": config.on_divergence,
         "diagnose": diagnose,
         "on_epoch": on_epoch,
+        "callbacks": callbacks,
         "engine": parts.engine,
     }
     if config.model is None:

@@ -25,6 +25,7 @@ AUTO = "auto"
 FREE = {
     *("resume", "log_root", "algo_name", "threads", "engine", "dynamics_cache", "eval_async"),
     *("checkpoint_freq", "checkpoint_share", "keep_state", "on_divergence"),
+    *("keep_best", "early_stop_patience"),
 }
 
 
@@ -198,7 +199,7 @@ def _refuse_ended(earlier: RunFolder, resolved: Resolved) -> None:
         )
     if not earlier.finished:
         return
-    if resolved.config.epoch == earlier.resolved.config.epoch:
+    if resolved.config.epoch == earlier.resolved.config.epoch and not earlier.summary.stopped:
         raise UserError(
             f"--resume {folder}: that run is finished ({resolved.config.epoch} epochs); "
             "give it more with --epoch"
@@ -215,5 +216,6 @@ def _same_run(before: Resolved, now: Resolved) -> bool:
         before.algo == now.algo
         and before.config.algo_name == now.config.algo_name
         and before.config.epoch == now.config.epoch
+        and before.config.early_stop_patience == now.config.early_stop_patience
         and config_hash(before) == config_hash(now)
     )

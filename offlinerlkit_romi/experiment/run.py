@@ -24,7 +24,7 @@ from offlinerlkit_romi.experiment.resume import find_earlier, starting_point
 from offlinerlkit_romi.experiment.seeds import SeedsSummary, run_seeds
 from offlinerlkit_romi.experiment.summary import Summary
 from offlinerlkit_romi.experiment.user_data import take_objects
-from offlinerlkit_romi.policy_trainer import Interrupts, OnEpoch
+from offlinerlkit_romi.policy_trainer import Callback, EachEpoch, Interrupts, OnEpoch
 
 
 @overload
@@ -33,7 +33,12 @@ def train(algo: str, *, seeds: Sequence[int], **values: Any) -> SeedsSummary: ..
 
 @overload
 def train(
-    algo: str, *, seeds: None = None, on_epoch: OnEpoch | None = None, **values: Any
+    algo: str,
+    *,
+    seeds: None = None,
+    on_epoch: OnEpoch | None = None,
+    callbacks: Sequence[Callback] = (),
+    **values: Any,
 ) -> Summary: ...
 
 
@@ -42,6 +47,7 @@ def train(
     *,
     seeds: Sequence[int] | None = None,
     on_epoch: OnEpoch | None = None,
+    callbacks: Sequence[Callback] = (),
     **values: Any,
 ) -> Summary | SeedsSummary:
     """Train a policy.
@@ -50,12 +56,14 @@ def train(
         algo: One of `ALGORITHMS`, such as "romi".
         seeds: Train one run per seed, side by side; the result then holds them all.
         on_epoch: Called with the epoch, from 1, and its row of the curve (keys as in
-            `policy_training_progress.csv`). What it raises ends the run with its state saved.
+            `policy_training_progress.csv`), before the callbacks: a callback with nothing else.
+        callbacks: Follow the run, may end it well (`StopTraining`); what else one raises ends the
+            run with its state saved and comes out of here. See `Callback`.
         **values: Any setting of the algorithm, by the name `offlinerlkit-romi train <algo> --help`
             shows; `task`, `preset`, `data`, `seed` and `device` among them.
 
     Returns:
-        Scores, times and the run's folder.
+        Scores, times and the run's folder; of a run that a callback ended well, why (`stopped`).
 
     Raises:
         UserError: A setting is wrong, the data cannot be had, or training diverged (of several
@@ -64,10 +72,14 @@ def train(
     """
     values, dataset = take_objects(values)
     resolved = configure(algo, values)
+    own = () if on_epoch is None else (EachEpoch(on_epoch),)
     if seeds is None:
-        return run(resolved, dataset=dataset, on_epoch=on_epoch)
-    if on_epoch is not None:
-        raise UserError("on_epoch hears of one run: leave it out with seeds")
+        return run(resolved, dataset=dataset, callbacks=(*own, *callbacks))
+    if own or callbacks:
+        name = "on_epoch" if own else "callbacks"
+        raise UserError(
+            f"{name} hears of one run: leave it out with seeds, or train each by itself"
+        )
     return run_seeds(resolved, check_seeds(seeds, values), dataset=dataset, source=CALL)
 
 
@@ -90,7 +102,7 @@ def run(
     argv: Sequence[str] | None = None,
     *,
     dataset: Dataset | None = None,
-    on_epoch: OnEpoch | None = None,
+    callbacks: Sequence[Callback] = (),
     make_engine: MakeEngine = make_engine,
 ) -> Summary:
     """Carry out a resolved configuration.
@@ -99,7 +111,7 @@ def run(
         resolved: The configuration.
         argv: The command line, for the record.
         dataset: The transitions, where the configuration alone cannot say which.
-        on_epoch: See `train`.
+        callbacks: See `train`.
         make_engine: See `Context`.
     """
     start, config = time.perf_counter(), resolved.config
@@ -109,4 +121,4 @@ def run(
     dataset = obtain_data(config, earlier, dataset)
     words = list(sys.argv if argv is None else argv)
     context = Context(resolved, earlier, dataset, device, words, start, Interrupts())
-    return carry_out(replace(context, on_epoch=on_epoch, make_engine=make_engine))
+    return carry_out(replace(context, callbacks=callbacks, make_engine=make_engine))

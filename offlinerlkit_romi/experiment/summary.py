@@ -60,6 +60,7 @@ class Summary:
         evaluations: How many there were; None in a summary of a version that did not say.
         counts: How often each part of the algorithm was done that is not done at every policy step:
             rollouts, model_updates, actor_updates, those it has.
+        stopped: Why a callback ended the run before its last epoch; empty where none did.
     """
 
     run_dir: str
@@ -83,6 +84,7 @@ class Summary:
     ms_per_evaluation_worker: float = math.nan
     evaluations: int | None = None
     counts: dict[str, int] = field(default_factory=dict)
+    stopped: str = ""
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Summary:
@@ -152,6 +154,7 @@ class Summary:
                 for name in PHASES
             ],
             ("time", clock(self.wall_seconds), f"{self.steps:,} policy steps"),
+            *([("ended early", "", self.stopped)] if self.stopped else []),
         ]
         lines = [f"  {name:<25}{value:>9}  {note}".rstrip() for name, value, note in rows]
         return "\n".join([self.title(), *lines])

@@ -1,7 +1,14 @@
 """Training loops under the kit's names."""
 
+from offlinerlkit_romi.policy_trainer.callbacks import (
+    Callback,
+    EachEpoch,
+    EarlyStopping,
+    KeepBest,
+    OnEpoch,
+    RunInfo,
+)
 from offlinerlkit_romi.policy_trainer.checkpoints import Checkpoints
-from offlinerlkit_romi.policy_trainer.curve import OnEpoch
 from offlinerlkit_romi.policy_trainer.evaluation import Scorer, Scores
 from offlinerlkit_romi.policy_trainer.interrupts import Follower, Interrupts
 from offlinerlkit_romi.policy_trainer.loop import PolicyTrainer, TrainerOptions
@@ -12,14 +19,19 @@ from offlinerlkit_romi.policy_trainer.snapshots import SnapshotScorer
 from offlinerlkit_romi.policy_trainer.updates import Event
 
 __all__ = [
+    "Callback",
     "Checkpoints",
+    "EachEpoch",
+    "EarlyStopping",
     "Event",
     "Follower",
     "Interrupts",
+    "KeepBest",
     "MBPolicyTrainer",
     "MFPolicyTrainer",
     "OnEpoch",
     "PolicyTrainer",
+    "RunInfo",
     "Scorer",
     "Scores",
     "Sentinel",

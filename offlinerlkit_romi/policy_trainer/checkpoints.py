@@ -91,9 +91,9 @@ class Checkpoints:
         restore({**parts, **self._parts}, state)
         return step
 
-    def finished(self, step: int, parts: Mapping[str, Any] | None) -> None:
+    def finished(self, step: int, parts: Mapping[str, Any] | None, *, keep: bool = False) -> None:
         """The run has ended: keep its last state (not one with NaN: `parts` is None), or none."""
-        if not self._keep_last:
+        if not (self._keep_last or keep):
             self.store.clear()
         elif parts is not None:
             self.save(step, parts)

@@ -8,14 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
 
-from offlinerlkit_romi.errors import TrainingInterrupted
+from offlinerlkit_romi.policy_trainer.callbacks import Callbacks
 from offlinerlkit_romi.policy_trainer.evaluation import Evaluation, Scores
 from offlinerlkit_romi.policy_trainer.progress import Progress
 from offlinerlkit_romi.policy_trainer.timing import EVALUATION, EVALUATION_WORKER, PhaseTimer
 from offlinerlkit_romi.utils.logger import Logger
 
 WAIT_SECONDS = 0.2  # between two looks at whether somebody wants to stop
-OnEpoch = Callable[[int, Mapping[str, float]], object]
 
 
 @dataclass(frozen=True)
@@ -50,12 +49,11 @@ class Curve:
         timer: Counts the time that training waits for scores.
         step_per_epoch: Updates per epoch.
         excluded: Names of handlers that rows are kept out of.
-        on_epoch: Hears of every row; not again once it has raised.
+        callbacks: Hear of every row.
 
     Attributes:
         history: (policy steps, scores) of every evaluation whose outcome is there.
         progress: Told of every row; None for nobody.
-        raised: What `on_epoch` raised, for whoever can save the state first.
     """
 
     def __init__(
@@ -64,15 +62,14 @@ class Curve:
         timer: PhaseTimer,
         step_per_epoch: int,
         excluded: Sequence[str],
-        on_epoch: OnEpoch | None = None,
+        callbacks: Callbacks,
     ) -> None:
         self._logger, self._timer = logger, timer
         self._step_per_epoch, self._excluded = step_per_epoch, excluded
-        self._on_epoch = on_epoch
+        self._callbacks = callbacks
         self._waiting: deque[Row] = deque()
         self.history: list[tuple[int, Scores]] = []
         self.progress: Progress | None = None
-        self.raised: BaseException | None = None
 
     def add(self, row: Row) -> None:
         """Take an epoch's row, and write what can be written."""
@@ -135,22 +132,22 @@ class Curve:
     def _write(self, row: Row) -> None:
         """Write an epoch's row, with the scores it waited for."""
         steps, values = row.epoch * self._step_per_epoch, dict(row.values)
+        scores: Scores | None = None
         if row.evaluation is not None:
-            values |= self._scored(steps, row.evaluation)
+            scores, metrics = self._scored(steps, row.evaluation)
+            values |= metrics
         for key, value in values.items():
             self._logger.logkv(key, value)
         self._logger.set_timestep(steps)
         self._logger.dumpkvs(exclude=self._excluded)
         if self.progress is not None:
             self.progress.end_epoch(row.epoch, values)
-        if self._on_epoch is not None and self.raised is None:
-            try:
-                self._on_epoch(row.epoch, values)
-            except (Exception, TrainingInterrupted) as error:  # to be raised between two updates
-                self.raised = error
+        self._callbacks.wrote(row.epoch, values, scores)
 
-    def _scored(self, steps: int, evaluation: Scores | Evaluation) -> dict[str, float]:
-        """An evaluation's part of a row."""
+    def _scored(
+        self, steps: int, evaluation: Scores | Evaluation
+    ) -> tuple[Scores, dict[str, float]]:
+        """An evaluation's outcome, and its part of a row."""
         seconds: float | None = None
         if isinstance(evaluation, Scores):
             scores = evaluation
@@ -159,6 +156,7 @@ class Curve:
                 scores, seconds = evaluation.outcome()
         self.history.append((steps, scores))
         if seconds is None:
-            return scores.as_metrics()
+            return scores, scores.as_metrics()
         self._timer.record(EVALUATION_WORKER, seconds)
-        return scores.as_metrics() | {f"time/ms_per_{EVALUATION_WORKER}": 1000 * seconds}
+        spent = {f"time/ms_per_{EVALUATION_WORKER}": 1000 * seconds}
+        return scores, scores.as_metrics() | spent

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
 
 from offlinerlkit_romi.engine import Engine, save_atomically, spared_collector
 from offlinerlkit_romi.errors import TrainingInterrupted
+from offlinerlkit_romi.policy_trainer.callbacks import Callback, Callbacks, EachEpoch, OnEpoch
 from offlinerlkit_romi.policy_trainer.checkpoints import Checkpoints
-from offlinerlkit_romi.policy_trainer.curve import Curve, OnEpoch, Row
+from offlinerlkit_romi.policy_trainer.curve import Curve, Row
 from offlinerlkit_romi.policy_trainer.divergence import OnDivergence
 from offlinerlkit_romi.policy_trainer.evaluation import Evaluation, Scorer, Scores, make_scorer
 from offlinerlkit_romi.policy_trainer.interrupts import Interrupts
@@ -22,9 +23,6 @@ from offlinerlkit_romi.policy_trainer.sentinel import Sentinel
 from offlinerlkit_romi.policy_trainer.timing import EVALUATION, POLICY_STEP, PhaseTimer
 from offlinerlkit_romi.policy_trainer.updates import Event, Metrics, Updates, device_of, state_of
 from offlinerlkit_romi.utils.logger import CONSOLE_NAME, MODEL_ROWS, WEIGHTS_FILE, Logger
-
-if TYPE_CHECKING:
-    pass
 
 # evaluations under way while an epoch trains: more would only grow the saved states
 EVALUATIONS_AT_MOST = 2
@@ -44,6 +42,7 @@ class TrainerOptions(TypedDict, total=False):
     on_divergence: str
     diagnose: Diagnose | None
     on_epoch: OnEpoch | None
+    callbacks: Sequence[Callback]
     engine: Engine | None
 
 
@@ -74,9 +73,12 @@ class PolicyTrainer:
             a later epoch. What it raises ends the run before the next update, with its state saved,
             and comes out of `train`; `TrainingInterrupted` ends it as a signal does. A resumed run
             calls it for the rows that are still to be written.
+        callbacks: Follow the training, after `on_epoch`; see `Callback`. `on_start` and `on_end`
+            are called by whoever calls `callbacks.around`.
         engine: Carries out the updates; by default eagerly.
 
     Attributes:
+        callbacks: They, as one.
         timer: Milliseconds per policy step, model update, rollout and evaluation.
         sound: All numbers of the last epoch were finite.
     """
@@ -104,6 +106,7 @@ class PolicyTrainer:
         on_divergence: str = "stop",
         diagnose: Diagnose | None = None,
         on_epoch: OnEpoch | None = None,
+        callbacks: Sequence[Callback] = (),
         engine: Engine | None = None,
     ) -> None:
         self.policy = policy
@@ -131,12 +134,26 @@ class PolicyTrainer:
         self._divergence = OnDivergence(
             on_divergence, self.sentinel, logger, checkpoints, self._transitions
         )
-        self._curve = Curve(logger, self.timer, step_per_epoch, self.excluded_outputs, on_epoch)
+        own = () if on_epoch is None else (EachEpoch(on_epoch),)
+        self.callbacks = Callbacks((*own, *callbacks), policy)
+        self._curve = Curve(
+            logger, self.timer, step_per_epoch, self.excluded_outputs, self.callbacks
+        )
 
     @property
     def history(self) -> list[tuple[int, Scores]]:
         """(policy steps, scores) of every evaluation whose outcome is there."""
         return self._curve.history
+
+    @property
+    def epochs_done(self) -> int:
+        """Whole epochs so far, earlier processes' included."""
+        return self._epochs_done
+
+    @property
+    def steps_done(self) -> int:
+        """Policy updates so far, likewise."""
+        return self._steps_done
 
     def train(self) -> dict[str, float]:
         """Run to the end and save `model/policy.pth`.
@@ -147,10 +164,11 @@ class PolicyTrainer:
         Raises:
             DivergedError: The sentinel saw it; the last sound state stays as it was.
             TrainingInterrupted: A signal asked for it; the state is saved.
-            Exception: Whatever `on_epoch` raised; the state is saved.
+            Exception: Whatever a callback raised; the state is saved.
         """
-        periods = (event.every for event in self.events if event.every > 0)
-        self._updates.hand_to_engine((self._step_per_epoch, *periods), self._capture_obstacle())
+        periods = [event.every for event in self.events if event.every > 0]
+        periods += [self._step_per_epoch, *self.callbacks.periods]
+        self._updates.hand_to_engine(periods, self._capture_obstacle())
         progress = self._curve.progress = Progress(
             self.logger, self._epoch, self._step_per_epoch, self._data_source, self._steps_done
         )
@@ -162,17 +180,21 @@ class PolicyTrainer:
                     self._leave_if_asked()
                     progress.start_epoch(epoch)
                     self._run_epoch(epoch, progress)
-                    self._finish_epoch(epoch)
+                    scored = self._finish_epoch(epoch)
                     # between two epochs only: what a signal saves must be a state to go on from
                     self._curve.await_evaluations(EVALUATIONS_AT_MOST, self._leave_if_asked)
+                    if self.callbacks.stopped and scored:
+                        break
                 self._curve.await_evaluations(0, self._leave_if_asked)
-                if self._curve.raised is not None:
+                if self.callbacks.raised is not None:
                     self._leave_if_asked()
         finally:
             if self._late is not None:
                 self._late.close()
             progress.close()
             self.sentinel.close()
+        if self._epochs_done == self._epoch:
+            self.callbacks.stopped = ""  # too late to end anything
         self._save_final()
         if self._close_logger:
             self.logger.close()
@@ -205,20 +227,21 @@ class PolicyTrainer:
     def state_dict(self) -> dict[str, Any]:
         """How far training is, all scores so far, and what is still to be scored."""
         done = {"epochs": self._epochs_done, "steps": self._steps_done}
-        return done | self._curve.state()
+        return done | self._curve.state() | {"callbacks": self.callbacks.state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken."""
         self._epochs_done, self._steps_done = int(state["epochs"]), int(state["steps"])
         again = (lambda _: None) if self._late is None else self._late.again
         self._curve.load_state(state, again)
+        self.callbacks.load_state(state.get("callbacks", {}))
 
     def _leave_if_asked(self) -> None:
-        """Save and stop where a signal or `on_epoch` asked for it.
+        """Save and stop where a signal asked for it or a callback raised something.
 
         Raises:
             TrainingInterrupted: A signal did.
-            Exception: What `on_epoch` raised.
+            Exception: What a callback raised.
         """
         if not self._asked_to_leave():
             return
@@ -228,10 +251,12 @@ class PolicyTrainer:
         if not saved:
             self._curve.drain()
         where = f"after step {self._steps_done}" + (", state saved" if saved else "")
-        raise self._curve.raised or TrainingInterrupted(f"interrupted {where}")
+        if self.callbacks.raised is not None:
+            self.logger.log(f"{self.callbacks.blame}; the run ends {where}")
+        raise self.callbacks.raised or TrainingInterrupted(f"interrupted {where}")
 
     def _asked_to_leave(self) -> bool:
-        return self._interrupts.requested or self._curve.raised is not None
+        return self._interrupts.requested or self.callbacks.raised is not None
 
     def _sample(self) -> Any:
         """Draw what one update takes."""
@@ -251,6 +276,7 @@ class PolicyTrainer:
                 self._updates.advance(step, count)
                 self._fire(step + count - 1, before_update=False)
                 self._steps_done += count
+                self.callbacks.updated(self._steps_done)
                 progress.advance(count)
                 self._curve.land()
                 if self._asked_to_leave():
@@ -268,8 +294,12 @@ class PolicyTrainer:
                 with self.timer.phase(event.phase, event.units):
                     self._updates.note(event.action(), step)
 
-    def _finish_epoch(self, epoch: int) -> None:
-        """Read the metrics, have the policy evaluated, hand in the row, save the checkpoint."""
+    def _finish_epoch(self, epoch: int) -> bool:
+        """Read the metrics, have the policy evaluated, hand in the row, save the checkpoint.
+
+        Returns:
+            Whether the policy was evaluated, as far as it can be.
+        """
         steps = epoch * self._step_per_epoch
         if self._diagnose is not None:
             # may leave, and is then done again: nothing of the epoch's end is done before it
@@ -280,7 +310,8 @@ class PolicyTrainer:
         findings = self.sentinel.check(steps, row)
         # the rows before are sound
         sound = self.sound = self._divergence.judge(findings, before_stop=self._curve.drain)
-        due = epoch % self._eval_freq == 0 or epoch == self._epoch
+        last = epoch == self._epoch or bool(self.callbacks.stopped)
+        due = last or epoch % self._eval_freq == 0
         evaluation = self._evaluate() if due and sound else None
         row |= {f"time/ms_per_{name}": value for name, value in self.timer.lap().items()}
         self._curve.add(Row(epoch, row, evaluation))
@@ -289,6 +320,7 @@ class PolicyTrainer:
             self._save_weights()
         if self.checkpoints is not None and sound:
             self.checkpoints.epoch_ended(epoch, steps, self.state_parts())
+        return due or self.scorer is None
 
     def _evaluate(self) -> Scores | Evaluation | None:
         """The policy's scores, or where they will come from; None without a scorer."""

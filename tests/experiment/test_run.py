@@ -10,7 +10,7 @@ import torch
 import offlinerlkit_romi
 from offlinerlkit_romi.engine import Generators
 from offlinerlkit_romi.engine.device import resolve_device
-from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.errors import StopTraining, UserError
 from offlinerlkit_romi.experiment import lifecycle, parts
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.config import ModelBasedConfig
@@ -20,6 +20,7 @@ from offlinerlkit_romi.experiment.reload import evaluate, load_policy
 from offlinerlkit_romi.experiment.resolve import settle
 from offlinerlkit_romi.experiment.run import train
 from offlinerlkit_romi.experiment.summary import summarize
+from offlinerlkit_romi.policy_trainer import Callback
 from offlinerlkit_romi.policy_trainer.evaluation import Scores
 from tests.experiment.conftest import TASK, TINY_ROMI, TINY_SETTINGS, make_dataset
 from tests.support.runs import read_json, rows_of
@@ -36,7 +37,7 @@ SUMMARY_KEYS = {
         "score_behaviour",
     ),
     *("ms_per_policy_step", "ms_per_model_update", "ms_per_rollout", "ms_per_evaluation"),
-    *("ms_per_evaluation_worker", "evaluations", "counts"),
+    *("ms_per_evaluation_worker", "evaluations", "counts", "stopped"),
 }
 
 
@@ -351,3 +352,61 @@ def test_what_a_follower_raises_ends_the_run_where_it_can_go_on(tiny_data, tmp_p
     assert [row["timestep"] for row in rows_of(folder)] == ["4", "8", "12"]
     with pytest.raises(UserError, match="on_epoch hears of one run"):
         run_tiny(tmp_path, "bc", seeds=[0, 1], on_epoch=prune)
+
+
+class Enough(Callback):
+    """Ends the run well after an epoch."""
+
+    def __init__(self, epoch):
+        self.epoch, self.summary, self.run = epoch, None, None
+
+    def on_start(self, run):
+        self.run = run
+
+    def on_epoch(self, epoch, metrics, policy):
+        if epoch == self.epoch:
+            raise StopTraining("it is late")
+
+    def on_end(self, status, summary):
+        self.summary = summary
+
+
+def test_a_run_that_a_callback_ends_says_so_and_can_be_gone_on_with(tiny_data, tmp_path):
+    enough = Enough(2)
+    done = run_tiny(tmp_path, "td3bc", epoch=4, callbacks=[enough])
+    assert (done.steps, done.stopped) == (8, "Enough: it is late")
+    assert done.counts == {"actor_updates": 4} and "it is late" in done.table()
+    assert read_json(Path(done.run_dir) / SUMMARY)["stopped"] == done.stopped
+    assert enough.summary is done and enough.run.settings["epoch"] == 4
+    assert (enough.run.algo, enough.run.run_dir) == ("td3bc", Path(done.run_dir))
+    whole = run_tiny(tmp_path, "td3bc", epoch=4)
+    resumed = train("td3bc", resume=done.run_dir)
+    assert (resumed.steps, resumed.stopped, resumed.run_dir) == (16, "", done.run_dir)
+    assert [row["timestep"] for row in rows_of(done.run_dir)] == ["4", "8", "12", "16"]
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(resumed)[name])
+    with pytest.raises(UserError, match="that run is finished"):
+        train("td3bc", resume=done.run_dir)
+
+
+def test_callbacks_are_of_one_run(tiny_data, tmp_path):
+    with pytest.raises(UserError, match="callbacks hears of one run"):
+        run_tiny(tmp_path, "bc", seeds=[0, 1], callbacks=[Enough(1)])
+
+
+@pytest.mark.parametrize("values", [{"early_stop_patience": 2}, {"keep_best": True}])
+def test_a_setting_that_watches_the_score_is_refused_without_evaluations(
+    values, tiny_data, tmp_path
+):
+    with pytest.raises(UserError, match="watches the score, and --eval-episodes is 0"):
+        run_tiny(tmp_path, "bc", **values)
+    assert not list(tmp_path.glob("log/*"))
+
+
+def test_early_stopping_and_the_best_weights_can_be_asked_for_by_settings(tiny_data, tmp_path):
+    settings = {"eval_episodes": 1, "eval_async": False, "actor_lr": 1e-12}
+    done = run_tiny(tmp_path, "bc", epoch=9, early_stop_patience=2, keep_best=True, **settings)
+    assert done.stopped.startswith("EarlyStopping: score no better than") and done.steps < 36
+    best = read_json(Path(done.run_dir) / "checkpoint/best.json")
+    assert best["value"] == pytest.approx(done.score_best)
+    assert (Path(done.run_dir) / "checkpoint/best.pth").is_file()

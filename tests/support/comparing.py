@@ -19,9 +19,9 @@ def outcome(run_dir: str | Path) -> dict[str, Any]:
     """Final weights, curves, summary and, where it was kept, the full state."""
     run_dir = Path(run_dir)
     found: dict[str, Any] = {
-        name: torch.load(run_dir / "model" / name, weights_only=True)
-        for name in ("policy.pth", "dynamics.pth")
-        if (run_dir / "model" / name).is_file()
+        name: torch.load(run_dir / name, weights_only=True)
+        for name in ("model/policy.pth", "model/dynamics.pth", "checkpoint/best.pth")
+        if (run_dir / name).is_file()
     }
     for path in (run_dir / "record").glob("*_training_progress.csv"):
         with path.open(newline="") as file:
