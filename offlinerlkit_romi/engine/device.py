@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import platform
+import sys
 from typing import Any
 
 import torch
@@ -36,6 +38,19 @@ def resolve_device(name: str) -> torch.device:
 def device_name(device: torch.device) -> str:
     """The accelerator's model, or the CPU's."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
+
+
+def peak_memory(device: torch.device) -> float:
+    """Most bytes that this process had at once, on a CUDA device or else of the host; NaN where
+    the system does not tell."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    if sys.platform == "win32":
+        return math.nan
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(most if sys.platform == "darwin" else most * 1024)  # bytes there, kB elsewhere
 
 
 def machine(device: torch.device) -> dict[str, Any]:

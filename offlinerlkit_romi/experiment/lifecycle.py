@@ -14,7 +14,7 @@ from offlinerlkit_romi.data.doctor.before_training import examined
 from offlinerlkit_romi.data.load import is_own
 from offlinerlkit_romi.data.user import MEMORY
 from offlinerlkit_romi.engine import choose_matmul_precision, keep_freed_memory
-from offlinerlkit_romi.engine.device import device_name, resolve_device
+from offlinerlkit_romi.engine.device import device_name, peak_memory, resolve_device
 from offlinerlkit_romi.envs import get_task, normalized_score
 from offlinerlkit_romi.errors import TrainingInterrupted, UserError
 from offlinerlkit_romi.experiment.callbacks import asked_for, told_of
@@ -243,6 +243,7 @@ def _close(context: Context, trainer: PolicyTrainer, estimates: Estimates) -> Su
         estimates=estimates[-1][1] if estimates else {},
         wall_seconds=context.clock.seconds(),
         stopped=stopped,
+        peak_memory=peak_memory(context.device),
     )
     context.folder.finish(summary)
     # a run without its summary is unfinished: not before it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -14,7 +14,12 @@ import torch
 from offlinerlkit_romi.buffer import ReplayBuffer, RowSubset
 from offlinerlkit_romi.data import Dataset
 from offlinerlkit_romi.dynamics import EnsembleDynamics
-from offlinerlkit_romi.dynamics.prediction_error import Segments, cut_segments, prediction_error
+from offlinerlkit_romi.dynamics.prediction_error import (
+    ROWS,
+    Segments,
+    cut_segments,
+    prediction_error,
+)
 from offlinerlkit_romi.dynamics.space import ModelSpace
 from offlinerlkit_romi.engine import Engine, Generators, derive_seed
 from offlinerlkit_romi.envs import family_of
@@ -114,7 +119,9 @@ def build_parts(context: Context) -> RunParts:
         place.mkdir(exist_ok=True)
         setting.obs_scaler.save_scaler(str(place))
     policy = build_policy(config, setting)
-    logger.log(str(memory_plan(config, setting, buffers, policy, free)))
+    plan = memory_plan(config, setting, buffers, policy, free)
+    logger.log(str(plan))
+    context.folder.note(memory=asdict(plan))
     engine = context.make_engine(config.engine, context.device, logger.log)
     for part in (policy, getattr(policy, "dynamics", policy)):
         if hasattr(part, "engine"):
@@ -136,15 +143,22 @@ def make_trainer(
     """What trains the policy, from its first step on."""
     config, logger, policy, buffers = context.config, context.logger, parts.policy, parts.buffers
 
+    rows = buffers.real.tensors()
+    looked_at = {name: x[:: -(-len(x) // ROWS)] for name, x in rows.items()}
+
     def diagnose(epoch: int, leave_if_asked: Callable[[], None]) -> dict[str, Any]:
-        """The model's error, and estimates where they are due."""
+        """The model's error and its weights, and estimates where they are due."""
         found: dict[str, Any] = {}
+        if hasattr(policy, "weight_shares"):
+            found |= policy.weight_shares(looked_at)
         if buffers.model is not None:
             found |= buffers.model.prediction_error(policy.dynamics)
         if estimator.due(epoch):
             found |= estimator(policy, epoch, leave_if_asked)
         return found
 
+    sentinel = make_sentinel(config, policy, buffers.real)
+    context.folder.note(q_bound=sentinel.largest_q)
     shared: dict[str, Any] = {
         "epoch": config.epoch,
         "step_per_epoch": config.step_per_epoch,
@@ -156,7 +170,7 @@ def make_trainer(
         "close_logger": False,
         "checkpoints": context.checkpoints,
         "interrupts": context.interrupts,
-        "sentinel": make_sentinel(config, policy, buffers.real),
+        "sentinel": sentinel,
         "on_divergence": config.on_divergence,
         "diagnose": diagnose,
         "on_epoch": on_epoch,

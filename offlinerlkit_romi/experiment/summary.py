@@ -61,6 +61,8 @@ class Summary:
         counts: How often each part of the algorithm was done that is not done at every policy step:
             rollouts, model_updates, actor_updates, those it has.
         stopped: Why a callback ended the run before its last epoch; empty where none did.
+        peak_memory: Most bytes its process had at once, on the device for CUDA; runs that share a
+            process share it.
     """
 
     run_dir: str
@@ -85,6 +87,7 @@ class Summary:
     evaluations: int | None = None
     counts: dict[str, int] = field(default_factory=dict)
     stopped: str = ""
+    peak_memory: float = math.nan
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Summary:

@@ -308,6 +308,7 @@ class PolicyTrainer:
             self.lr_scheduler.step()
         row = self._updates.means.result()
         findings = self.sentinel.check(steps, row)
+        row |= self.sentinel.gradients
         # the rows before are sound
         sound = self.sound = self._divergence.judge(findings, before_stop=self._curve.drain)
         last = epoch == self._epoch or bool(self.callbacks.stopped)

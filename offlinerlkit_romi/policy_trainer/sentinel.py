@@ -75,6 +75,10 @@ class Sentinel:
     Attributes:
         counts: Steps of each optimiser so far.
         gradient_every: Optimiser steps from one look at the gradient to the next.
+        largest_q: As given.
+        gradients: Largest norm of each optimiser's gradient that was looked at in the epoch checked
+            last, by `gradient/<name>`: of every step where steps are captured, else of every
+            eighth.
     """
 
     def __init__(
@@ -84,6 +88,7 @@ class Sentinel:
         data: torch.Tensor | None = None,
     ) -> None:
         self._modules = {name: x for name, x in state.items() if isinstance(x, nn.Module)}
+        self.largest_q = largest_q
         self._q_limit = _UNLIMITED if largest_q is None else Q_MARGIN * largest_q
         self._box: tuple[torch.Tensor, torch.Tensor] | None = None
         if data is not None and len(data):
@@ -95,6 +100,7 @@ class Sentinel:
         self._watches: dict[tuple[str, ...], _Watch] = {}
         self._norms: dict[str, torch.Tensor] = {}
         self.counts = Counts()
+        self.gradients: dict[str, float] = {}
         self.gradient_every = GRADIENT_EVERY
         self._usual: dict[str, float] = {}  # log of the usual largest gradient norm of an epoch
         self._stuck = 0
@@ -218,6 +224,7 @@ class Sentinel:
     def _check_gradients(self, step: int) -> list[Finding]:
         found = []
         values = _stack(self._norms.values()).tolist() if self._norms else []
+        self.gradients = {f"gradient/{n}": x for n, x in zip(self._norms, values, strict=True)}
         for name, value in zip(self._norms, values, strict=True):
             usual = self._usual.get(name)
             limit = GRADIENT_ALWAYS if usual is None else GRADIENT_FACTOR * math.exp(usual)

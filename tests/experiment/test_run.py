@@ -37,7 +37,7 @@ SUMMARY_KEYS = {
         "score_behaviour",
     ),
     *("ms_per_policy_step", "ms_per_model_update", "ms_per_rollout", "ms_per_evaluation"),
-    *("ms_per_evaluation_worker", "evaluations", "counts", "stopped"),
+    *("ms_per_evaluation_worker", "evaluations", "counts", "stopped", "peak_memory"),
 }
 
 
@@ -77,7 +77,7 @@ def test_the_summary_has_its_keys_and_nan_is_null(tiny_data, tmp_path):
     assert (stored["steps"], stored["data_source"], stored["seed"]) == (8, "generated", 0)
     assert stored["score_behaviour"] == 0.0
     assert stored["score_last"] is None and math.isnan(summary.score_last)
-    assert stored["ms_per_policy_step"] > 0 and stored["ms_per_model_update"] > 0
+    assert stored["ms_per_policy_step"] > 0 < stored["peak_memory"] and stored["ms_per_model_update"] > 0
 
 
 @pytest.mark.parametrize(("count", "said"), [(3, 3), (10, 10), (12, 10)])
@@ -113,6 +113,7 @@ def test_the_manifest_says_what_the_run_was(tiny_data, tmp_path):
     assert manifest["config"]["xi"]["value"] == 0.01
     assert "Table 4" in manifest["config"]["xi"]["source"]
     assert manifest["config"]["epoch"] == {"value": 2, "source": "call"}
+    assert manifest["q_bound"] > 0 and manifest["memory"]["data"] == 400 * (2 * 17 + 6 + 2) * 4
 
 
 def test_the_console_names_the_data_source_and_ends_with_the_table(tiny_data, tmp_path, capsys):

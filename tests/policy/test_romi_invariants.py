@@ -87,6 +87,16 @@ def test_metrics_are_the_documented_ones() -> None:
     }
 
 
+def test_weight_shares_count_the_weights_in_each_tenth_of_their_range() -> None:
+    policy, rows = make_romi(weighting_optim=fast_adam, adv_train_steps=60), make_buffer(64)
+    policy.update_dynamics(rows)
+    shares = torch.stack(list(policy.weight_shares(rows.tensors()).values()))
+    weights = policy._weights(rows.tensors()).detach()
+    counts = torch.histc(weights, bins=10, min=0.5, max=2.0)
+    assert torch.equal(shares * 64, counts) and counts.max() < 64
+    assert make_romi(variant="no_weighting").weight_shares(rows.tensors()) == {}
+
+
 def test_model_updates_use_the_configured_number_of_batches() -> None:
     policy, buffer = make_romi(adv_train_steps=3), make_buffer(64)
     sizes, sample = [], buffer.sample

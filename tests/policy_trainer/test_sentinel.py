@@ -101,6 +101,7 @@ def test_a_gradient_that_explodes_against_its_own_past_is_seen():
     gradient_steps(sentinel, optim, [1e6] * GRADIENT_EVERY)
     found = only(sentinel.check(5, {}))
     assert (found.quantity, found.kind) == ("gradient/actor_optim", "out of bounds")
+    assert sentinel.gradients["gradient/actor_optim"] == found.value > 1e6
     sentinel.close()
     gradient_steps(sentinel, optim, [1e6] * GRADIENT_EVERY)
     assert sentinel.check(6, {}) == []

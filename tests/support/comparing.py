@@ -11,7 +11,7 @@ from offlinerlkit_romi.engine import StateStore
 
 # where a run lies, and how long things took
 FREE_COLUMNS = ("time/",)
-FREE_KEYS = ("run_dir", "wall_seconds", "ms_per_")
+FREE_KEYS = ("run_dir", "wall_seconds", "ms_per_", "peak_memory")
 FREE_PARTS = ("timer", "clock", "logger", "identity")
 
 

@@ -45,6 +45,7 @@ INNER: dict[str, tuple[Callable[..., torch.optim.Optimizer], str]] = {
 }
 # the published code's row groups, scale and moving-average rate (docs/algorithms/romi.md)
 RELEASE_GROUPS, RELEASE_SCALE, RELEASE_BASELINE_RATE = 4, 100.0, 0.1
+TENTHS = 10  # of the weights' range, which their histogram counts
 
 
 def relative_set(
@@ -231,6 +232,18 @@ class ROMIUpdate(nn.Module):
         samples = self.dynamics.sample_members(obs, batch["actions"], noise)
         terminal = terminal if mask_terminals else torch.zeros_like(terminal)
         return robust_value_rows(self.value, samples, target, terminal)
+
+    @torch.no_grad()
+    def weight_shares(self, batch: Batch) -> Metrics:
+        """Share of a batch's weights in each tenth of their range, as ten metrics."""
+        if self._variant == "no_weighting":
+            return {}
+        net, weights = self.weighting_net, self._weights(batch)
+        inner = torch.linspace(net.low, net.high, TENTHS + 1, device=weights.device)[1:-1]
+        tenths = torch.arange(TENTHS, device=weights.device)
+        # (B, 1) == (10,) -> (10,)
+        shares = (torch.bucketize(weights, inner) == tenths).float().mean(0)
+        return {f"romi/weight_share_{place}": x for place, x in enumerate(shares, start=1)}
 
     @torch.no_grad()
     def _target(self, next_obs: torch.Tensor) -> torch.Tensor:
