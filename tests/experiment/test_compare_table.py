@@ -11,17 +11,13 @@ import pytest
 
 from offlinerlkit_romi import cli
 from offlinerlkit_romi.errors import UserError
-from offlinerlkit_romi.experiment.compare import table
+from offlinerlkit_romi.experiment import statistics
 from offlinerlkit_romi.experiment.compare.records import read_record as read_run
 from offlinerlkit_romi.experiment.compare.records import refuse_mixtures
-from offlinerlkit_romi.experiment.compare.report import Report, mean_curve
-from offlinerlkit_romi.experiment.compare.table import (
-    interquartile_mean,
-    make_notes,
-    make_rows,
-    mean_and_std,
-)
+from offlinerlkit_romi.experiment.compare.report import Report
+from offlinerlkit_romi.experiment.compare.table import make_notes, make_rows
 from offlinerlkit_romi.experiment.folder import RunFolder
+from offlinerlkit_romi.experiment.statistics import mean_and_std, mean_curve
 from offlinerlkit_romi.utils.plotter import plot_comparison
 from tests.experiment.conftest import TASK
 from tests.support.runs import SHA, make_run
@@ -58,36 +54,8 @@ def test_the_tables_numbers_are_those_computed_by_hand(records):
     assert mopo.steps_per_second == pytest.approx(1000 / 6)
 
 
-def test_the_interquartile_mean_leaves_out_a_quarter_at_each_end():
-    values = [100.0, 1.0, 2.0, 3.0, 4.0, -50.0, 5.0, 6.0]
-    estimate = interquartile_mean(values)
-    assert estimate.value == pytest.approx(np.mean([2.0, 3.0, 4.0, 5.0]))
-    assert -50 < estimate.low < estimate.value < estimate.high < 100
-    assert interquartile_mean(values) == estimate  # the resampling has a seed
-
-
-def test_the_bootstrap_interval_equals_one_resampled_by_hand():
-    values = np.array([3.0, 7.0, 8.0, 12.0, 20.0, 21.0])
-    draws = np.random.default_rng(1).integers(0, 6, (20_000, 6))
-    samples = np.sort(values[draws], axis=1)[:, 1:5].mean(1)  # a quarter of six is one
-    low, high = np.percentile(samples, [2.5, 97.5])
-    estimate = interquartile_mean(values.tolist())
-    assert estimate.low == pytest.approx(low, abs=0.6)
-    assert estimate.high == pytest.approx(high, abs=0.6)
-
-
-@pytest.mark.parametrize("values", [[], [1.0], [1.0, 2.0], [1.0, 2.0, math.nan]])
-def test_fewer_than_three_known_scores_have_no_interval(values):
-    assert all(map(math.isnan, interquartile_mean(values)))
-
-
-def test_equal_scores_have_an_interval_of_no_width_and_one_run_no_spread():
-    assert interquartile_mean([4.0, 4.0, 4.0]) == (4.0, 4.0, 4.0)
-    assert mean_and_std([4.0])[0] == 4.0 and math.isnan(mean_and_std([4.0])[1])
-
-
 def test_without_scipy_the_table_says_the_remedy(records, monkeypatch):
-    monkeypatch.setattr(table, "find_spec", lambda name: None)
+    monkeypatch.setattr(statistics, "find_spec", lambda name: None)
     assert math.isnan(make_rows(records)[0].iqm.value)
     assert "pip install 'offlinerlkit-romi[report]'" in Report(records, "").text()
 
@@ -202,18 +170,18 @@ def test_returns_stand_beside_returns_and_the_datas_own_return(tmp_path):
 
 
 def test_a_curve_averages_what_got_there(records):
-    steps, means, stds = mean_curve(records[:3])
+    steps, means, stds = mean_curve([x.curve for x in records[:3]])
     assert steps.tolist() == [100, 200, 300]
     assert means == pytest.approx([1.0, 7 / 3, 14 / 3])
     assert stds[0] == pytest.approx(plain.stdev([1.0, 2.0, 0.0]))
     short = [*records[:1], *records[3:4]]  # 3 and 12 evaluations
-    steps, means, stds = mean_curve(short)
+    steps, means, stds = mean_curve([x.curve for x in short])
     assert len(steps) == 12 and means[-1] == 5.0 and stds[-1] == 0.0
     assert [len(column) for column in mean_curve([])] == [0, 0, 0]
 
 
 def test_the_figure_has_a_line_per_algorithm_and_the_datas(tmp_path, records):
-    curves = {"mopo": mean_curve(records[:3]), "romi": mean_curve(records[3:])}
+    curves = {"mopo": mean_curve([x.curve for x in records[:3]]), "romi": mean_curve([x.curve for x in records[3:]])}
     figure = plot_comparison(tmp_path / "f.png", curves, title="t", reference=7.0)
     (axes,) = figure.axes
     assert [line.get_label() for line in axes.lines[:2]] == ["mopo", "romi"]

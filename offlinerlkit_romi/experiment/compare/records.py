@@ -78,6 +78,11 @@ class RunRecord:
         return str(self.facts.get("scale", "score"))
 
     @property
+    def curve(self) -> dict[int, float]:
+        """Its scores by policy step."""
+        return dict(zip(self.steps, self.scores, strict=True))
+
+    @property
     def last_ten(self) -> float:
         """Mean score of the last ten evaluations, NaN for a run that is not finished."""
         return math.nan if self.summary is None else self.summary.result("last10_mean")
@@ -141,7 +146,7 @@ def find_runs(places: Sequence[str]) -> list[RunFolder]:
     for place in map(Path, places):
         found = sorted(path.parents[1] for path in place.rglob(MANIFEST))
         if not found:
-            raise UserError(f"--runs {place}: no run there; give run folders, or a folder of them")
+            raise UserError(f"{place}: no run there; give run folders, or a folder of them")
         folders += found
     return [RunFolder(folder) for folder in dict.fromkeys(folders)]
 

@@ -10,20 +10,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from offlinerlkit_romi.experiment.compare.records import RunRecord
 from offlinerlkit_romi.experiment.compare.table import (
     Row,
     cells,
     make_notes,
     make_rows,
-    mean_and_std,
     steps_per_second,
 )
+from offlinerlkit_romi.experiment.statistics import mean_curve
 from offlinerlkit_romi.experiment.summary import source_label
 from offlinerlkit_romi.system.files import write_json, write_text
-from offlinerlkit_romi.utils.plotter import AXES, Curve, plot_comparison
+from offlinerlkit_romi.utils.plotter import AXES, plot_comparison
 from offlinerlkit_romi.utils.text import aligned, markdown
 
 # of a run's manifest, without the folders of the machine it was made on
@@ -95,7 +93,7 @@ class Report:
         runs: dict[str, list[RunRecord]] = {}
         for record in self.records:
             runs.setdefault(record.label, []).append(record)
-        curves = {label: mean_curve(group) for label, group in runs.items()}
+        curves = {label: mean_curve([x.curve for x in group]) for label, group in runs.items()}
         shown = {label: curve for label, curve in curves.items() if len(curve[0])}
         most = max(map(len, runs.values()))
         plot_comparison(
@@ -143,17 +141,6 @@ class Report:
             "notes": self.notes,
             "runs": [_run(record) for record in self.records],
         }
-
-
-def mean_curve(records: Sequence[RunRecord]) -> Curve:
-    """Steps (n,), mean and standard deviation over runs (n,); a run counts as far as it got."""
-    scores: dict[int, list[float]] = {}
-    for record in records:
-        for step, score in zip(record.steps, record.scores, strict=True):
-            scores.setdefault(step, []).append(score)
-    steps = sorted(scores)
-    pairs = np.array([mean_and_std(scores[step]) for step in steps], np.float64).reshape(-1, 2)
-    return np.array(steps, np.float64), pairs[:, 0], np.nan_to_num(pairs[:, 1])
 
 
 def _run(record: RunRecord) -> dict[str, Any]:
