@@ -41,8 +41,10 @@ def device_name(device: torch.device) -> str:
 
 
 def peak_memory(device: torch.device) -> float:
-    """Most bytes that this process had at once, on a CUDA device or else of the host; NaN where
-    the system does not tell."""
+    """Most bytes that this process had at once, on a CUDA device or else of the host.
+
+    NaN where the system does not tell.
+    """
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
     if sys.platform == "win32":

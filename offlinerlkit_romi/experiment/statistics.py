@@ -42,8 +42,10 @@ def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
 
 
 def mean_curve(curves: Sequence[Mapping[int, float]]) -> Curve:
-    """Steps (n,), mean and standard deviation over runs (n,) of each run's values by step; a run
-    counts as far as it got, and one run has a deviation of 0."""
+    """Steps (n,), mean and standard deviation over runs (n,) of each run's values by step.
+
+    A run counts as far as it got; one run has a deviation of 0.
+    """
     values: dict[int, list[float]] = {}
     for curve in curves:
         for step, value in curve.items():
@@ -80,8 +82,10 @@ def interquartile_mean(strata: Strata, seed: int = 0) -> Estimate:
 
 
 def probability_of_improvement(ours: Strata, theirs: Strata, seed: int = 0) -> Estimate:
-    """Probability that a run of ours scores higher than one of theirs, a tie as a half: the mean
-    over tasks, which are the same for both, of the Mann-Whitney statistic."""
+    """Probability that a run of ours scores higher than one of theirs on a task of both.
+
+    The mean over tasks of the Mann-Whitney statistic: a tie counts as a half.
+    """
 
     def improvement(*samples: Any, axis: int = -1) -> Any:
         pairs = zip(samples[: len(ours)], samples[len(ours) :], strict=True)
@@ -107,8 +111,7 @@ def performance_profile(
 
 
 def _estimates(strata: Strata, statistic: Callable[..., Any], seed: int) -> list[Estimate]:
-    """A statistic of all strata, or each number of it, with its percentile interval; without an
-    interval where a task has one run."""
+    """A statistic, or each number of it, with its interval: none where a task has one run."""
     samples = [np.asarray(x, np.float64) for x in strata]
     known = all(len(x) and np.isfinite(x).all() for x in samples)
     if not known or sum(map(len, samples)) < FEWEST or not can_estimate():

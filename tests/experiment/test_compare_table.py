@@ -17,7 +17,7 @@ from offlinerlkit_romi.experiment.compare.records import refuse_mixtures
 from offlinerlkit_romi.experiment.compare.report import Report
 from offlinerlkit_romi.experiment.compare.table import make_notes, make_rows
 from offlinerlkit_romi.experiment.folder import RunFolder
-from offlinerlkit_romi.experiment.statistics import mean_and_std, mean_curve
+from offlinerlkit_romi.experiment.statistics import mean_curve
 from offlinerlkit_romi.utils.plotter import plot_comparison
 from tests.experiment.conftest import TASK
 from tests.support.runs import SHA, make_run
@@ -181,7 +181,10 @@ def test_a_curve_averages_what_got_there(records):
 
 
 def test_the_figure_has_a_line_per_algorithm_and_the_datas(tmp_path, records):
-    curves = {"mopo": mean_curve([x.curve for x in records[:3]]), "romi": mean_curve([x.curve for x in records[3:]])}
+    curves = {
+        "mopo": mean_curve([x.curve for x in records[:3]]),
+        "romi": mean_curve([x.curve for x in records[3:]]),
+    }
     figure = plot_comparison(tmp_path / "f.png", curves, title="t", reference=7.0)
     (axes,) = figure.axes
     assert [line.get_label() for line in axes.lines[:2]] == ["mopo", "romi"]

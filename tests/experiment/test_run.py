@@ -77,7 +77,10 @@ def test_the_summary_has_its_keys_and_nan_is_null(tiny_data, tmp_path):
     assert (stored["steps"], stored["data_source"], stored["seed"]) == (8, "generated", 0)
     assert stored["score_behaviour"] == 0.0
     assert stored["score_last"] is None and math.isnan(summary.score_last)
-    assert stored["ms_per_policy_step"] > 0 < stored["peak_memory"] and stored["ms_per_model_update"] > 0
+    assert (
+        stored["ms_per_policy_step"] > 0 < stored["peak_memory"]
+        and stored["ms_per_model_update"] > 0
+    )
 
 
 @pytest.mark.parametrize(("count", "said"), [(3, 3), (10, 10), (12, 10)])

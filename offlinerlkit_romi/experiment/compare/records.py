@@ -146,7 +146,7 @@ def find_runs(places: Sequence[str]) -> list[RunFolder]:
     for place in map(Path, places):
         found = sorted(path.parents[1] for path in place.rglob(MANIFEST))
         if not found:
-            raise UserError(f"{place}: no run there; give run folders, or a folder of them")
+            raise UserError(f"--runs {place}: no run there; give run folders, or a folder of them")
         folders += found
     return [RunFolder(folder) for folder in dict.fromkeys(folders)]
 

@@ -17,6 +17,7 @@ from offlinerlkit_romi.experiment.statistics import (
 )
 from offlinerlkit_romi.utils.text import clock, number
 
+
 @dataclass(frozen=True)
 class Row:
     """One algorithm over its finished runs; NaN where unknown.
