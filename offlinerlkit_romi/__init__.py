@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from offlinerlkit_romi.version import __version__
 
 if TYPE_CHECKING:
+    from offlinerlkit_romi.algorithms import register_algorithm
     from offlinerlkit_romi.callbacks import Callback, EarlyStopping, KeepBest, StopTraining
     from offlinerlkit_romi.data import load_dataset
     from offlinerlkit_romi.experiment.export import export_policy as export
@@ -37,6 +38,7 @@ __all__ = [
     "export",
     "load_dataset",
     "load_policy",
+    "register_algorithm",
     "train",
 ]
 
@@ -46,6 +48,7 @@ _FRONT_DOOR = {
     "export": ("offlinerlkit_romi.experiment.export", "export_policy"),
     "load_policy": ("offlinerlkit_romi.experiment.reload", "load_policy"),
     "load_dataset": ("offlinerlkit_romi.data", "load_dataset"),
+    "register_algorithm": ("offlinerlkit_romi.algorithms", "register_algorithm"),
     **{
         name: ("offlinerlkit_romi.callbacks", name)
         for name in ("Callback", "EarlyStopping", "KeepBest", "StopTraining")

@@ -98,6 +98,7 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _train(words: list[str]) -> int:
+    from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
     from offlinerlkit_romi.experiment.command_line import describe, parse, take_seeds
 
     if not words or words[0] in ("-h", "--help"):
@@ -106,7 +107,8 @@ def _train(words: list[str]) -> int:
     if words[0].startswith("-"):
         raise UserError(f"the algorithm comes first: train romi {' '.join(words)}")
     seeds, rest = take_seeds(words[1:])
-    resolved, argv = parse(words[0], rest), ["offlinerlkit-romi", "train", *words]
+    algo = ALGORITHMS.take(words[0])
+    resolved, argv = parse(algo, rest), ["offlinerlkit-romi", "train", *words]
     if seeds is not None:
         return _train_seeds(resolved, seeds, argv)
     from offlinerlkit_romi.experiment.run import run

@@ -100,6 +100,7 @@ def test_a_missing_preset_file_is_named_in_one_line(monkeypatch, capsys):
     from offlinerlkit_romi.experiment.algorithms.bc import BCConfig
 
     monkeypatch.setitem(ALGORITHMS, "novel", BCConfig)
+    monkeypatch.setattr(ALGORITHMS, "own", ALGORITHMS.own | {"novel"})
     for words in (["train", "novel"], ["train", "novel", "--help"], ["train", "--help"]):
         assert cli.main(words) == 2
         error = capsys.readouterr().err

@@ -14,6 +14,8 @@ from typing import Any
 from offlinerlkit_romi.errors import UserError, reason_of
 
 Function = str | Callable[..., Any]
+# files imported as modules, by the names they got
+_FILES: dict[str, str] = {}
 
 
 def name_of(function: Function | None) -> str:
@@ -23,6 +25,23 @@ def name_of(function: Function | None) -> str:
     module = getattr(function, "__module__", None) or type(function).__module__
     name = getattr(function, "__qualname__", None) or type(function).__qualname__
     return f"{module}:{name}"
+
+
+def import_path(thing: Any) -> str:
+    """How another process finds a class or a function; empty where it has no way to.
+
+    A script's own has none: importing the script would run it.
+    """
+    module, name = thing.__module__, thing.__qualname__
+    if "<" in name or module == "__main__":
+        return ""
+    return f"{_FILES.get(module, module)}:{name}"
+
+
+def travels(thing: Any) -> bool:
+    """Whether a pickle of a class's instance can be read in another process."""
+    path = import_path(thing)
+    return bool(path) and not path.rpartition(":")[0].endswith(".py")
 
 
 def is_path(text: str) -> bool:
@@ -71,9 +90,14 @@ def _module(name: str) -> Any:
             spec = spec_from_file_location(alias, Path(name).expanduser())
             if spec is None or spec.loader is None or not Path(name).expanduser().is_file():
                 raise FileNotFoundError(f"no file {name}")
-            module = module_from_spec(spec)
-            spec.loader.exec_module(module)
-            sys.modules[alias] = module
+            # a dataclass in it looks for its module while that is read
+            sys.modules[alias] = module = module_from_spec(spec)
+            try:
+                spec.loader.exec_module(module)
+            except BaseException:
+                del sys.modules[alias]
+                raise
+            _FILES[alias] = str(Path(name).expanduser().resolve())
         return sys.modules[alias]
     here = str(Path.cwd())
     if here in sys.path or "" in sys.path:

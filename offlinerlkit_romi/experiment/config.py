@@ -63,6 +63,9 @@ class Recurring(NamedTuple):
 class RunConfig:
     """What every algorithm shares."""
 
+    # no setting: an algorithm of one's own may have a YAML file of presets beside its module
+    presets_file = ""
+
     task: str = "halfcheetah-random-v2"
     """A benchmark's task; `data list` lists them."""
     preset: str = "default"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from offlinerlkit_romi.engine import Generators
 from offlinerlkit_romi.envs import EvalSettings, Task
+from offlinerlkit_romi.envs.functions import travels
 from offlinerlkit_romi.experiment.build import Setting, build_policy
 from offlinerlkit_romi.experiment.config import RunConfig
 from offlinerlkit_romi.policy_trainer.evaluation import Scorer, Scores, task_scorer
@@ -91,13 +92,14 @@ def make_evaluation(
     )
     in_worker = evaluates_in_worker(config, task, setting.device)
     if config.eval_async and not in_worker:
-        tell("evaluation in the training process: the task's functions cannot be sent to another")
+        tell("evaluation in the training process: what is yours cannot be sent to another")
     return SnapshotScorer(recipe, tell, in_worker=in_worker)
 
 
 def evaluates_in_worker(config: RunConfig, task: Task, device: torch.device) -> bool:
     """What `--eval-async` says, or what suits the machine: is there a core to spare?"""
-    if getattr(task, "functions", ()):  # Python objects of the caller's; names can travel
+    # Python objects of the caller's: names can travel
+    if getattr(task, "functions", ()) or not travels(type(config)):
         return False
     if config.eval_async is not None:
         return config.eval_async

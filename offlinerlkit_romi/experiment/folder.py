@@ -16,7 +16,7 @@ from offlinerlkit_romi.data import Dataset
 from offlinerlkit_romi.engine.device import machine
 from offlinerlkit_romi.envs import Task
 from offlinerlkit_romi.errors import UserError
-from offlinerlkit_romi.experiment.algorithms import GONE
+from offlinerlkit_romi.experiment.algorithms import ALGORITHMS, GONE
 from offlinerlkit_romi.experiment.config import as_dict
 from offlinerlkit_romi.experiment.resolve import Resolved, settle
 from offlinerlkit_romi.experiment.summary import Summary
@@ -94,13 +94,25 @@ class RunFolder:
             gone = GONE.get(self.manifest["algo"], set())
             entries = {n: x for n, x in self.manifest["config"].items() if n not in gone}
             values = {name: entry["value"] for name, entry in entries.items()}
-            resolved = settle(self.manifest["algo"], values)
+            resolved = settle(self._find_algorithm(), values)
             sources = {name: str(entry["source"]) for name, entry in entries.items()}
         except (KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{self.path / MANIFEST} is damaged: it lacks the configuration"
             ) from error
         return Resolved(resolved.algo, resolved.config, resolved.sources | sources)
+
+    def _find_algorithm(self) -> str:
+        """The algorithm's name; one of the user's own is imported where it is not known."""
+        algo, told = str(self.manifest["algo"]), str(self.manifest.get("algorithm", ""))
+        if algo in ALGORITHMS:
+            return algo
+        if "=" not in told:
+            raise UserError(
+                f"{self.path} is a run of {algo!r}, which nobody has registered here: import the "
+                "module that does first"
+            )
+        return ALGORITHMS.take(told)
 
     @property
     def task(self) -> Task | str:
@@ -251,9 +263,10 @@ def make_manifest(
     resolved: Resolved, dataset: Dataset, device: torch.device, argv: Sequence[str]
 ) -> dict[str, Any]:
     """Collect what is needed to say whether two runs may be compared, and to repeat one."""
-    info = dataset.info
+    info, spelled = dataset.info, ALGORITHMS.spelled(resolved.algo)
     return {
         "algo": resolved.algo,
+        **({} if spelled == resolved.algo else {"algorithm": spelled}),
         "task": resolved.config.task,
         "seed": resolved.config.seed,
         "data": {

@@ -9,6 +9,7 @@ from dataclasses import fields
 from functools import cache
 from typing import Any
 
+from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.config import (
     AdversarialConfig,
@@ -64,7 +65,7 @@ def sections(config_type: type[RunConfig]) -> dict[str, list[str]]:
 def field_text(config_type: type[RunConfig], name: str) -> str:
     """The string under a field."""
     owner = _owner(config_type, name)
-    return _texts(owner.__module__)[owner.__name__].get(name, "")
+    return _texts(owner.__module__).get(owner.__name__, {}).get(name, "")
 
 
 def shown(value: Any) -> str:
@@ -82,9 +83,17 @@ def about_presets(algo: str) -> str:
 def about_algorithms() -> str:
     """The algorithms with their presets, one a line."""
     width = max(map(len, ALGORITHMS)) + 2
-    return "\n".join(
-        f"  {algo:<{width}}presets: {', '.join(preset_names(algo))}" for algo in ALGORITHMS
-    )
+    return "\n".join(f"  {algo:<{width}}{_presets_line(algo)}" for algo in ALGORITHMS)
+
+
+def _presets_line(algo: str) -> str:
+    try:
+        names = preset_names(algo)
+    except UserError as error:
+        if algo in ALGORITHMS.own:
+            raise
+        return str(error)  # another's package: the list is not for it alone
+    return f"presets: {', '.join(names)}" if names else ""
 
 
 def about_defaults(start: Resolved) -> str:
@@ -107,7 +116,10 @@ def _owner(config_type: type[RunConfig], name: str) -> type:
 @cache
 def _texts(module: str) -> dict[str, dict[str, str]]:
     """The strings under the fields of a module's classes."""
-    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    try:
+        tree = ast.parse(inspect.getsource(sys.modules[module]))
+    except (OSError, TypeError):  # a notebook's cells
+        return {}
     return {node.name: _of_class(node) for node in tree.body if isinstance(node, ast.ClassDef)}
 
 

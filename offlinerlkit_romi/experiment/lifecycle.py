@@ -17,6 +17,7 @@ from offlinerlkit_romi.engine import choose_matmul_precision, keep_freed_memory
 from offlinerlkit_romi.engine.device import device_name, peak_memory, resolve_device
 from offlinerlkit_romi.envs import get_task, normalized_score
 from offlinerlkit_romi.errors import TrainingInterrupted, UserError
+from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.callbacks import asked_for, told_of
 from offlinerlkit_romi.experiment.config import RunConfig, as_dict, left_out
 from offlinerlkit_romi.experiment.context import Context
@@ -129,7 +130,8 @@ def _resume_command(resolved: Resolved, folder: str) -> str:
     """What goes on with a run, to be copied as it stands."""
     if resolved.config.data == MEMORY:  # only Python has the data
         return f"offlinerlkit_romi.train({resolved.algo!r}, data=..., resume={folder!r})"
-    return shlex.join(["offlinerlkit-romi", "train", resolved.algo, "--resume", folder])
+    algo = ALGORITHMS.spelled(resolved.algo)
+    return shlex.join(["offlinerlkit-romi", "train", algo, "--resume", folder])
 
 
 def _train(context: Context) -> Summary:

@@ -7,12 +7,14 @@ speaks of all, and a preset that means to change a task's row has a row of its o
 
 from __future__ import annotations
 
+import inspect
 import math
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from offlinerlkit_romi.envs.tasks import TASKS, canonical
@@ -21,6 +23,7 @@ from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.config import RunConfig, hints, validate
 from offlinerlkit_romi.experiment.user_data import named_task
 
+ROOT = "offlinerlkit_romi.experiment"
 NO_PRESET = "default"
 CODE_SOURCE = "default"  # nothing speaks of it; a choice of the package's own reads "ours: ..."
 COMMAND_LINE = "command line"
@@ -47,7 +50,7 @@ class Resolved:
         Raises:
             UserError: An unknown field, or a value of the wrong type.
         """
-        known = hints(ALGORITHMS[self.algo])
+        known = hints(type(self.config))
         changes = {}
         for name, value in values.items():
             if name not in known:
@@ -184,26 +187,34 @@ def _row(rows: Mapping[str, Any], task: str) -> str | None:
     return names.get(task) or names.get(like or "")
 
 
-@cache
 def _book(algo: str) -> dict[str, Any]:
+    return _book_of(algo, config_type_of(algo))
+
+
+@cache
+def _book_of(algo: str, kind: Any) -> dict[str, Any]:
     import yaml
 
-    config_type_of(algo)
     try:
-        book = yaml.safe_load(_read_book(algo))
+        book = yaml.safe_load(_read_book(algo, kind)) or {}
     except FileNotFoundError as error:
-        raise UserError(
-            f"{algo} has no preset file: add presets/{algo}.yaml beside the others, with defaults "
-            "and their source"
-        ) from error
+        told = f"add presets/{algo}.yaml beside the others, with defaults and their source"
+        if kind.presets_file:
+            told = f"{kind.__name__}.presets_file is {kind.presets_file}: put it beside its module"
+        raise UserError(f"{algo} has no preset file: {told}") from error
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"presets/{algo}.yaml cannot be read: {reason_of(error)}") from error
     _check_book(algo, book)
     return book
 
 
-def _read_book(algo: str) -> str:
-    return files("offlinerlkit_romi.experiment").joinpath(f"presets/{algo}.yaml").read_text("utf-8")
+def _read_book(algo: str, kind: type[RunConfig]) -> str:
+    if kind.presets_file:
+        owner = next(base for base in kind.__mro__ if "presets_file" in vars(base))
+        return Path(inspect.getfile(owner)).with_name(kind.presets_file).read_text("utf-8")
+    if not kind.__module__.startswith(f"{ROOT}."):
+        return ""  # somebody's own: what it says is in its fields
+    return files(ROOT).joinpath(f"presets/{algo}.yaml").read_text("utf-8")
 
 
 def _check_book(algo: str, book: Any) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from offlinerlkit_romi.errors import TrainingInterrupted, UserError
+from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.compare.plan import Job, default_workers, make_jobs, own_flags
 from offlinerlkit_romi.experiment.compare.processes import last_words, run_commands, told_status
 from offlinerlkit_romi.experiment.compare.records import (
@@ -61,7 +62,8 @@ def _jobs(chosen: argparse.Namespace, rest: list[str]) -> list[Job]:
     if chosen.jobs is not None and chosen.jobs < 1:
         raise UserError(f"--jobs is {chosen.jobs}: it must be 1 or more")
     shared = [*rest, *(["--task", chosen.task] if chosen.task else [])]
-    return make_jobs(chosen.algos, chosen.seeds, shared, own_flags(chosen.set))
+    algos = [ALGORITHMS.take(word) for word in chosen.algos]
+    return make_jobs(algos, chosen.seeds, shared, own_flags(chosen.set))
 
 
 def _make(jobs: Sequence[Job], workers: int | None) -> list[RunRecord]:

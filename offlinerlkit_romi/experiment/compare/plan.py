@@ -59,7 +59,9 @@ class Job:
         """The command that makes the run, or goes on with it."""
         run = None if earlier is None else earlier.run
         resume = [] if run is None else ["--resume", str(run.path)]
-        argv = [sys.executable, "-m", "offlinerlkit_romi.cli", "train", *self.words, *resume]
+        algo, *words = self.words
+        program = [sys.executable, "-m", "offlinerlkit_romi.cli", "train", ALGORITHMS.spelled(algo)]
+        argv = [*program, *words, *resume]
         return Command(self.name, argv, log, self.resolved.config.threads)
 
 
