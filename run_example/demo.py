@@ -13,7 +13,7 @@ from pathlib import Path
 from offlinerlkit_romi.cli import main
 
 TASK = "halfcheetah-random-v2"
-EPOCHS, FIT_EPOCHS = 8, 8  # of the preset `demo`
+EPOCHS, FIT_EPOCHS = 11, 8  # of the preset `demo`
 BEFORE = f"""\
 ROMI on {TASK}: a two-legged robot is to learn to run from records of random movements alone.
   1  make data       a simulator records 100,000 steps of random actions          about 20 s

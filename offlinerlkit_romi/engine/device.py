@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -33,6 +35,23 @@ def resolve_device(name: str) -> torch.device:
             f"--device {name}: this machine offers {count} CUDA devices; use --device cpu"
         )
     return device
+
+
+@contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """Let torch compute on so many CPU threads for a while; 0 leaves their number alone.
+
+    The last bits of a product depend on it.
+    """
+    before = torch.get_num_threads()
+    wanted = count or before
+    if before != wanted:
+        torch.set_num_threads(wanted)
+    try:
+        yield
+    finally:
+        if before != wanted:
+            torch.set_num_threads(before)
 
 
 def device_name(device: torch.device) -> str:

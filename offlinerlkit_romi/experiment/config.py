@@ -335,6 +335,8 @@ class ModelBasedConfig(SoftConfig):
     """Most epochs of the pre-training; None leaves the end to early stopping."""
     dynamics_early_stop: bool = True
     """Stop the pre-training when no member's held-out error has improved by 1 % for a while."""
+    dynamics_threads: Annotated[int, Between(0, 1024)] = 0
+    """CPU threads of the pre-training, whose products are large; 0: those of --threads."""
     max_epochs_since_update: Count = 10
     """Early stopping: epochs without improvement."""
     holdout_ratio: Part = 0.1

@@ -13,6 +13,7 @@ from offlinerlkit_romi.dynamics import EnsembleDynamics, FitProgress
 from offlinerlkit_romi.dynamics.fit import log_fit
 from offlinerlkit_romi.dynamics.prediction_error import one_step_errors
 from offlinerlkit_romi.dynamics.space import read_space
+from offlinerlkit_romi.engine.device import cpu_threads
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.config import AdversarialConfig, ModelBasedConfig
 from offlinerlkit_romi.experiment.dynamics_cache import (
@@ -59,7 +60,8 @@ def pretrain(
         logger.log("the true simulator stands in the model's place: a diagnostic, not offline RL")
     if not learns or folder is not None:
         return None
-    fit, used = _obtain_fit(policy.dynamics, model_buffer.tensors(), config, logger, check)
+    with cpu_threads(config.dynamics_threads):
+        fit, used = _obtain_fit(policy.dynamics, model_buffer.tensors(), config, logger, check)
     logger.log(f"dynamics model: held-out error {float(fit.errors.mean()):.4g} (mean over members)")
     return used
 

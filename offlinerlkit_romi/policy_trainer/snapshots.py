@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -18,6 +17,7 @@ from typing import Any, Protocol
 import torch
 from numpy.typing import NDArray
 
+from offlinerlkit_romi.engine.device import cpu_threads
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.policy_trainer.evaluation import Scores
 from offlinerlkit_romi.system.child import Child
@@ -95,7 +95,7 @@ class SnapshotScorer:
         """Evaluate in this process."""
         if self._judge is None:
             self._judge = self._recipe.judge()
-        with one_thread():
+        with cpu_threads(1):
             return self._judge(number, _as_arrays(weights)), None
 
     def report(self) -> None:
@@ -279,19 +279,6 @@ def acting_weights(policy: Any) -> dict[str, torch.Tensor]:
 def acts(policy: Any, name: str) -> bool:
     """Whether `select_action` reads the weight of that name."""
     return name.partition(".")[0] in policy.acts_with
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute on one thread: the last bits of a product depend on the number."""
-    before = torch.get_num_threads()
-    if before != 1:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        if before != 1:
-            torch.set_num_threads(before)
 
 
 def _as_arrays(weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def test_its_constants_are_the_presets(example):
     assert config.data == "generated"
 
 
-@pytest.mark.parametrize(("epochs", "fit"), [("8", 8), ("3", 3), ("1", 1), ("90", 8)])
+@pytest.mark.parametrize(("epochs", "fit"), [("11", 8), ("3", 2), ("1", 1), ("90", 8)])
 def test_fewer_epochs_shorten_the_pre_training_in_proportion(example, epochs, fit):
     config = configuration(example, ["--epoch", epochs])
     assert (config.epoch, config.dynamics_max_epochs) == (int(epochs), fit)

@@ -81,7 +81,7 @@ def built(resolved: Resolved, root: Path, monkeypatch: Any) -> dict[str, str]:
         patch.setattr(
             lifecycle, "choose_matmul_precision", lambda *told: seen.update(precision=told)
         )
-        patch.setattr(torch, "set_num_threads", lambda count: seen.update(threads=count))
+        patch.setattr(torch, "set_num_threads", seen.setdefault("threads", []).append)
         patch.setattr(PolicyTrainer, "train", stop)
         with suppress(Built):
             run(resolved, [], make_engine=engine)

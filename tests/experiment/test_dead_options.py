@@ -62,6 +62,7 @@ CONTEXT = {
     **dict.fromkeys(("eval_episodes", "eval_freq", "eval_async", "keep_best"), PLAYED),
     "early_stop_patience": PLAYED | {"epoch": 4, "actor_lr": 1e-9},
     **dict.fromkeys(("fqe_steps", "estimate_freq"), ESTIMATED),
+    "dynamics_threads": {"dynamics_threads": 2},
     "error_segments": {"error_segments": 1},
     "reward_likelihood": {"variant": "no_weighting"},
     "noise_clip": {"policy_noise": 5.0},

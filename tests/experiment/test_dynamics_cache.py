@@ -90,6 +90,7 @@ OTHER = {
     "bounds": {"logvar_loss_coef": 0.5},
     "error segments": {"error_segments": 1},
     "threads": {"threads": 2},
+    "its own threads": {"dynamics_threads": 2},
 }
 SAME = {
     "policy": {"actor_lr": 1e-3, "penalty_coef": 9.0, "batch_size": 4, "epoch": 1},

@@ -15,7 +15,7 @@ from torch import nn
 
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.policy_trainer import Scores, SnapshotScorer
-from offlinerlkit_romi.policy_trainer.snapshots import acting_weights, one_thread
+from offlinerlkit_romi.policy_trainer.snapshots import acting_weights
 from tests.support.processes import assert_gone
 
 pytestmark = [
@@ -185,14 +185,3 @@ def test_only_what_acts_is_copied():
     assert sorted(copies) == ["actor.bias", "actor.weight"]
     nn.init.constant_(policy.actor.weight, 5.0)
     assert float(copies["actor.weight"]) == 2.0
-
-
-def test_one_thread_is_put_back():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        with one_thread():
-            assert torch.get_num_threads() == 1
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
