@@ -28,7 +28,8 @@ Offline reinforcement learning: ROMI (arXiv 2603.08118), its baselines and rival
 commands:
   train <algo> [options]   train an algorithm on a task: `train --help` lists them, and
                            `train <algo> --help` every option with its default
-  evaluate <run folder>    evaluate a trained policy afresh
+  evaluate <run> ...       evaluate trained policies afresh, as they trained or where sensors,
+                           actuators or the simulator differ: `evaluate --help`
   export <run folder>      write a policy as one file (ONNX) that runs without this package
   compare ...              train several algorithms side by side and report; `compare --help`
   data ...                 find, fetch, generate and check transitions; `data --help`
@@ -130,8 +131,17 @@ def _train_seeds(resolved: Resolved, seeds: list[int], argv: list[str]) -> int:
 
 
 def _evaluate(words: list[str]) -> int:
-    parser = _run_parser("evaluate", "Evaluate a run's policy on fresh episodes of its task.")
-    parser.add_argument("--episodes", type=int, default=10, help="number of episodes")
+    from offlinerlkit_romi.envs.shifts import SUITES
+
+    parser = _run_parser(
+        "evaluate",
+        "Evaluate the policies of runs on fresh episodes of their task, as it is and under shifts "
+        "of its sensors, actuators and simulator (docs/robustness.md).",
+        nargs="+",
+    )
+    parser.add_argument(
+        "--episodes", type=int, metavar="N", help="of each condition; default: 10, 20 with a suite"
+    )
     parser.add_argument("--seed", type=int, default=0, help="base of the episodes' seeds")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument(
@@ -139,10 +149,25 @@ def _evaluate(words: list[str]) -> int:
         help="a run on your own data: another simulator than the run's, a Gymnasium id or "
         "module:function",
     )
-    chosen = parser.parse_args(words)
+    shifted = parser.add_argument_group("shifts; written to result/robustness.csv of the run")
+    shifted.add_argument(
+        "--shift",
+        dest="shifts",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KIND:SCALE[:UNIT]",
+        help="conditions, each a shift or several joined by +: delta:0.1 mass:0.8+drop:0.1:5steps",
+    )
+    shifted.add_argument("--suite", choices=list(SUITES), help="the conditions of a suite")
+    shifted.add_argument(
+        "--attack-critic", metavar="RUN", help="whose critics min_q attacks with; default: its own"
+    )
+    chosen = vars(parser.parse_args(words))
     from offlinerlkit_romi.experiment.reload import evaluate
 
-    print(evaluate(**vars(chosen)).table())
+    for run in chosen.pop("run_dir"):
+        print(evaluate(run, **chosen).table())
     return 0
 
 
@@ -168,11 +193,12 @@ def _export(words: list[str]) -> int:
     return 0
 
 
-def _run_parser(command: str, description: str) -> Parser:
-    """A parser of a command on one run, the kit's runs included."""
+def _run_parser(command: str, description: str, nargs: str | None = None) -> Parser:
+    """A parser of a command on one run or, by `nargs`, several, the kit's runs included."""
     parser = Parser(prog=f"offlinerlkit-romi {command}", description=description)
     parser.add_argument(
         "run_dir",
+        nargs=nargs,
         help="the run's folder, log/<task>/<algo>.../seed_...; OfflineRL-Kit's, or a policy.pth",
     )
     kit = parser.add_argument_group("what a run of OfflineRL-Kit's may not tell")

@@ -1,7 +1,8 @@
 """Evaluation: whole episodes side by side, one call of the actor per step for all of them."""
 
+import copy
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
@@ -9,7 +10,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from offlinerlkit_romi.envs import shifts as shift
+from offlinerlkit_romi.envs.families import family_of
 from offlinerlkit_romi.envs.make import make_bare_env
+from offlinerlkit_romi.envs.simulator import Simulator
 from offlinerlkit_romi.envs.tasks import Task, get_task
 from offlinerlkit_romi.errors import UserError
 
@@ -33,16 +37,31 @@ class EvalSettings:
         seed: Base of the episodes' seeds.
         max_episode_steps: Time limit in steps. Default: the task's, else the environment's own,
             else none.
+        shifts: What differs from the world of the data, in the order in which it acts: a condition
+            as `shifts.parse` takes it, such as "delta:0.05+mass:1.2".
+        obs_std: Standard deviations of the data's raw observations (S,), for scales that count it.
+        critic: The policy whose critics `min_q` attacks with; by default the one that is evaluated.
 
     Raises:
-        UserError: Fewer than one episode, a negative seed.
+        UserError: Fewer than one episode, a negative seed, a senseless shift, or one that lacks
+            `obs_std`.
     """
 
     episodes: int = 10
     seed: int = 0
     max_episode_steps: int | None = None
+    shifts: str | shift.Shift | Iterable[shift.Shift] = ()
+    obs_std: FloatArray | None = None
+    critic: Any = None
 
     def __post_init__(self) -> None:
+        shifts = shift.parse(self.shifts)
+        object.__setattr__(self, "shifts", shifts)
+        if self.obs_std is None and shift.needs_std(shifts):
+            raise UserError(
+                f"shift {shift.name_of(shifts)} counts the standard deviation of the data's "
+                "observations: give obs_std"
+            )
         if self.episodes < 1 or self.seed < 0:
             raise UserError(
                 f"evaluation of {self.episodes} episodes with seed {self.seed}: give at least one "
@@ -88,7 +107,7 @@ class Evaluator:
     ):
         self.settings = replace(settings or EvalSettings(), **changes)
         self.calls = 0
-        task = get_task(env) if isinstance(env, str) else env
+        self._task = task = get_task(env) if isinstance(env, str) else env
         self._clip = isinstance(task, Task)
         self._limit = self.settings.max_episode_steps
         self._factory: Callable[[], Any] | None = None
@@ -106,6 +125,18 @@ class Evaluator:
                 f"cannot evaluate on {task!r}: give a task's name, an environment, "
                 "or a function that makes one"
             )
+        self._check_parameters()
+
+    def under(self, shifts: str | shift.Shift | Iterable[shift.Shift]) -> "Evaluator":
+        """The same next call, on the same environments, under other shifts.
+
+        Raises:
+            UserError: See `EvalSettings`; or the simulator has no such parameter.
+        """
+        other = copy.copy(self)
+        other.settings = replace(self.settings, shifts=shifts)
+        other._check_parameters()
+        return other
 
     def __call__(self, policy: SelectsActions) -> EvalResult:
         """Run the episodes with ``policy.select_action(obs (n, S), deterministic=True)``.
@@ -121,7 +152,10 @@ class Evaluator:
         if self._given is None:
             outcomes = self._run(policy, self._episodes(), seeds)
         else:
-            outcomes = [x for seed in seeds for x in self._run(policy, [self._given], [seed])]
+            each = ([seed] for seed in seeds)
+            outcomes = [
+                x for i, s in enumerate(each) for x in self._run(policy, [self._given], s, i)
+            ]
         self.calls += 1
         returns, lengths = zip(*outcomes, strict=True)
         return EvalResult(np.array(returns, np.float64), np.array(lengths, np.int64))
@@ -161,21 +195,111 @@ class Evaluator:
         return self._own
 
     def _run(
-        self, policy: SelectsActions, episodes: "list[Episode]", seeds: list[int]
+        self, policy: SelectsActions, episodes: "list[Episode]", seeds: list[int], first: int = 0
     ) -> list[tuple[float, int]]:
-        """Return and length of each episode."""
+        """Return and length of each episode; `first` is the number of the first."""
+        shifts = shift.parse(self.settings.shifts)
+        dynamics = shift.of_block(shifts, shift.DYNAMICS)
         for episode, seed in zip(episodes, seeds, strict=True):
-            episode.reset(seed)
+            episode.reset(seed, dynamics)
+        keys = [(self.settings.seed, self.calls, first + i) for i in range(len(seeds))]
+        world = World(shifts, keys, self.settings.obs_std)
+        attack = self._attack(policy, shifts)
         running = list(episodes)
         while running:
-            obs = np.stack([episode.obs for episode in running])
+            obs = world.show(np.stack([episode.obs for episode in running]), attack)
             actions = _checked(policy.select_action(obs, deterministic=True), running)
             if self._clip:
                 actions = actions.clip(-1.0, 1.0)
-            for episode, action in zip(running, actions, strict=True):
+            for episode, action in zip(running, world.act(actions), strict=True):
                 episode.step(action)
-            running = [episode for episode in running if not episode.done]
+            if any(episode.done for episode in running):
+                world.keep(np.array([not episode.done for episode in running]))
+                running = [episode for episode in running if not episode.done]
         return [(episode.total, episode.length) for episode in episodes]
+
+    def _attack(self, policy: Any, shifts: tuple[shift.Shift, ...]) -> Any:
+        attacks = shift.of_block(shifts, shift.ATTACKS)
+        if not attacks:
+            return None
+        from offlinerlkit_romi.envs.attacks import Attacker  # torch is not the simulators'
+
+        critic = self.settings.critic or policy
+        return Attacker(policy, critic, self.settings.obs_std, attacks)
+
+    def _check_parameters(self) -> None:
+        if isinstance(self._task, Task):
+            parameters, of = family_of(self._task).parameters, self._task.name
+        else:
+            parameters, of = (), "an environment of the caller's"
+        shift.check_known(shift.parse(self.settings.shifts), parameters, of)
+
+
+class World:
+    """The shifts of one evaluation, for the episodes that still run.
+
+    Args:
+        shifts: Sensors, actuation; applied in their order.
+        seeds: What the draws of each episode follow from, (n,).
+        std: Of the data's raw observations (S,), where a scale counts it.
+    """
+
+    def __init__(
+        self,
+        shifts: Sequence[shift.Shift],
+        seeds: Sequence[Sequence[int]],
+        std: FloatArray | None = None,
+    ) -> None:
+        self._std = std
+        self._parts = [
+            _Part(one, [shift.generator_of(seed, one, shifts[:i]) for seed in seeds])
+            for i, one in enumerate(shifts)
+            if one.block != shift.DYNAMICS
+        ]
+
+    def show(self, obs: FloatArray, attack: Callable[..., FloatArray] | None = None) -> FloatArray:
+        """What the policy is shown of the true observations (n, S)."""
+        shown = obs
+        for part in self._parts:
+            if part.shift.block == shift.ATTACKS:
+                assert attack is not None
+                shown = attack(part.shift, obs, shown, part.draws)
+            elif part.shift.block != shift.ACTUATION:
+                shown = part(shown, self._std if part.shift.unit == "std" else 1.0)
+        return shown.astype(obs.dtype, copy=False)
+
+    def act(self, action: FloatArray) -> FloatArray:
+        """What reaches the simulator of the actions (n, A) in [-1, 1]."""
+        actuators = [part for part in self._parts if part.shift.block == shift.ACTUATION]
+        if not actuators:
+            return action
+        moved = action.clip(-1.0, 1.0)
+        for part in actuators:
+            moved = part(moved)
+        return moved.clip(-1.0, 1.0).astype(action.dtype)
+
+    def keep(self, rows: FloatArray) -> None:
+        """Go on with these episodes, a mask (n,)."""
+        for part in self._parts:
+            part.keep(rows)
+
+
+class _Part:
+    """One shift and what it remembers."""
+
+    def __init__(self, one: shift.Shift, generators: Sequence[np.random.Generator]) -> None:
+        self.shift, self.draws = one, shift.Draws(generators)
+        self._state: shift.State | None = None
+
+    def __call__(self, x: FloatArray, std: FloatArray | float | None = 1.0) -> FloatArray:
+        step = shift.KINDS[self.shift.kind].step
+        assert step is not None and std is not None
+        self._state, moved = step(self._state, x, shift.By(self.shift, self.draws, std))
+        return moved
+
+    def keep(self, rows: FloatArray) -> None:
+        self.draws.keep(rows)
+        self._state = None if self._state is None else tuple(x[rows] for x in self._state)
 
 
 class Episode:
@@ -191,9 +315,14 @@ class Episode:
         self.max_steps = _time_limit(env) if max_steps is None else max_steps
         self._seed_method = callable(getattr(env, "seed", None))
         self._seed_argument = _takes_seed(env.reset)
+        self._simulator: Simulator | None = None
 
-    def reset(self, seed: int) -> None:
-        """Start an episode."""
+    def reset(self, seed: int, dynamics: Iterable[shift.Shift] = ()) -> None:
+        """Start an episode, in a simulator with these parameters shifted."""
+        if dynamics and self._simulator is None:
+            self._simulator = Simulator(self.env)
+        if self._simulator is not None:
+            self._simulator.set(dynamics)
         if self._seed_method:
             self.env.seed(seed)
             result = self.env.reset()

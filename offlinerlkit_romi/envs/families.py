@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from offlinerlkit_romi.envs.custom import CustomTask, gymnasium_env
+from offlinerlkit_romi.envs.shifts import PARAMETERS
 from offlinerlkit_romi.envs.tasks import Task
 from offlinerlkit_romi.errors import UserError
 
@@ -27,6 +28,7 @@ class Family:
             once per environment object; what is drawn at each reset depends on the reset's seed.
         packages: What evaluation needs, as they are imported.
         install: The command that installs them.
+        parameters: What of its simulator may be shifted, see `shifts.PARAMETERS`.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Family:
     maker: Callable[[Task, int], Any]
     packages: tuple[str, ...] = ("gymnasium", "mujoco")
     install: str = MUJOCO
+    parameters: tuple[str, ...] = ()
 
     def require(self) -> None:
         """Import the packages.
@@ -74,7 +77,12 @@ def make_custom(task: Task, seed: int = 0) -> Any:
 FAMILIES = {
     family.name: family
     for family in (
-        Family("d4rl-mujoco", "D4RL's locomotion tasks, version 2", make_gymnasium),
+        Family(
+            "d4rl-mujoco",
+            "D4RL's locomotion tasks, version 2",
+            make_gymnasium,
+            parameters=tuple(PARAMETERS),
+        ),
         Family(
             "d4rl-antmaze",
             "D4RL's AntMaze, versions 0 and 2",
@@ -88,6 +96,7 @@ FAMILIES = {
             "neorl",
             "NeoRL's MuJoCo tasks: the x position is observed",
             partial(make_gymnasium, exclude_current_positions_from_observation=False),
+            parameters=tuple(PARAMETERS),
         ),
     )
 }

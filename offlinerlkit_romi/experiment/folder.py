@@ -10,7 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from offlinerlkit_romi.data import Dataset
 from offlinerlkit_romi.engine.device import machine
@@ -35,6 +37,8 @@ MANIFEST = "record/manifest.json"
 CONFIG = "record/config.json"
 PROGRESS = f"record/{POLICY_ROWS}.csv"
 SUMMARY = "result/summary.json"
+ROBUSTNESS = "result/robustness.csv"
+ROBUSTNESS_FIGURE = "result/robustness.png"
 DIAGNOSIS = f"result/{DIAGNOSIS_FILE}"
 SCALER = "model/policy_scaler"
 MODEL = "model/dynamics.pth"
@@ -259,6 +263,11 @@ def estimates_of(row: Mapping[str, float]) -> dict[str, float]:
     return {k.removeprefix(ESTIMATE): v for k, v in row.items() if k.startswith(ESTIMATE)}
 
 
+def obs_std(dataset: Dataset) -> NDArray[np.float64]:
+    """Standard deviations of the raw observations (S,), which shifts of evaluations count."""
+    return dataset.observations.std(0, dtype=np.float64)
+
+
 def make_manifest(
     resolved: Resolved, dataset: Dataset, device: torch.device, argv: Sequence[str]
 ) -> dict[str, Any]:
@@ -279,6 +288,7 @@ def make_manifest(
             "env_version": info.env_version,
             "episodes": info.episodes,
             "behaviour_return": info.behaviour_return,
+            "obs_std": obs_std(dataset).tolist(),
             "notes": list(info.notes),
             **record_of(dataset),
             "goal": info.goal,

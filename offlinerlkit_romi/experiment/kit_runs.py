@@ -24,6 +24,7 @@ from offlinerlkit_romi.envs import get_task
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.build import Setting, build_policy
 from offlinerlkit_romi.experiment.config import RunConfig
+from offlinerlkit_romi.experiment.folder import RunFolder
 from offlinerlkit_romi.experiment.resolve import settle
 from offlinerlkit_romi.utils.logger import WEIGHTS_FILE
 from offlinerlkit_romi.utils.scaler import StandardScaler
@@ -46,6 +47,12 @@ class KitRun:
     weights: Path
     algo: str
     task: str
+
+    @property
+    def folder(self) -> RunFolder:
+        """Where results of it are written."""
+        folder = self.weights.parent
+        return RunFolder(folder.parent if folder.name in ("model", "checkpoint") else folder)
 
     @property
     def data(self) -> tuple[str, float]:

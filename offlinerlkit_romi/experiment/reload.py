@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from offlinerlkit_romi.data import load
+from offlinerlkit_romi.data import Dataset, load
 from offlinerlkit_romi.engine import Generators
 from offlinerlkit_romi.engine.device import resolve_device
-from offlinerlkit_romi.envs import EvalSettings, Task, normalized_score
+from offlinerlkit_romi.envs import EvalSettings, Evaluator, Task, normalized_score
 from offlinerlkit_romi.envs.custom import CustomTask, InUserUnits
 from offlinerlkit_romi.envs.functions import Function, name_of
+from offlinerlkit_romi.envs.shifts import CLEAN, needs_std, parse
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.build import Setting
-from offlinerlkit_romi.experiment.folder import MANIFEST, MODEL, SCALER, RunFolder
+from offlinerlkit_romi.experiment.folder import (
+    MANIFEST,
+    MODEL,
+    ROBUSTNESS,
+    ROBUSTNESS_FIGURE,
+    SCALER,
+    RunFolder,
+    obs_std,
+)
 from offlinerlkit_romi.experiment.kit_runs import (
     UNKNOWN,
     KitRun,
@@ -26,9 +38,25 @@ from offlinerlkit_romi.experiment.kit_runs import (
     obs_statistics,
     read_policy,
 )
+from offlinerlkit_romi.experiment.lifecycle import obtain_data
+from offlinerlkit_romi.experiment.robustness import (
+    EPISODES,
+    Outcomes,
+    block_cells,
+    blocks_of,
+    condition_cells,
+    conditions_of,
+    draw,
+    merged,
+    play,
+    read_outcomes,
+    write_outcomes,
+)
 from offlinerlkit_romi.experiment.summary import source_label
-from offlinerlkit_romi.policy_trainer.evaluation import task_scorer
+from offlinerlkit_romi.policy_trainer.evaluation import score_scale
+from offlinerlkit_romi.system.files import file_digest
 from offlinerlkit_romi.utils.scaler import StandardScaler
+from offlinerlkit_romi.utils.text import aligned
 
 
 @dataclass(frozen=True)
@@ -49,6 +77,7 @@ class Evaluation:
         score_behaviour: Score of the data's own episodes.
         scale: "score", or "return" where the task has no score scale: `score`, `score_std` and
             `score_behaviour` are then undiscounted returns.
+        outcomes: Under each condition that was asked for, clean first; empty where none was.
     """
 
     run_dir: str
@@ -63,6 +92,7 @@ class Evaluation:
     episode_length: float
     score_behaviour: float
     scale: str = "score"
+    outcomes: Outcomes = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values under the attributes' names."""
@@ -77,8 +107,16 @@ class Evaluation:
             f"  {self.scale} {self.score:.2f} ± {self.score_std:.2f} over {self.episodes} episodes "
             f"of {self.episode_length:.0f} steps on average (seed {self.seed})\n"
             f"{self._behaviour()}"
-            f"  weights {self.weights}"
+            f"  weights {self.weights}{self._robustness()}"
         )
+
+    def _robustness(self) -> str:
+        """A line per condition, then one per block."""
+        if not self.outcomes:
+            return ""
+        found = list(self.outcomes.values())
+        tables = condition_cells(found), block_cells(blocks_of({self.algo: [self.outcomes]}))
+        return "".join(f"\n\n{aligned(cells)}" for cells in tables)
 
     def _behaviour(self) -> str:
         if math.isnan(self.score_behaviour):
@@ -118,6 +156,13 @@ class OwnRun:
     def weights(self) -> Path:
         """The file of its policy's weights."""
         return self.folder.weights
+
+    def obs_std(self) -> NDArray[np.float64]:
+        """Of the raw observations it was trained on, (S,)."""
+        told = self.folder.manifest["data"].get("obs_std")
+        if told is None:  # a run from before it was noted
+            return obs_std(obtain_data(self.folder.resolved.config, self.folder, None))
+        return np.array(told, np.float64)
 
     def load(self, device: torch.device, obs_scaler: StandardScaler | None = None) -> Any:
         """Rebuild the policy, and its dynamics model where one was saved."""
@@ -176,7 +221,7 @@ def load_policy(
 
 def evaluate(
     run_dir: str | Path,
-    episodes: int = 10,
+    episodes: int | None = None,
     seed: int = 0,
     device: str = "auto",
     *,
@@ -184,25 +229,37 @@ def evaluate(
     task: str | None = None,
     data: str | None = None,
     env: Function | None = None,
+    shifts: Sequence[str] = (),
+    suite: str | None = None,
+    attack_critic: str | Path | None = None,
 ) -> Evaluation:
     """Evaluate a run's policy afresh.
 
     Args:
         run_dir: A run's folder or a kit-style `policy.pth`, see `load_policy`.
-        episodes: Number of episodes.
-        seed: Base of their seeds; training evaluates on others.
+        episodes: Number of episodes, of each condition; by default 10, or 20 with a suite.
+        seed: Base of their seeds, which all conditions share; training evaluates on others.
         device: auto, cpu, cuda or cuda:N.
         algo: Algorithm, where a kit-style run does not tell.
         task: Task, likewise.
         data: What a kit-style run was trained on: d4rl, generated or a file. TD3+BC and RAMBO need
-            its observations' mean and std; its own score is told beside the policy's.
+            its observations' mean and std, and so do shifts that count std; its own score is told
+            beside the policy's.
         env: A run on the user's own data: another simulator than the run's, or one where it had
             none; a Gymnasium id, ``module:function`` or a function.
+        shifts: Conditions to test the policy under as well, such as "delta:0.05" or
+            "gaussian:0.1:std+mass:1.2"; see docs/robustness.md. The outcomes are added to
+            `result/robustness.csv` and drawn beside it.
+        suite: The conditions of a suite: robust-v1 or robust-small-v1.
+        attack_critic: The run whose critics min_q attacks with; by default the run's own.
 
     Raises:
-        UserError: No such run, or no simulator.
+        UserError: No such run, no simulator, a senseless shift, or an attack without critics.
     """
     run = find_run(Path(run_dir), algo, task)
+    conditions = conditions_of(shifts, suite)
+    if episodes is None:
+        episodes = EPISODES if suite else 10
     if episodes < 1:
         raise UserError(f"--episodes is {episodes}: give at least one")
     dataset = None if data is None else load(run.task, data)
@@ -210,10 +267,26 @@ def evaluate(
     if dataset is not None:
         source, behaviour = dataset.info.source, dataset.info.behaviour_return
     scaler = None if dataset is None else obs_statistics(dataset)
-    policy = run.load(resolve_device(device), scaler)
-    facts = facts_of(run, env)
-    scores = task_scorer(facts, EvalSettings(episodes, seed))(policy)
-    return Evaluation(
+    where = resolve_device(device)
+    policy, facts = run.load(where, scaler), facts_of(run, env)
+    settings = EvalSettings(
+        episodes,
+        seed,
+        obs_std=_obs_std(run, dataset) if any(needs_std(parse(c)) for c in conditions) else None,
+        critic=None
+        if attack_critic is None
+        else find_run(Path(attack_critic), None, None).load(where),
+    )
+    outcomes = play(
+        Evaluator(facts, settings),
+        policy,
+        conditions,
+        score_scale(facts),
+        critic="own" if attack_critic is None else str(attack_critic),
+        weights=file_digest(run.weights)[:12],
+    )
+    clean = outcomes[CLEAN]
+    found = Evaluation(
         run_dir=str(run_dir),
         algo=run.algo,
         task=run.task,
@@ -221,14 +294,40 @@ def evaluate(
         weights=str(run.weights),
         episodes=episodes,
         seed=seed,
-        score=scores.mean,
-        score_std=scores.std,
-        episode_length=scores.length_mean,
+        score=clean.mean,
+        score_std=clean.std,
+        episode_length=clean.length,
         score_behaviour=float(
-            normalized_score(behaviour, facts) if scores.scale == "score" else behaviour
+            normalized_score(behaviour, facts) if clean.what == "score" else behaviour
         ),
-        scale=scores.scale,
+        scale=clean.what,
+        outcomes=outcomes if shifts or suite else {},
     )
+    if found.outcomes:
+        _keep(run.folder, found)
+    return found
+
+
+def _keep(folder: RunFolder, found: Evaluation) -> None:
+    """Add the outcomes to the run's, and draw those of its present weights."""
+    path = folder.path / ROBUSTNESS
+    write_outcomes(path, merged(read_outcomes(path), found.outcomes.values()))
+    source = found.data_source
+    known = source_label(source, found.task) if source != UNKNOWN else "unknown data"
+    title = f"{found.algo} on {found.task}, {known}: {found.episodes} episodes each"
+    draw(folder.path / ROBUSTNESS_FIGURE, {found.algo: [found.outcomes]}, title)
+
+
+def _obs_std(run: OwnRun | KitRun, dataset: Dataset | None) -> NDArray[np.float64]:
+    """Of the raw observations a run was trained on, (S,)."""
+    if dataset is not None:
+        return obs_std(dataset)
+    if isinstance(run, KitRun):
+        raise UserError(
+            f"{run.weights}: this run does not keep the std of its observations, which a shift "
+            "counts: give --data, or data= from Python"
+        )
+    return run.obs_std()
 
 
 def facts_of(run: OwnRun | KitRun, env: Function | None = None) -> Task | str:

@@ -61,7 +61,10 @@ class Scorer:
     def __call__(self, policy: Any) -> Scores:
         """Run the evaluator's episodes in evaluation mode."""
         policy.eval()
-        result = self.evaluator(policy)
+        return self.of(self.evaluator(policy))
+
+    def of(self, result: Any) -> Scores:
+        """The scores of an evaluation's returns and lengths."""
         scores = np.asarray(result.returns, np.float64)
         if self.to_score is not None:
             scores = np.asarray(self.to_score(scores))

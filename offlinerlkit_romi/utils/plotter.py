@@ -16,6 +16,7 @@ COLORS = ("#318DE9", "#FF7D00", "#E52B50", "#7B68EE", "#00CD66", "#FFD700")
 SCORE_LABEL = "normalised score (0 random, 100 expert)"
 AXES = {"score": SCORE_LABEL, "return": "return (undiscounted)"}
 Curve = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+Panel = dict[str, Curve]
 
 
 def plot_learning_curve(
@@ -87,6 +88,38 @@ def plot_comparison(
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     figure.savefig(path, dpi=150, bbox_inches="tight")
     return figure
+
+
+def plot_panels(
+    path: str | Path, panels: Mapping[str, Panel], *, title: str, y_label: str, columns: int = 4
+) -> None:
+    """Draw small pictures side by side on one scale, as a PNG.
+
+    Args:
+        path: The file to write.
+        panels: Title to the curves of that picture by name; a name has one colour in all.
+        title: Of the whole.
+        y_label: What is drawn.
+        columns: Pictures in a row.
+    """
+    columns = max(1, min(columns, len(panels)))
+    rows = -(-len(panels) // columns) or 1
+    figure, first = _figure((3.0 * columns + 1.5, 2.4 * rows + 1.0))
+    first.remove()
+    shared = None
+    names: dict[str, Any] = {}
+    for place, (panel_title, curves) in enumerate(panels.items()):
+        axes = shared = figure.add_subplot(rows, columns, place + 1, sharey=shared)
+        for name, (x, mean, spread) in curves.items():
+            color = f"C{list(curves).index(name) % 10}"
+            (names[name],) = axes.plot(x, mean, color=color, marker="o", markersize=3)
+            axes.fill_between(x, mean - spread, mean + spread, color=color, alpha=0.15, linewidth=0)
+        _label(axes, "", y_label if place % columns == 0 else "", panel_title)
+    if len(names) > 1:
+        figure.legend(list(names.values()), list(names), loc="outside lower center", ncols=6)
+    figure.suptitle(title, fontsize=10)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120, bbox_inches="tight")
 
 
 def merge_csv(root_dir: str, query_file: str, query_x: str, query_y: str) -> str:

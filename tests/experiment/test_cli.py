@@ -68,7 +68,7 @@ def test_an_interrupt_is_one_line_and_status_130(monkeypatch, capsys):
         (["train"], "presets: paper, release, quick"),
         (["train", "--help"], "count_morl  presets: release, paper, quick"),
         (["train", "mopo", "--help"], "--penalty-coef X"),
-        (["evaluate", "--help"], "number of episodes (default: 10)"),
+        (["evaluate", "--help"], "of each condition; default: 10"),
         (["--version"], f"offlinerlkit-romi {offlinerlkit_romi.__version__}"),
     ],
 )
