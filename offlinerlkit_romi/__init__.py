@@ -5,6 +5,8 @@
     summary = romi.train("romi", task="halfcheetah-random-v2", preset="quick")
     romi.evaluate(summary.run_dir).score
     policy = romi.load_policy(summary.run_dir)
+    run = romi.load_run(summary.run_dir)  # its curve, settings, data, policy
+    frame = romi.load_runs("log")  # the curves of all of them
     romi.export(summary.run_dir)  # one ONNX file: onnxruntime and numpy are all it needs
     dataset = romi.load_dataset("halfcheetah-random-v2")
     dataset = romi.load_dataset("my_log.csv", columns={"observations": ["x", "y"], ...})
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from offlinerlkit_romi.experiment.export import export_policy as export
     from offlinerlkit_romi.experiment.reload import evaluate, load_policy
     from offlinerlkit_romi.experiment.run import train
+    from offlinerlkit_romi.experiment.runs import load_run, load_runs
 
 __all__ = [
     "Callback",
@@ -38,6 +41,8 @@ __all__ = [
     "export",
     "load_dataset",
     "load_policy",
+    "load_run",
+    "load_runs",
     "register_algorithm",
     "train",
 ]
@@ -47,6 +52,8 @@ _FRONT_DOOR = {
     "evaluate": ("offlinerlkit_romi.experiment.reload", "evaluate"),
     "export": ("offlinerlkit_romi.experiment.export", "export_policy"),
     "load_policy": ("offlinerlkit_romi.experiment.reload", "load_policy"),
+    "load_run": ("offlinerlkit_romi.experiment.runs", "load_run"),
+    "load_runs": ("offlinerlkit_romi.experiment.runs", "load_runs"),
     "load_dataset": ("offlinerlkit_romi.data", "load_dataset"),
     "register_algorithm": ("offlinerlkit_romi.algorithms", "register_algorithm"),
     **{

@@ -20,7 +20,10 @@ from offlinerlkit_romi.experiment.resolve import Resolved
 from offlinerlkit_romi.experiment.resume import config_hash
 from offlinerlkit_romi.experiment.user_data import task_of
 from offlinerlkit_romi.policy_trainer import Callback, Checkpoints, Interrupts
-from offlinerlkit_romi.utils.logger import Logger, make_log_dirs
+from offlinerlkit_romi.utils.logger import DEBUG, INFO, WARN, Logger, make_log_dirs
+
+# by verbosity: what is heard on the console
+LEVELS = (WARN, INFO, DEBUG)
 
 MakeEngine = Callable[[str, torch.device, Callable[[str], None]], Engine]
 
@@ -82,6 +85,7 @@ class Context:
         row: The terminal row of the progress bar, likewise.
         callbacks: Follow the run, see `Callback`.
         make_engine: Makes what carries out updates, from --engine, the device and who is told.
+        verbosity: 0 tells of warnings alone, 1 of the course, 2 of everything.
     """
 
     resolved: Resolved
@@ -95,6 +99,7 @@ class Context:
     row: int | None = None
     callbacks: Sequence[Callback] = ()
     make_engine: MakeEngine = make_engine
+    verbosity: int = 2
 
     @property
     def config(self) -> RunConfig:
@@ -110,10 +115,18 @@ class Context:
     def logger(self) -> Logger:
         """The run's logger; with it a new run gets its folder."""
         outputs = {n: kind for n, kind in OUTPUTS.items() if self.config.model or n != MODEL_ROWS}
-        console: dict[str, Any] = {"console_tables": False, "label": self.label, "row": self.row}
-        if self.earlier is not None:
-            return Logger(str(self.earlier.path), outputs, resume=True, **console)
-        folder = make_log_dirs(
+        return Logger(
+            self._new_folder() if self.earlier is None else str(self.earlier.path),
+            outputs,
+            resume=self.earlier is not None,
+            console_tables=False,
+            label=self.label,
+            row=self.row,
+            console_level=LEVELS[self.verbosity],
+        )
+
+    def _new_folder(self) -> str:
+        return make_log_dirs(
             self.config.task,
             self.config.algo_name or self.resolved.algo,
             self.config.seed,
@@ -121,7 +134,6 @@ class Context:
             ["data"],
             root=self.config.log_root,
         )
-        return Logger(folder, outputs, **console)
 
     @cached_property
     def folder(self) -> RunFolder:

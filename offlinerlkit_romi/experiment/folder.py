@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from glob import glob
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,8 @@ from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS, GONE
 from offlinerlkit_romi.experiment.config import as_dict
 from offlinerlkit_romi.experiment.resolve import Resolved, settle
-from offlinerlkit_romi.experiment.summary import Summary
+from offlinerlkit_romi.experiment.summary import PROGRESS as PROGRESS
+from offlinerlkit_romi.experiment.summary import Summary, read_rows
 from offlinerlkit_romi.experiment.user_data import record_of, recorded_task
 from offlinerlkit_romi.system.files import write_json
 from offlinerlkit_romi.system.locks import locked
@@ -35,11 +36,11 @@ from offlinerlkit_romi.utils.logger import (
 
 MANIFEST = "record/manifest.json"
 CONFIG = "record/config.json"
-PROGRESS = f"record/{POLICY_ROWS}.csv"
 SUMMARY = "result/summary.json"
 ROBUSTNESS = "result/robustness.csv"
 ROBUSTNESS_FIGURE = "result/robustness.png"
 DIAGNOSIS = f"result/{DIAGNOSIS_FILE}"
+CURVE_FIGURE = "result/learning_curve.png"
 SCALER = "model/policy_scaler"
 MODEL = "model/dynamics.pth"
 # what a logger writes below `record`: file name to kind
@@ -193,17 +194,7 @@ class RunFolder:
         Raises:
             UserError: It is damaged.
         """
-        path = self.path / PROGRESS
-        try:
-            with path.open(newline="", encoding="utf-8") as file:
-                return [
-                    {key: float(value) for key, value in row.items() if key and value}
-                    for row in csv.DictReader(file)
-                ]
-        except OSError:  # stopped before its first row
-            return []
-        except (ValueError, TypeError) as error:
-            raise UserError(f"{path} is damaged: {error}") from error
+        return read_rows(self.path)
 
     def estimates(self) -> list[tuple[int, dict[str, float]]]:
         """(policy steps, estimates by name) of the epochs that have some, oldest first."""
@@ -256,6 +247,25 @@ class RunFolder:
         self.manifest = manifest
         write_json(self.path / MANIFEST, manifest)
         write_json(self.path / CONFIG, manifest["config"])
+
+
+def find_runs(places: Iterable[str | Path]) -> list[RunFolder]:
+    """The runs at or below some folders, in the order of their names.
+
+    Args:
+        places: Folders, or patterns of them: `log/**`, `log/hopper-*/romi*`.
+
+    Raises:
+        UserError: There is none in one of them.
+    """
+    folders: dict[Path, None] = {}
+    for place in map(str, places):
+        starts = [place] if Path(place).exists() else glob(place, recursive=True)
+        found = {path.parents[1] for start in starts for path in Path(start).rglob(MANIFEST)}
+        if not found:
+            raise UserError(f"no run in {place}: give run folders, or a folder of them")
+        folders |= dict.fromkeys(sorted(found))
+    return [RunFolder(folder) for folder in folders]
 
 
 def estimates_of(row: Mapping[str, float]) -> dict[str, float]:

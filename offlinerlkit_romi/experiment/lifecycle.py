@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ from offlinerlkit_romi.experiment.context import Context
 from offlinerlkit_romi.experiment.dynamics_cache import check_cache
 from offlinerlkit_romi.experiment.estimates import BEHAVIOUR, FQE, MODEL, make_estimator
 from offlinerlkit_romi.experiment.evaluation import evaluates_in_worker, make_evaluation
-from offlinerlkit_romi.experiment.folder import SUMMARY, RunFolder, estimates_of
+from offlinerlkit_romi.experiment.folder import CURVE_FIGURE, SUMMARY, RunFolder, estimates_of
 from offlinerlkit_romi.experiment.memory import told_if_short
 from offlinerlkit_romi.experiment.parts import RunParts, build_parts, make_trainer
 from offlinerlkit_romi.experiment.pretrain import pretrain
@@ -35,7 +36,7 @@ from offlinerlkit_romi.experiment.summary import PHASES, Summary, source_label, 
 from offlinerlkit_romi.experiment.user_data import check_task, load_own_data, task_of
 from offlinerlkit_romi.policy_trainer import PolicyTrainer
 from offlinerlkit_romi.policy_trainer.timing import PhaseTimer
-from offlinerlkit_romi.utils.logger import BACKUP
+from offlinerlkit_romi.utils.logger import BACKUP, DEBUG
 from offlinerlkit_romi.utils.plotter import AXES, plot_learning_curve
 
 # (policy steps, values by name), oldest first
@@ -83,7 +84,13 @@ def settle_arithmetic(config: RunConfig, earlier: RunFolder | None, device: torc
         same_arithmetic(earlier)
 
 
-def obtain_data(config: RunConfig, earlier: RunFolder | None, dataset: Dataset | None) -> Dataset:
+def obtain_data(
+    config: RunConfig,
+    earlier: RunFolder | None,
+    dataset: Dataset | None = None,
+    *,
+    progress: bool = True,
+) -> Dataset:
     """Load the transitions, unless they are given, and check them.
 
     Raises:
@@ -93,7 +100,11 @@ def obtain_data(config: RunConfig, earlier: RunFolder | None, dataset: Dataset |
         dataset = load_own_data(config, None if earlier is None else earlier.manifest["data"])
     if dataset is None:
         dataset = load(
-            config.task, config.data, transitions=config.transitions, seed=config.data_seed
+            config.task,
+            config.data,
+            transitions=config.transitions,
+            seed=config.data_seed,
+            progress=progress,
         )
     if earlier is not None:
         check_data(earlier, dataset)
@@ -167,7 +178,7 @@ def _announce(context: Context) -> None:
     where = f"on {context.device} ({device_name(context.device)})"
     if config.eval_episodes and evaluates_in_worker(config, context.task, context.device):
         where += "; evaluation in a worker process"
-    tell(where)
+    tell(where, DEBUG)
     tell(f"run folder: {context.logger.dir}")
     for line in left_out(config):
         tell(f"note: {line}")
@@ -251,9 +262,9 @@ def _close(context: Context, trainer: PolicyTrainer, estimates: Estimates) -> Su
     # a run without its summary is unfinished: not before it
     parts = trainer.state_parts() if trainer.sound else None
     context.checkpoints.finished(summary.steps, parts, keep=bool(stopped))
-    context.logger.log(summary.table())
+    context.logger.log(summary.table(), DEBUG)
     _draw(context, trainer, estimates, summary)
-    context.logger.log(f"summary: {context.folder.path / SUMMARY}")
+    context.logger.log(f"summary: {context.folder.path / SUMMARY}", DEBUG)
     return summary
 
 
@@ -268,11 +279,12 @@ def _counts(config: RunConfig, timer: PhaseTimer) -> dict[str, int]:
 
 def _draw(context: Context, trainer: PolicyTrainer, estimates: Estimates, summary: Summary) -> None:
     """The learning curve; without one the estimates, where there are several."""
-    results, tell = Path(context.logger.result_dir), context.logger.log
+    figure = context.folder.path / CURVE_FIGURE
+    tell = partial(context.logger.log, level=DEBUG)
     if trainer.history:
         steps, scores = zip(*trainer.history, strict=True)
         plot_learning_curve(
-            results / "learning_curve.png",
+            figure,
             steps,
             [score.mean for score in scores],
             [score.std for score in scores],
@@ -281,9 +293,9 @@ def _draw(context: Context, trainer: PolicyTrainer, estimates: Estimates, summar
             reference_label=f"the data's own {scores[-1].scale}",
             y_label=AXES[scores[-1].scale],
         )
-        tell(f"learning curve: {results / 'learning_curve.png'}")
-    elif _plot_estimates(results / "estimates.png", estimates, summary):
-        tell(f"estimates: {results / 'estimates.png'}")
+        tell(f"learning curve: {figure}")
+    elif _plot_estimates(other := figure.with_name("estimates.png"), estimates, summary):
+        tell(f"estimates: {other}")
 
 
 def _plot_estimates(path: Path, estimates: Estimates, summary: Summary) -> bool:

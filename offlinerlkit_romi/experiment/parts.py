@@ -48,6 +48,7 @@ from offlinerlkit_romi.policy_trainer import (
     SnapshotScorer,
     largest_value,
 )
+from offlinerlkit_romi.utils.logger import DEBUG
 from offlinerlkit_romi.utils.scaler import StandardScaler
 
 
@@ -120,7 +121,7 @@ def build_parts(context: Context) -> RunParts:
         setting.obs_scaler.save_scaler(str(place))
     policy = build_policy(config, setting)
     plan = memory_plan(config, setting, buffers, policy, free)
-    logger.log(str(plan))
+    logger.log(str(plan), DEBUG)
     context.folder.note(memory=asdict(plan))
     engine = context.make_engine(config.engine, context.device, logger.log)
     for part in (policy, getattr(policy, "dynamics", policy)):

@@ -26,7 +26,7 @@ from offlinerlkit_romi.experiment.dynamics_cache import (
     parts_of,
 )
 from offlinerlkit_romi.utils.logger import Logger
-from offlinerlkit_romi.utils.text import bar, on_terminal
+from offlinerlkit_romi.utils.text import bar
 
 
 def pretrain(
@@ -182,12 +182,12 @@ class FitReport:
     """Shows a fit's epochs: a bar on a terminal, a line at 1, 2, 5, 10, 20, 30 ... elsewhere."""
 
     def __init__(self, logger: Logger) -> None:
-        self._log: Callable[[str], None] = logger.log
+        self._logger = logger
         self._title, self._row = f"{logger.label}dynamics model", logger.row
         self._bar: Any = None
 
     def __enter__(self) -> FitReport:
-        if on_terminal():
+        if self._logger.shows_bars:
             self._bar = bar(self._title, None, "epoch", position=self._row)
         return self
 
@@ -203,7 +203,7 @@ class FitReport:
             self._bar.update()
         elif progress.epoch in (1, 2, 5) or progress.epoch % 10 == 0:
             of = "" if progress.max_epochs is None else f"/{progress.max_epochs}"
-            self._log(
+            self._logger.log(
                 f"dynamics model: epoch {progress.epoch}{of}, held-out error "
                 f"{progress.holdout_loss:.4g}"
             )

@@ -28,7 +28,14 @@ from offlinerlkit_romi.policy_trainer import Callback, EachEpoch, Interrupts, On
 
 
 @overload
-def train(algo: str, *, seeds: Sequence[int], **values: Any) -> SeedsSummary: ...
+def train(
+    algo: str,
+    *,
+    seeds: Sequence[int],
+    verbosity: int = 1,
+    quiet: bool = False,
+    **values: Any,
+) -> SeedsSummary: ...
 
 
 @overload
@@ -38,6 +45,8 @@ def train(
     seeds: None = None,
     on_epoch: OnEpoch | None = None,
     callbacks: Sequence[Callback] = (),
+    verbosity: int = 1,
+    quiet: bool = False,
     **values: Any,
 ) -> Summary: ...
 
@@ -48,6 +57,8 @@ def train(
     seeds: Sequence[int] | None = None,
     on_epoch: OnEpoch | None = None,
     callbacks: Sequence[Callback] = (),
+    verbosity: int = 1,
+    quiet: bool = False,
     **values: Any,
 ) -> Summary | SeedsSummary:
     """Train a policy.
@@ -59,6 +70,10 @@ def train(
             `policy_training_progress.csv`), before the callbacks: a callback with nothing else.
         callbacks: Follow the run, may end it well (`StopTraining`); what else one raises ends the
             run with its state saved and comes out of here. See `Callback`.
+        verbosity: 0 shows warnings alone, 1 the course of the run in few lines, 2 every line that
+            the command shows. All go to the logger "offlinerlkit_romi" of `logging`, which writes
+            to stdout; the run's own text file has them in any case.
+        quiet: The same as verbosity=0.
         **values: Any setting of the algorithm, by the name `offlinerlkit-romi train <algo> --help`
             shows; `task`, `preset`, `data`, `seed` and `device` among them.
 
@@ -70,17 +85,21 @@ def train(
             seeds, one that diverged is told in the result).
         TrainingInterrupted: SIGTERM or Ctrl-C; the state is saved, `resume=` goes on.
     """
+    if verbosity not in range(3):
+        raise UserError(f"verbosity is {verbosity!r}: give 0, 1 or 2")
+    heard = 0 if quiet else verbosity
     values, dataset = take_objects(values)
     resolved = configure(algo, values)
     own = () if on_epoch is None else (EachEpoch(on_epoch),)
     if seeds is None:
-        return run(resolved, dataset=dataset, callbacks=(*own, *callbacks))
+        return run(resolved, dataset=dataset, callbacks=(*own, *callbacks), verbosity=heard)
     if own or callbacks:
         name = "on_epoch" if own else "callbacks"
         raise UserError(
             f"{name} hears of one run: leave it out with seeds, or train each by itself"
         )
-    return run_seeds(resolved, check_seeds(seeds, values), dataset=dataset, source=CALL)
+    chosen = check_seeds(seeds, values)
+    return run_seeds(resolved, chosen, dataset=dataset, source=CALL, verbosity=heard)
 
 
 def configure(algo: str, values: Mapping[str, Any]) -> Resolved:
@@ -104,6 +123,7 @@ def run(
     dataset: Dataset | None = None,
     callbacks: Sequence[Callback] = (),
     make_engine: MakeEngine = make_engine,
+    verbosity: int = 2,
 ) -> Summary:
     """Carry out a resolved configuration.
 
@@ -113,12 +133,15 @@ def run(
         dataset: The transitions, where the configuration alone cannot say which.
         callbacks: See `train`.
         make_engine: See `Context`.
+        verbosity: See `train`.
     """
     start, config = time.perf_counter(), resolved.config
     device = check_input(config, dataset)
     earlier = find_earlier(resolved)
     settle_arithmetic(config, earlier, device)
-    dataset = obtain_data(config, earlier, dataset)
+    dataset = obtain_data(config, earlier, dataset, progress=verbosity > 0)
     words = list(sys.argv if argv is None else argv)
     context = Context(resolved, earlier, dataset, device, words, start, Interrupts())
-    return carry_out(replace(context, callbacks=callbacks, make_engine=make_engine))
+    return carry_out(
+        replace(context, callbacks=callbacks, make_engine=make_engine, verbosity=verbosity)
+    )

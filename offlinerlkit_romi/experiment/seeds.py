@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -39,7 +39,10 @@ from offlinerlkit_romi.experiment.resume import AUTO, Runs, check_data, find_ear
 from offlinerlkit_romi.experiment.summary import Summary
 from offlinerlkit_romi.policy_trainer import Follower, Interrupts
 from offlinerlkit_romi.system.machine import usable_cores
-from offlinerlkit_romi.utils.text import number
+from offlinerlkit_romi.utils.text import html, number
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LATE_IMPORTS = (
     *("torch.utils.tensorboard", "matplotlib.figure", "matplotlib.backends.backend_agg"),
@@ -73,31 +76,45 @@ class SeedsSummary:
         """Whether whatever failed, diverged."""
         return all(isinstance(error, DivergedError) for error in self.failures.values())
 
-    def table(self) -> str:
-        """A line per seed, mean and standard deviation over the seeds."""
+    def rows(self) -> list[list[str]]:
+        """A head, a line per seed, mean and standard deviation over the seeds."""
         count = min((s.last_count for s in self.summaries.values()), default=10)
-        head = f"  {'seed':<8}{'last':>9}{f'last {count}':>9}{'best':>9}  folder"
+        head = ["seed", "last", f"last {count}", "best", "folder"]
         rows = [self._row(seed) for seed in sorted(self.summaries.keys() | self.failures.keys())]
-        return "\n".join([self.title, head, *rows, *self._spread()])
+        return [head, *rows, *self._spread()]
 
-    def _row(self, seed: int) -> str:
+    def table(self) -> str:
+        """`rows` for a terminal."""
+        lines = [
+            f"  {name:<8}{''.join(f'{cell:>9}' for cell in cells[:3])}  {'  '.join(cells[3:])}"
+            for name, *cells in self.rows()
+        ]
+        return "\n".join([self.title, *map(str.rstrip, lines)])
+
+    def _repr_html_(self) -> str:
+        return html(self.title, self.rows())
+
+    def curve(self) -> pd.DataFrame:
+        """The curves of those that ended well in one frame, see `load_runs`."""
+        from offlinerlkit_romi.experiment.runs import load_runs
+
+        return load_runs([summary.run_dir for summary in self.summaries.values()])
+
+    def _row(self, seed: int) -> list[str]:
         if seed in self.failures:
             kind = "diverged" if isinstance(self.failures[seed], DivergedError) else "failed"
-            return f"  {seed:<8}{kind:>9}"
+            return [str(seed), kind]
         summary = self.summaries[seed]
-        cells = "".join(f"{number(summary.result(name)):>9}" for name in SHOWN)
-        return f"  {seed:<8}{cells}  {summary.run_dir}"
+        return [str(seed), *(number(summary.result(name)) for name in SHOWN), summary.run_dir]
 
-    def _spread(self) -> list[str]:
+    def _spread(self) -> list[list[str]]:
         """Mean and standard deviation (of the sample: n - 1) of each column."""
         columns = [[s.result(name) for s in self.summaries.values()] for name in SHOWN]
         count = len(self.summaries)
-        means = "".join(f"{number(float(np.mean(c))):>9}" for c in columns)
-        lines = [f"  {'mean':<8}{means}  of {count} seeds"] if count else []
-        if count > 1:
-            spreads = "".join(f"{number(float(np.std(c, ddof=1))):>9}" for c in columns)
-            lines.append(f"  {'std':<8}{spreads}")
-        return lines
+        means = ["mean", *(number(float(np.mean(c))) for c in columns), f"of {count} seeds"]
+        if count < 2:
+            return [means] if count else []
+        return [means, ["std", *(number(float(np.std(c, ddof=1))) for c in columns)]]
 
 
 @dataclass
@@ -123,6 +140,7 @@ def run_seeds(
     *,
     dataset: Dataset | None = None,
     source: str = COMMAND_LINE,
+    verbosity: int = 2,
 ) -> SeedsSummary:
     """Carry out a configuration once per seed, side by side.
 
@@ -132,6 +150,7 @@ def run_seeds(
         argv: The command line, for the record.
         dataset: The transitions, where the configuration alone cannot say which.
         source: Who asked for the seeds, for the record.
+        verbosity: See `train`.
 
     Returns:
         All that ended well or diverged; one that diverges does not stop the others.
@@ -153,11 +172,13 @@ def run_seeds(
     earlier = [job.earlier for job in jobs if job.earlier is not None]
     first, config = next(iter(earlier), None), jobs[0].resolved.config
     settle_arithmetic(config, first, device)
-    dataset = obtain_data(config, first, dataset)
+    dataset = obtain_data(config, first, dataset, progress=verbosity > 0)
     for run in earlier[1:]:
         check_data(run, dataset)
     words = list(sys.argv if argv is None else argv)
-    make = partial(Context, dataset=dataset, device=device, argv=words, start=start)
+    make = partial(
+        Context, dataset=dataset, device=device, argv=words, start=start, verbosity=verbosity
+    )
     _side_by_side([job for job in jobs if job.open], make, at_once)
     return _collect(resolved, jobs, argv)
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from offlinerlkit_romi.data.benchmarks import origin_of
 from offlinerlkit_romi.envs import get_task
 from offlinerlkit_romi.envs.tasks import TASKS
+from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.policy_trainer.evaluation import Scores
-from offlinerlkit_romi.utils.text import clock, number
+from offlinerlkit_romi.utils.logger import POLICY_ROWS
+from offlinerlkit_romi.utils.text import clock, html, number
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 OWN_SOURCES = {
     "file": "a file of the user's",
@@ -24,6 +32,7 @@ ESTIMATES = {
     "fqe": "FQE estimate",
     "model": "model estimate",
 }
+PROGRESS = f"record/{POLICY_ROWS}.csv"
 PHASES = ("policy_step", "model_update", "rollout", "evaluation", "evaluation_worker")
 
 
@@ -143,10 +152,10 @@ class Summary:
                 rows.append((title, "-", "did not settle: no value"))
         return rows
 
-    def table(self) -> str:
-        """The closing table."""
+    def rows(self) -> list[tuple[str, str, str]]:
+        """The closing table's lines: name, value, note."""
         label = source_label(self.data_source, self.task)
-        rows = [
+        return [
             *(self._score_rows(label) if not self.estimates else self._estimate_rows(label)),
             *[
                 (name.replace("_", " "), f"{count:,}", "" if count else "never in this run")
@@ -159,8 +168,22 @@ class Summary:
             ("time", clock(self.wall_seconds), f"{self.steps:,} policy steps"),
             *([("ended early", "", self.stopped)] if self.stopped else []),
         ]
-        lines = [f"  {name:<25}{value:>9}  {note}".rstrip() for name, value, note in rows]
+
+    def table(self) -> str:
+        """The closing table."""
+        lines = [f"  {name:<25}{value:>9}  {note}".rstrip() for name, value, note in self.rows()]
         return "\n".join([self.title(), *lines])
+
+    def _repr_html_(self) -> str:
+        return html(self.title(), self.rows())
+
+    def curve(self) -> pd.DataFrame:
+        """The run's curve, a row per epoch, see `Run.curve`.
+
+        Raises:
+            UserError: Its file is damaged.
+        """
+        return read_curve(self.run_dir)
 
 
 def _of_scores(history: Sequence[Scores]) -> dict[str, float]:
@@ -196,6 +219,34 @@ def summarize(
         evaluations=len(history),
         **{f"ms_per_{name}": timings.get(name, math.nan) for name in PHASES} | facts,
     )
+
+
+def read_rows(run_dir: str | Path) -> list[dict[str, float]]:
+    """A run's progress, a row per epoch; cells without a number are left out.
+
+    Raises:
+        UserError: It is damaged.
+    """
+    path = Path(run_dir) / PROGRESS
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [
+                {key: float(value) for key, value in row.items() if key and value}
+                for row in csv.DictReader(file)
+            ]
+    except OSError:  # stopped before its first row
+        return []
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+
+
+def read_curve(run_dir: str | Path) -> pd.DataFrame:
+    """The same as a frame, NaN where a cell holds no number."""
+    import pandas
+
+    rows = read_rows(run_dir)
+    names = list(dict.fromkeys(["timestep", *chain.from_iterable(rows)]))
+    return pandas.DataFrame(rows, columns=names).astype({"timestep": int})
 
 
 def source_label(source: str, task: str) -> str:

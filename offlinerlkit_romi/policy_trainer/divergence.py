@@ -12,7 +12,7 @@ from offlinerlkit_romi.errors import DivergedError
 from offlinerlkit_romi.policy_trainer.checkpoints import Checkpoints
 from offlinerlkit_romi.policy_trainer.sentinel import AT_BOUNDS, Finding, Sentinel
 from offlinerlkit_romi.system.files import write_json
-from offlinerlkit_romi.utils.logger import DIAGNOSIS_FILE, WEIGHTS_FILE, Logger
+from offlinerlkit_romi.utils.logger import DIAGNOSIS_FILE, WARN, WEIGHTS_FILE, Logger
 
 DATA, MODEL_DATA = "data", "model transitions"
 # the first fitting prefix wins: (prefix, term, who is to blame)
@@ -102,7 +102,7 @@ class OnDivergence:
             raise DivergedError(f"training diverged: {words}; see {path}")
         if {finding.quantity for finding in findings} - self._warned:
             self._warned |= {finding.quantity for finding in findings}
-            self._logger.log(f"warning: {words}; see {path}")
+            self._logger.log(f"warning: {words}; see {path}", WARN)
         return all(finding.kind != "not finite" for finding in findings)
 
     def _last_good(self) -> str:

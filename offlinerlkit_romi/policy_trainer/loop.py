@@ -22,7 +22,7 @@ from offlinerlkit_romi.policy_trainer.progress import Progress
 from offlinerlkit_romi.policy_trainer.sentinel import Sentinel
 from offlinerlkit_romi.policy_trainer.timing import EVALUATION, POLICY_STEP, PhaseTimer
 from offlinerlkit_romi.policy_trainer.updates import Event, Metrics, Updates, device_of, state_of
-from offlinerlkit_romi.utils.logger import CONSOLE_NAME, MODEL_ROWS, WEIGHTS_FILE, Logger
+from offlinerlkit_romi.utils.logger import CONSOLE_NAME, MODEL_ROWS, WARN, WEIGHTS_FILE, Logger
 
 # evaluations under way while an epoch trains: more would only grow the saved states
 EVALUATIONS_AT_MOST = 2
@@ -343,5 +343,5 @@ class PolicyTrainer:
             save_atomically(self.policy.state_dict(), path)
         except (OSError, RuntimeError) as error:  # torch's writer hides a full disk
             if not self._weights_failed:
-                self.logger.log(f"cannot save the weights ({error}): training goes on")
+                self.logger.log(f"cannot save the weights ({error}): training goes on", WARN)
             self._weights_failed = True

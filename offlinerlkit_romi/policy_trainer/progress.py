@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from offlinerlkit_romi.utils.logger import BACKUP, INFO, Logger
-from offlinerlkit_romi.utils.text import bar, clock, on_terminal
+from offlinerlkit_romi.utils.logger import BACKUP, DEBUG, INFO, Logger
+from offlinerlkit_romi.utils.text import bar, clock
 
-# seconds before work beside the steps is told, and from one line to the next
+# seconds before work beside the steps is told, and from one line to the next that is no detail
 FIRST_LINE, NEXT_LINE = 2.0, 10.0
 
 
@@ -32,8 +32,9 @@ class Progress:
         self._source = data_source
         self._start = time.perf_counter()
         self._advanced, self._left = 0, epochs * steps - done
+        self._next = self._start
         self._bar: Any = None
-        if on_terminal():
+        if logger.shows_bars:
             self._bar = bar("", epochs * steps, "step", initial=done, position=logger.row)
 
     def start_epoch(self, epoch: int) -> None:
@@ -62,7 +63,14 @@ class Progress:
             f"epoch {epoch}/{self._epochs}  step {epoch * self._steps}  {shown}  "
             f"{clock(elapsed)} elapsed, {clock(pace * (self._left - self._advanced))} left"
         )
-        self._logger.log(line, INFO if self._bar is None else BACKUP)
+        self._logger.log(line, self._level(epoch) if self._bar is None else BACKUP)
+
+    def _level(self, epoch: int) -> int:
+        """A notebook is not flooded: details between one line and the next."""
+        if (now := time.perf_counter()) < self._next and epoch < self._epochs:
+            return DEBUG
+        self._next = now + NEXT_LINE
+        return INFO
 
     def close(self) -> None:
         """Leave the terminal to others."""
@@ -84,7 +92,7 @@ class Stage:
         self._bar: Any = None
 
     def __enter__(self) -> Stage:
-        if on_terminal():
+        if self._logger.shows_bars:
             # a free row: the run's bar keeps its own
             title = f"{self._logger.label}{self._title}"
             self._bar = bar(title, 100, "%", leave=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -15,6 +16,22 @@ from offlinerlkit_romi.system.files import written_whole
 
 DEFAULT_X_NAME = "timestep"
 CONSOLE_NAME = "stdio"
+LOG = logging.getLogger("offlinerlkit_romi")
+
+
+class _Stdout(logging.Handler):
+    """Whatever `sys.stdout` is at the time of writing; what it refuses, the caller hears."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the message as it is."""
+        sys.stdout.write(self.format(record) + "\n")
+        sys.stdout.flush()
+
+
+# each run says how much it tells; nothing twice where the root logger has a console of its own
+LOG.setLevel(logging.DEBUG)
+LOG.propagate = False
+LOG.addHandler(_Stdout())
 
 
 class Handler(Protocol):
@@ -36,16 +53,19 @@ class Handler(Protocol):
 
 
 class StandardOutputHandler:
-    """A table per dump and a line per message, in `<name>.txt` or on a stream.
+    """A table per dump and a line per message, in `<name>.txt`, on a stream or to `logging`.
 
     Args:
-        filename_or_textio: A path without its ending, an open stream, or None for whatever
-            `sys.stdout` is at the time of writing.
+        filename_or_textio: A path without its ending, an open stream, or None for the logger
+            "offlinerlkit_romi" of Python's `logging`, which writes to `sys.stdout`.
         label: Put before every line.
+        level: Messages below it are left out.
     """
 
-    def __init__(self, filename_or_textio: str | IO[str] | None, label: str = "") -> None:
-        self._label = label
+    def __init__(
+        self, filename_or_textio: str | IO[str] | None, label: str = "", level: int = 0
+    ) -> None:
+        self._label, self.level = label, level
         self.own_file = isinstance(filename_or_textio, str)
         self.handler_name = CONSOLE_NAME
         self._file: IO[str] | None
@@ -65,13 +85,17 @@ class StandardOutputHandler:
         rows = [f"| {key:<{left}} | {value:<{right}} |" for key, value in cells.items()]
         self.writestr("\n".join([rule, *rows, rule]))
 
-    def writestr(self, text: str) -> None:
+    def writestr(self, text: str, level: int = logging.INFO) -> None:
         """Write one message."""
-        file = sys.stdout if self._file is None else self._file
+        if level < self.level:
+            return
         if self._label:
             text = "\n".join(self._label + line for line in text.split("\n"))
-        file.write(text + "\n")
-        file.flush()
+        if self._file is None:
+            LOG.log(level, "%s", text)
+        else:
+            self._file.write(text + "\n")
+            self._file.flush()
 
     def state_dict(self) -> dict[str, Any]:
         """Bytes in the file; nothing for a stream."""

@@ -14,6 +14,7 @@ import json
 import os
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,12 +23,14 @@ from offlinerlkit_romi.utils.log_handlers import (
     CONSOLE_NAME,
     DEFAULT_X_NAME,
     HANDLER,
+    LOG,
     CSVOutputHandler,
     Handler,
     JSONOutputHandler,
     StandardOutputHandler,
     TensorBoardOutputHandler,
 )
+from offlinerlkit_romi.utils.text import on_terminal
 
 __all__ = [
     "BACKUP",
@@ -74,6 +77,7 @@ class Logger:
         resume: Go on in the folder of an earlier run; `load_state_dict` then says from where.
         label: Put before every line on the console, where several runs share it.
         row: The terminal row of this run's progress bar, likewise.
+        console_level: Messages below it go to the text file alone.
 
     Attributes:
         dir: The run's folder.
@@ -95,6 +99,7 @@ class Logger:
         resume: bool = False,
         label: str = "",
         row: int | None = None,
+        console_level: int = DEBUG,
     ) -> None:
         unknown = sorted(set(output_config.values()) - set(HANDLER))
         if unknown:
@@ -109,11 +114,12 @@ class Logger:
             for name, kind in output_config.items()
         ]
         self.label, self.row = label, row
-        self._handlers.append(StandardOutputHandler(None, label))
+        self._console = StandardOutputHandler(None, label, console_level)
+        self._handlers.append(self._console)
         self._always_skipped = frozenset(() if console_tables else (CONSOLE_NAME,))
         self._values: dict[str, Any] = {}
         self._counts: dict[str, int] = {}
-        self._level = INFO
+        self._level = DEBUG
         self._timestep = 0
         self._failing: set[str] = set()  # outputs that are known to find no space
 
@@ -147,13 +153,18 @@ class Logger:
         self._values.clear()
         self._counts.clear()
 
+    @property
+    def shows_bars(self) -> bool:
+        """Whether a progress bar would be seen, and is wanted."""
+        return self._console.level <= INFO and on_terminal()
+
     def log(self, s: str, level: int = INFO) -> None:
         """Write a message to the console and the text file (at `BACKUP`: the file alone)."""
         if level < self._level:
             return
         for handler in self._handlers:
             if isinstance(handler, StandardOutputHandler) and (handler.own_file or level < BACKUP):
-                self._guarded(handler, handler.writestr, s)
+                self._guarded(handler, partial(handler.writestr, level=level), s)
 
     def state_dict(self) -> dict[str, Any]:
         """How far every file reaches, for a checkpoint; what is reached is on the disk."""
@@ -189,9 +200,7 @@ class Logger:
             if handler.handler_name not in self._failing:
                 self._failing.add(handler.handler_name)
                 reason = error.strerror or str(error)
-                StandardOutputHandler(None).writestr(
-                    f"cannot write {handler.handler_name} ({reason}): training goes on"
-                )
+                LOG.warning("cannot write %s (%s): training goes on", handler.handler_name, reason)
 
     def close(self) -> None:
         """Close every file; calling it twice does no harm."""

@@ -6,6 +6,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 Lines = Sequence[Sequence[str]]
@@ -23,6 +24,14 @@ def markdown(lines: Lines, left: int = 1, pad: bool = True) -> str:
     rule = ["-" * n + ":" * (place >= left) for place, n in enumerate(dashes)]
     head, *body = _padded(lines, left) if pad else lines
     return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *body))
+
+
+def html(title: str, lines: Lines) -> str:
+    """A table for a notebook below its title; what stands in it is no markup."""
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in line) + "</tr>" for line in lines
+    )
+    return f"<table><caption>{escape(title)}</caption>{rows}</table>"
 
 
 def clock(seconds: float) -> str:

@@ -233,7 +233,7 @@ def test_a_diverged_run_makes_the_status_three(tmp_path, capsys):
 
 
 BAD = {
-    "no run": (["--runs", "{}"], "no run there"),
+    "no run": (["--runs", "{}"], "no run in "),
     "both": (["--runs", "{}", "--algos", "romi"], "--runs only reports: leave out --algos"),
     "no algorithm": (["--task", TASK], "--algos is missing"),
     "no task": (["--algos", "romi"], "--task is missing"),

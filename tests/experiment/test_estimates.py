@@ -45,7 +45,7 @@ def run(algo: str, data: Dataset, root: Path, **values: Any) -> Any:
     settings = {**tiny, "epoch": 3, "log_root": str(root / "log"), **values}
     if algo != "bc":
         settings["gamma"] = 0.8  # a horizon of 21 steps
-    return train(algo, data=data, **settings)
+    return train(algo, data=data, verbosity=2, **settings)
 
 
 def test_a_run_without_a_simulator_reports_estimates_and_no_score(

@@ -79,7 +79,7 @@ def test_walker2d_with_two_million_rows_fits_into_one_and_a_half_gigabytes() -> 
 def test_a_run_says_its_plan_and_goes_on_in_host_memory_when_the_device_is_full(
     tiny_data, tmp_path, monkeypatch, capsys
 ) -> None:
-    settings = TINY_SETTINGS["romi"] | {"log_root": str(tmp_path / "device")}
+    settings = TINY_SETTINGS["romi"] | {"log_root": str(tmp_path / "device"), "verbosity": 2}
     plain = train("romi", **settings)
     assert "; together 0.00 GB" in capsys.readouterr().out
     # as if the data had just fitted

@@ -120,7 +120,7 @@ def test_the_manifest_says_what_the_run_was(tiny_data, tmp_path):
 
 
 def test_the_console_names_the_data_source_and_ends_with_the_table(tiny_data, tmp_path, capsys):
-    summary = run_tiny(tmp_path)
+    summary = run_tiny(tmp_path, verbosity=2)
     shown = capsys.readouterr().out
     assert "400 transitions, generated data (not D4RL)" in shown
     assert "note: collected by nobody" in shown
@@ -146,7 +146,7 @@ def test_the_curves_csv_has_rollouts_model_updates_and_q(tiny_data, tmp_path):
 
 @pytest.mark.slow
 def test_an_evaluated_run_has_scores_a_curve_and_comes_back(tiny_data, tmp_path, capsys):
-    summary = run_tiny(tmp_path, eval_episodes=1, epoch=1)
+    summary = run_tiny(tmp_path, eval_episodes=1, epoch=1, verbosity=2)
     folder = Path(summary.run_dir)
     assert math.isfinite(summary.score_last) and summary.ms_per_evaluation > 0
     assert (folder / "result" / "learning_curve.png").read_bytes()[:4] == b"\x89PNG"
@@ -206,8 +206,9 @@ def test_a_run_leaves_the_global_random_state_alone(tiny_data, tmp_path):
 
 
 def test_data_settings_reach_the_loader_and_the_runs_seed_does_not(tiny_data, tmp_path):
-    run_tiny(tmp_path, data="generated", transitions=123, data_seed=4, seed=9)
-    assert tiny_data == [{"task": TASK, "source": "generated", "transitions": 123, "seed": 4}]
+    run_tiny(tmp_path, data="generated", transitions=123, data_seed=4, seed=9, quiet=True)
+    told = {"task": TASK, "source": "generated", "transitions": 123, "seed": 4}
+    assert tiny_data == [told | {"progress": False}]
 
 
 def test_a_saved_model_is_used_instead_of_a_fit(tiny_data, tmp_path, capsys):

@@ -69,7 +69,8 @@ def test_no_preset_leaves_a_part_out_unless_it_was_published_so(algo):
 
 
 def summary_of(algo, tmp_path, **values):
-    run = train(algo, **TINY_SETTINGS[algo] | {"log_root": str(tmp_path)} | values)
+    told = TINY_SETTINGS[algo] | {"log_root": str(tmp_path)} | values
+    run = train(algo, **told, verbosity=2)
     return run, json.loads((Path(run.run_dir) / "result" / "summary.json").read_text())["counts"]
 
 

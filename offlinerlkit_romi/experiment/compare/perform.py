@@ -15,11 +15,11 @@ from offlinerlkit_romi.experiment.compare.plan import Job, default_workers, make
 from offlinerlkit_romi.experiment.compare.processes import last_words, run_commands, told_status
 from offlinerlkit_romi.experiment.compare.records import (
     RunRecord,
-    find_runs,
     read_record,
     refuse_mixtures,
 )
 from offlinerlkit_romi.experiment.compare.report import Report
+from offlinerlkit_romi.experiment.folder import find_runs
 from offlinerlkit_romi.experiment.resume import Runs
 from offlinerlkit_romi.utils.logger import ROOT_DIR
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from offlinerlkit_romi.envs import normalized_score
@@ -134,21 +133,6 @@ _WHY = {
     "running": "still running, step {:,} so far",
     "unfinished": "stopped after step {:,}",
 }
-
-
-def find_runs(places: Sequence[str]) -> list[RunFolder]:
-    """The runs at or below some folders, in the order of their names.
-
-    Raises:
-        UserError: There is none in one of them.
-    """
-    folders: list[Path] = []
-    for place in map(Path, places):
-        found = sorted(path.parents[1] for path in place.rglob(MANIFEST))
-        if not found:
-            raise UserError(f"--runs {place}: no run there; give run folders, or a folder of them")
-        folders += found
-    return [RunFolder(folder) for folder in dict.fromkeys(folders)]
 
 
 def refuse_mixtures(records: Sequence[RunRecord]) -> None:
