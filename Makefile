@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # what runs need, and what tests and checks need besides
 STAMP := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
-PIP = $(BIN)/pip install --quiet --disable-pip-version-check --root-user-action ignore --no-compile --constraint constraints.txt --editable
+PIP = $(BIN)/pip install --quiet --quiet --disable-pip-version-check --root-user-action ignore --no-compile --constraint constraints.txt --editable
 
 .PHONY: demo gpu test check format lint types layers install clean
 

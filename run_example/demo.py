@@ -17,7 +17,7 @@ EPOCHS, FIT_EPOCHS = 11, 8  # of the preset `demo`
 BEFORE = f"""\
 ROMI on {TASK}: a two-legged robot is to learn to run from records of random movements alone.
   1  make data       a simulator records 100,000 steps of random actions          about 20 s
-  2  fit a model     seven networks learn to predict the next state and reward    about 90 s
+  2  fit a model     seven networks learn to predict the next state and reward    about 1 min
   3  train a policy  it practises inside the model, and ROMI keeps the model
                      cautious about what the policy makes of it                   about 2 min
 Each line of step 3 shows the score in the real simulator: 0 is random, 100 an expert.
