@@ -96,6 +96,22 @@ TABLE = {
         "policy/test_edac.py",
         "test_diversity_and_its_gradient_equal_every_pairs_cosine",
     ),
+    # RORL
+    f"{MF}.rorl.policy_smoothing_loss": (
+        "rorl.policy_smoothing",
+        "policy/test_rorl.py",
+        "test_the_policys_smoothing_and_its_gradient_equal_the_loop",
+    ),
+    f"{MF}.rorl.value_smoothing_loss": (
+        "rorl.value_smoothing",
+        "policy/test_rorl.py",
+        "test_the_values_smoothing_and_its_gradient_equal_the_loop",
+    ),
+    f"{MF}.rorl.pessimism_loss": (
+        "rorl.pessimism",
+        "policy/test_rorl.py",
+        "test_pessimism_and_its_gradient_equal_the_loop_and_leave_the_actor_alone",
+    ),
     # TD3, TD3+BC, BC
     f"{MF}.td3.critic_target": (
         "td3.critic_targets",

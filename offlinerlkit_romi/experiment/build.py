@@ -184,6 +184,19 @@ class Parts:
         with self.setting.generators.initialisation(f"{name}/orthogonal"):
             net.apply(_orthogonal)
 
+    def start_uniform(self, name: str, net: nn.Module, within: float | None = None) -> None:
+        """Start a network within a bound, or as rlkit does its hidden layers.
+
+        Those are weights within 1/sqrt(their first dimension), of one member, and biases 0.1.
+        """
+        with self.setting.generators.initialisation(f"{name}/uniform"):
+            for key, parameter in net.named_parameters():
+                if within is None and key.endswith("bias"):
+                    nn.init.constant_(parameter, 0.1)
+                else:
+                    bound = within or parameter.shape[-2] ** -0.5
+                    nn.init.uniform_(parameter, -bound, bound)
+
     def vae(self, hidden_dim: int, latent_dim: int | None) -> Any:
         """MCQ's model of the behaviour policy."""
         with self.setting.generators.initialisation("behavior_policy"):

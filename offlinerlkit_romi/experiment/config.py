@@ -179,6 +179,11 @@ class RunConfig:
         return self.epoch * self.step_per_epoch
 
     @property
+    def rows_at_once(self) -> int:
+        """Rows of a policy update's largest pass through a network."""
+        return self.batch_size
+
+    @property
     def recurring(self) -> tuple[Recurring, ...]:
         """Its parts that are done every so many policy steps."""
         return ()

@@ -92,7 +92,7 @@ def transition_bytes(setting: Setting, rows: int) -> int:
 
 def working_bytes(config: RunConfig, setting: Setting) -> int:
     """About what the largest step of a run has alive at once."""
-    largest = config.batch_size * max(config.hidden_dims) * LIVE_BACKWARD * FLOAT
+    largest = config.rows_at_once * max(config.hidden_dims) * LIVE_BACKWARD * FLOAT
     model = config.model
     if model is not None:
         width = max(model.dynamics_hidden_dims)

@@ -11,6 +11,7 @@ from offlinerlkit_romi.policy.model_free.cql import CQLPolicy
 from offlinerlkit_romi.policy.model_free.edac import EDACPolicy
 from offlinerlkit_romi.policy.model_free.iql import IQLPolicy
 from offlinerlkit_romi.policy.model_free.mcq import MCQPolicy
+from offlinerlkit_romi.policy.model_free.rorl import RORLPolicy
 from offlinerlkit_romi.policy.model_free.sac import SACPolicy
 from offlinerlkit_romi.policy.model_free.td3 import TD3Policy
 from offlinerlkit_romi.policy.model_free.td3bc import TD3BCPolicy
@@ -27,6 +28,7 @@ __all__ = [
     "MOPOPolicy",
     "RAMBOPolicy",
     "ROMIPolicy",
+    "RORLPolicy",
     "SACPolicy",
     "TD3BCPolicy",
     "TD3Policy",

@@ -45,7 +45,7 @@ class EnsembleDynamics(dynamics.EnsembleDynamics):
 """,
     "policy/__init__": "import gym, d4rl\nfrom gym.envs.mujoco import mujoco_env\n"
     "from offlinerlkit_romi.policy import *\nspace: gym.spaces.Space\nenv: mujoco_env.MujocoEnv\n"
-    "del ROMIPolicy",
+    "del ROMIPolicy, RORLPolicy",
     "utils/__init__": "",
     "utils/scaler": "from offlinerlkit_romi.utils.scaler import StandardScaler",
     "utils/noise": "",

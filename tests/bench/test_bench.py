@@ -56,7 +56,7 @@ def test_a_checkout_is_timed_beside_ours(tiny_bench, tmp_path):
     ours = {(row["piece"], row["algo"]) for row in result["rows"] if row["column"] == "ours"}
     # the stand-in has no ROMI, no counting model and no trainer
     lacking = {("policy step", "romi"), ("model update", "romi"), ("policy step", "count_morl")}
-    lacking |= {("evaluation", ""), ("evaluation, one by one", "")}
+    lacking |= {("policy step", "rorl"), ("evaluation", ""), ("evaluation, one by one", "")}
     lacking |= {("epoch", "romi"), ("epoch", "rambo")}
     assert ours - kit == lacking | {("policy step", "romi")}
     ratio = find(result, "rollout", "", "OfflineRL-Kit") / find(result, "rollout", "", "ours")
@@ -68,7 +68,7 @@ def test_a_checkout_is_timed_beside_ours(tiny_bench, tmp_path):
 def test_the_kit_itself_is_timed_beside_ours(tiny_bench):
     result = tiny_bench("--against", os.environ["OFFLINERLKIT_PATH"])
     kit = [row for row in result["rows"] if row["column"] == "OfflineRL-Kit"]
-    assert {row["algo"] for row in kit} >= set(ALGORITHMS) - {"romi", "count_morl"}
+    assert {row["algo"] for row in kit} >= set(ALGORITHMS) - {"romi", "count_morl", "rorl"}
     names = {"model update", "pre-training step", "rollout", "evaluation", "loading"}
     assert names <= {row["piece"] for row in kit}
 

@@ -28,6 +28,7 @@ MODEL_UPDATES = [("romi", options) for options in ROMI_VARIANTS] + [
 SWITCHES: list[tuple[str, dict[str, Any]]] = [
     ("cql", {"with_lagrange": True, "max_q_backup": True}),
     ("edac", {"max_q_backup": True}),
+    ("rorl", {"beta_ood": 0.5, "lambda_ood": 1.0, "noise": "per_row", "release": False}),
     ("mobile", {"max_q_backup": True, "real_ratio": 0.0}),
     ("mopo", {"auto_alpha": False, "real_ratio": 1.0}),
     ("td3bc", {"normalize_obs": True}),

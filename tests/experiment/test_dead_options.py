@@ -66,6 +66,8 @@ CONTEXT = {
     "error_segments": {"error_segments": 1},
     "reward_likelihood": {"variant": "no_weighting"},
     "noise_clip": {"policy_noise": 5.0},
+    "beta_ood": {"lambda_ood": 1.0},
+    "lambda_ood_min": {"beta_ood": 0.5, "lambda_ood": 1.0, "lambda_ood_decay": 1.0},
     "preconditioner": {"adv_train_steps": 4},
     "matmul_precision": {"matmul_precision": "highest"},
 }

@@ -76,6 +76,16 @@ def test_walker2d_with_two_million_rows_fits_into_one_and_a_half_gigabytes() -> 
     assert plan.device_total < 1.5 * GB, str(plan)
 
 
+def test_a_step_of_rorl_has_every_critics_perturbed_states_at_once() -> None:
+    settings = TINY_SETTINGS["rorl"] | {"num_critics": 5, "n_perturbed": 7}
+    setting = prepare(settle("rorl", settings).config, make_dataset(), CPU, Generators(0))[0]
+    sizes = [
+        working_bytes(settle(algo, TINY_SETTINGS[algo] | own).config, setting)
+        for algo, own in (("rorl", settings), ("edac", {}))
+    ]
+    assert sizes[0] == 5 * 7 * sizes[1]
+
+
 def test_a_run_says_its_plan_and_goes_on_in_host_memory_when_the_device_is_full(
     tiny_data, tmp_path, monkeypatch, capsys
 ) -> None:

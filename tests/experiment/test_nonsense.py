@@ -27,6 +27,8 @@ ZERO = {
     *("real_ratio", "logvar_loss_coef", "error_segments", "dynamics_update_freq", "bc_epoch"),
     *("adv_weight", "xi", "penalty_coef", "cql_weight", "dropout_rate", "actor_dropout", "eta"),
     *("policy_noise", "noise_clip", "exploration_noise", "lmbda", "count_coef"),
+    *("eps_policy", "beta_policy", "eps_q", "beta_q", "tau_q", "eps_ood", "beta_ood"),
+    *("lambda_ood", "lambda_ood_min", "lambda_ood_decay"),
 }
 # what is more than one value, and why it is wrong
 SEVERAL = {

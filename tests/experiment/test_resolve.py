@@ -79,6 +79,14 @@ PRESET_ROWS_OVER_TASK_ROWS = {  # (algorithm, preset, setting): why, as the pres
     ("iql", "kit", "expectile"): "OfflineRL-Kit run_iql.py: r - 1 on AntMaze, nothing else changes",
     ("iql", "kit", "temperature"): "OfflineRL-Kit run_iql.py: r - 1 on AntMaze, nothing else",
     ("edac", "quick", "num_critics"): "ours: sized for two CPU cores, where its row has 50",
+    ("rorl", "quick", "n_perturbed"): "ours: sized for two CPU cores, where its row has 10 or 20",
+    **{
+        ("rorl", "attack", name): "RORL released code, --load_config_type attack"
+        for name in (
+            *("n_perturbed", "eps_policy", "beta_policy", "eps_q", "eps_ood", "beta_ood"),
+            "lambda_ood_decay",
+        )
+    },
     ("mcq", "class_default", "lmbda"): "OfflineRL-Kit MCQPolicy; MCQ authors' configuration",
 }
 TASK_ROWS_OVER_PRESETS = {  # what a preset says in general and a task's row says otherwise
@@ -92,6 +100,33 @@ TASK_ROWS_OVER_PRESETS = {  # what a preset says in general and a task's row say
     ("cql", "kit"): {"cql_weight", "with_lagrange", "lagrange_threshold"},
     ("cql", "corl"): {"cql_weight", "with_lagrange", "lagrange_threshold"},
 }
+RORL_OFF, RORL_HOPPER, RORL_WALKER = (0, 0, 0, 0, 0), (0.005, 0.1, 0.005), (0.01, 1, 0.01)
+RORL = {  # task: n, eps and beta of the policy, eps of Q; eps, beta, lambda, its end and decay
+    "halfcheetah-random-v2": (20, 0.001, 0.1, 0.001, *RORL_OFF),
+    "halfcheetah-medium-v2": (10, 0.001, 0.1, 0.001, *RORL_OFF),
+    "halfcheetah-medium-replay-v2": (10, 0.001, 0.1, 0.001, *RORL_OFF),
+    "halfcheetah-medium-expert-v2": (10, 0.001, 0.1, 0.001, *RORL_OFF),
+    "halfcheetah-expert-v2": (10, 0.005, 0.1, 0.005, *RORL_OFF),
+    "hopper-random-v2": (20, *RORL_HOPPER, 0.01, 0.5, 1, 0.5, 1e-6),
+    "hopper-medium-v2": (20, *RORL_HOPPER, 0.01, 0.5, 2, 0.1, 1e-6),
+    "hopper-medium-replay-v2": (20, *RORL_HOPPER, 0.01, 0.5, 0.1, 0, 1e-6),
+    "hopper-medium-expert-v2": (20, *RORL_HOPPER, 0.01, 0.5, 3, 1, 1e-6),
+    "hopper-expert-v2": (20, *RORL_HOPPER, 0.01, 0.5, 4, 1, 1e-6),
+    "walker2d-random-v2": (20, 0.005, 1, 0.005, 0.01, 0.5, 5, 0.5, 1e-5),
+    "walker2d-medium-v2": (20, *RORL_WALKER, 0.01, 0.1, 1, 0.1, 5e-7),
+    "walker2d-medium-replay-v2": (20, *RORL_WALKER, 0.01, 0.1, 0.1, 0.1, 0),
+    "walker2d-medium-expert-v2": (20, *RORL_WALKER, 0.01, 0.1, 0.1, 0.1, 0),
+    "walker2d-expert-v2": (20, 0.005, 1, 0.005, 0.01, 0.5, 1, 0.5, 1e-6),
+}
+RORL_ATTACK = {
+    "halfcheetah-medium-v2": (20, 0.05, 1, 0.03, *RORL_OFF),
+    "walker2d-medium-v2": (20, 0.07, 0.5, 0.03, 0.03, 0.5, 1, 0.1, 1e-6),
+    "hopper-medium-v2": (20, 0.005, 0.1, 0.005, 0.02, 0.5, 2, 0.1, 1e-6),
+}
+RORL_FIELDS = (
+    *("n_perturbed", "eps_policy", "beta_policy", "eps_q", "eps_ood", "beta_ood"),
+    *("lambda_ood", "lambda_ood_min", "lambda_ood_decay"),
+)
 RAMBO_KIT = {
     "halfcheetah-medium-v2": (5, 3e-4),
     "walker2d-medium-v2": (5, 0.0),
@@ -233,6 +268,18 @@ def test_official_rambo_differs_where_its_authors_do():
     assert (switched_off.adv_weight, switched_off.dynamics_update_freq) == (0.0, 0)
 
 
+@pytest.mark.parametrize("preset", ["default", "benchmark", "attack"])
+def test_rorls_rows_are_its_releases(preset):
+    table = RORL | (RORL_ATTACK if preset == "attack" else {})
+    for task, expected in table.items():
+        config = resolve("rorl", task, preset).config
+        assert tuple(getattr(config, name) for name in RORL_FIELDS) == expected, task
+        assert (config.num_critics, config.beta_q, config.tau_q) == (10, 1e-4, 0.2)
+        assert (config.steps, config.hidden_dims) == (3_000_000, (256, 256, 256))
+    quick = resolve("rorl", "halfcheetah-medium-v2", "quick").config
+    assert (quick.n_perturbed, quick.beta_q) == (5, 0)
+
+
 def test_later_layers_win_and_every_value_names_its_source():
     resolved = settle("romi", {"task": "hopper-medium-expert-v2", "preset": "quick", "xi": 0.5})
     assert resolved.config.xi == 0.5 and resolved.sources["xi"] == "call"
@@ -303,7 +350,7 @@ def test_all_presets_are_sound_and_say_what_they_are_for(algo):
 @pytest.mark.parametrize(
     ("algo", "values", "message"),
     [
-        ("romy", {}, "unknown algorithm 'romy': did you mean romi?"),
+        ("romy", {}, "unknown algorithm 'romy': did you mean romi or rorl?"),
         ("romi", {"preset": "qick"}, "unknown romi preset 'qick': did you mean quick?"),
         ("mopo", {"preset": "release"}, "choose from kit, official, paper, quick"),
         ("romi", {"actor_rl": 1}, "unknown romi setting 'actor_rl': did you mean actor_lr"),

@@ -58,6 +58,13 @@ CASES: dict[str, Case] = {
     "EDAC": ("EDAC", {}, ACTOR | ENSEMBLE, set()),
     "EDAC, max Q": ("EDAC", {"max_q_backup": True}, ACTOR | ENSEMBLE, set()),
     "EDAC, plain": ("EDAC", {"auto_alpha": False, "eta": 0.0}, {"actor"} | ENSEMBLE, set()),
+    "RORL": ("RORL", {"release": True}, ACTOR | ENSEMBLE | {"lambda_ood"}, set()),
+    "RORL, smooth alone": (
+        "RORL",
+        {"beta_ood": 0.0, "noise": "per_row"},
+        ACTOR | ENSEMBLE,
+        set(),
+    ),
     "TD3": ("TD3", {"dropout": 0.2}, TD3, set()),
     "TD3+BC": ("TD3BC", {"scaler": SCALER}, TD3, set()),
     "BC": ("BC", {}, {"actor"}, set()),
@@ -188,8 +195,8 @@ MOVES = {
 # the weights are judged by what the inner step does: without one they have no gradient
 NEEDED = {(f"ROMI{set_}", "weighting_optim"): {"dynamics_adv_optim"} for set_ in ("", ", ball")}
 UNUSED = {("ROMI, no weighting", "weighting_optim")}
-# follow from the rest: a temperature from its logarithm, reports, a moving baseline
-DERIVED = {"alpha", "last_actor_loss", "baseline"}
+# follow from the rest: a temperature from its logarithm, reports, a moving baseline, a schedule
+DERIVED = {"alpha", "last_actor_loss", "baseline", "lambda_ood"}
 ROWS = [(case, optim) for case in CASES for optim in optimisers(make(case))]
 
 

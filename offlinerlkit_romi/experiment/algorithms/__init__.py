@@ -14,6 +14,7 @@ from offlinerlkit_romi.experiment.algorithms.mopo import MOPOConfig
 from offlinerlkit_romi.experiment.algorithms.rambo import RAMBOConfig
 from offlinerlkit_romi.experiment.algorithms.registry import Registry
 from offlinerlkit_romi.experiment.algorithms.romi import ROMIConfig
+from offlinerlkit_romi.experiment.algorithms.rorl import RORLConfig
 from offlinerlkit_romi.experiment.algorithms.td3bc import TD3BCConfig
 from offlinerlkit_romi.experiment.config import RunConfig
 
@@ -28,6 +29,7 @@ ALGORITHMS = Registry(
         "cql": CQLConfig,
         "iql": IQLConfig,
         "edac": EDACConfig,
+        "rorl": RORLConfig,
         "td3bc": TD3BCConfig,
         "mcq": MCQConfig,
         "bc": BCConfig,

@@ -143,28 +143,41 @@ class EDACPolicy(SoftPolicy):
 
     def update(self, batch: Batch) -> Metrics:
         """Actor, temperature, critics, slow critics, in this order."""
-        obs, noise = batch["observations"], self._noise(batch["actions"])
-        loss, log_prob = actor_loss(self.actor, self.critics, obs, noise, self._alpha)
-        metrics = self._descend_actor(loss, log_prob) | self._update_critics(batch)
-        polyak_update(self.critics_old, self.critics, self._tau)
-        return metrics
+        loss, log_prob, metrics = self._actor_loss(batch)
+        metrics |= self._descend_actor(loss, log_prob)
+        return metrics | self._descend_critics(*self._critics_loss(batch))
 
-    def _update_critics(self, batch: Batch) -> Metrics:
+    def _actor_loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, Metrics]:
+        """The actor's loss, log pi (B, 1) and what there is to report."""
+        obs, noise = batch["observations"], self._noise(batch["actions"])
+        return *actor_loss(self.actor, self.critics, obs, noise, self._alpha), {}
+
+    def _critics_loss(self, batch: Batch) -> tuple[torch.Tensor, Metrics]:
         target = self._target(batch)
         # (B, ·) -> (N, B, ·): a copy of the actions per member, to differentiate each by its own
         tile = (self._num_critics, -1, -1)
         actions = batch["actions"].expand(tile).detach().requires_grad_(self._eta > 0)
         qs = self.critics(batch["observations"].expand(tile), actions)
-        loss = bellman_loss(qs, target)
         metrics = {
             "q/real": qs.detach().amin(0).mean(),
             "q/spread": qs.detach().std(0, unbiased=False).mean(),
         }
-        if self._eta > 0:
-            diversity = diversity_loss(qs, actions)
-            metrics["diversity"] = diversity.detach()
-            loss = loss + self._eta * diversity
+        loss, more = self._regularise(bellman_loss(qs, target), batch, qs, actions)
+        return loss, metrics | more
+
+    def _regularise(
+        self, loss: torch.Tensor, batch: Batch, qs: torch.Tensor, actions: torch.Tensor
+    ) -> tuple[torch.Tensor, Metrics]:
+        """The critics' loss with what is added to their Bellman losses; `actions` gave `qs`."""
+        if self._eta <= 0:
+            return loss, {}
+        diversity = diversity_loss(qs, actions)
+        return loss + self._eta * diversity, {"diversity": diversity.detach()}
+
+    def _descend_critics(self, loss: torch.Tensor, metrics: Metrics) -> Metrics:
+        """One step of the critics, then their slow copies'."""
         descend(loss, self.critics, self.critics_optim)
+        polyak_update(self.critics_old, self.critics, self._tau)
         return metrics | {"loss/critics": loss.detach()}
 
     def _target(self, batch: Batch) -> torch.Tensor:
