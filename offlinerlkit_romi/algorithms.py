@@ -18,6 +18,7 @@ from offlinerlkit_romi.experiment.algorithms.rambo import RAMBOConfig
 from offlinerlkit_romi.experiment.algorithms.romi import ROMIConfig
 from offlinerlkit_romi.experiment.algorithms.td3bc import TD3BCConfig
 from offlinerlkit_romi.experiment.config import (
+    AdaptiveConfig,
     AdversarialConfig,
     CriticConfig,
     ModelBasedConfig,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from offlinerlkit_romi.experiment.build import Parts
 
 __all__ = [
+    "AdaptiveConfig",
     "AdversarialConfig",
     "BCConfig",
     "Between",

@@ -11,15 +11,25 @@ grad L(psi'),
 
 Source: the chain rule; ROMI paper Eq. 10 with the sign that a *negative* log-likelihood needs.
 Nothing here knows a policy or a dynamics model. Shapes: B rows, any parameter shapes.
+
+The second part is a leader's gradient against a follower that answers (ROMBRL, arXiv 2505.13709):
+with A the follower's curvature, g and b the gradients of what the leader wants and of the
+follower's constraint, it needs A^-1 g and A^-1 b along the rows of a factor P alone,
+
+    A = c I + P^T D P,    P A^-1 v = (c I + G D)^-1 P v,    G = P P^T    (push-through identity),
+
+so that nothing has the size of the parameters but the vectors g and b. R rows of P.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 
 Tensors = Sequence[torch.Tensor]
+FLAT = 1e-12  # b^T A^-1 b below which the constraint is not felt
 
 
 def adam_preconditioner(
@@ -135,6 +145,26 @@ def linear_alignment(
     return (torch.baddbmm(bias, inputs, weight) * delta).sum((0, 2))
 
 
+def linear_rows(
+    inputs: torch.Tensor, delta: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
+) -> torch.Tensor:
+    """`linear_alignment` of rows that each belong to one member, inputs (E, G, in) -> (E, G)."""
+    return (torch.baddbmm(bias, inputs, weight) * delta).sum(2)
+
+
+def linear_gram(inputs: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
+    """One linear layer's part of the inner products between rows' gradients, weight and bias.
+
+    Args:
+        inputs: h, (E, G, in).
+        delta: as in `linear_alignment`, (E, G, out).
+
+    Returns:
+        (E, G, G): (h_j h_k + 1) (delta_j delta_k) within each member.
+    """
+    return (inputs @ inputs.mT + 1) * (delta @ delta.mT)
+
+
 def hypergradient_surrogate(
     weights: torch.Tensor, alignment: torch.Tensor, inner_lr: float | torch.Tensor
 ) -> torch.Tensor:
@@ -148,6 +178,78 @@ def hypergradient_surrogate(
     assert weights.shape == (len(alignment), 1), (weights.shape, alignment.shape)
     rate = inner_lr.to(weights.dtype) if isinstance(inner_lr, torch.Tensor) else inner_lr
     return -rate * (weights.squeeze(-1) * alignment.detach()).mean()
+
+
+def pair_weights(weight: torch.Tensor, episode: torch.Tensor) -> torch.Tensor:
+    """Weights of pairs of a trajectory's rows in the curvature of an expected return.
+
+    The rows' score-function identity is sum_t a_t (grad l_t) (sum_t' grad l_t')^T; with the Fisher
+    approximation of grad^2 l the terms of one time cancel.
+
+    Args:
+        weight: a, (n, h).
+        episode: number of the episode that each row belongs to, (n, h).
+
+    Returns:
+        (n, h, h): the symmetric part of a_t for t != t' within one episode, zero elsewhere.
+    """
+    pairs = 0.5 * (weight.unsqueeze(2) + weight.unsqueeze(1))
+    together = episode.unsqueeze(2) == episode.unsqueeze(1)
+    return (pairs * together).tril(-1) + (pairs * together).triu(1)
+
+
+class Curvature(NamedTuple):
+    """A = c I + P^T D P, known by inner products alone.
+
+    Attributes:
+        gram: G = P P^T, (R, R).
+        weights: D, (R, R), symmetric.
+        damping: c, ().
+    """
+
+    gram: torch.Tensor
+    weights: torch.Tensor
+    damping: torch.Tensor
+
+    def solve(self, along: torch.Tensor) -> torch.Tensor:
+        """P A^-1 v for vectors v given by P v, (R, k) -> (R, k)."""
+        system = self.gram @ self.weights
+        system.diagonal().add_(self.damping)
+        return torch.linalg.solve(system, along)
+
+    def inner(
+        self, product: torch.Tensor, along: torch.Tensor, solved: torch.Tensor
+    ) -> torch.Tensor:
+        """u^T A^-1 v from u v (), P u (R,) and P A^-1 v (R,)."""
+        return (product - along @ self.weights @ solved) / self.damping
+
+
+def smallest_eigenvalue(gram: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Of P^T D P: of L^T D L, where L L^T is the Gram matrix (R, R); at most 0."""
+    values, vectors = torch.linalg.eigh(gram)
+    root = vectors * values.clamp_min(0).sqrt()
+    return torch.linalg.eigvalsh(root.mT @ weights @ root)[0].clamp_max(0)
+
+
+def constrained_response(
+    answer: Any, constraint: Any, overlap: Any, beta: Any, gap: Any, multiplier: Any
+) -> Any:
+    """H g, the follower's answer at the KKT point of its constrained problem; numbers or tensors.
+
+    H is the upper left block of [[A, b], [lambda b^T, C]]^-1, written so that nothing is divided by
+    what may vanish; a violated constraint (C > 0) counts as active.
+
+    Args:
+        answer: A^-1 g, or P A^-1 g.
+        constraint: A^-1 b, or P A^-1 b.
+        overlap: b^T A^-1 g.
+        beta: b^T A^-1 b.
+        gap: C, at most 0 where the constraint holds.
+        multiplier: lambda.
+    """
+    slack = (abs(gap) - gap) / 2
+    factor = (beta > FLAT) * multiplier / (slack + multiplier * beta + (beta <= FLAT))
+    return answer - factor * overlap * constraint
 
 
 def _adam_group(optim: torch.optim.Optimizer) -> dict:

@@ -170,6 +170,22 @@ TABLE = {
         "policy/test_mobile.py",
         "test_losses_and_gradients_equal_the_row_loop",
     ),
+    # ROMBRL
+    f"{MB}.on_policy.leader_loss": (
+        "rombrl.leader_loss",
+        "policy/test_rombrl.py",
+        "test_leader_loss_and_gradient_equal_the_row_loop",
+    ),
+    f"{MB}.on_policy.adversarial_loss": (
+        "rombrl.adversarial_loss",
+        "policy/test_rombrl.py",
+        "test_follower_loss_and_gradient_equal_the_row_loop",
+    ),
+    f"{MB}.rombrl.ROMBRLPolicy.follower_loss": (
+        "rombrl.follower_loss",
+        "policy/test_rombrl.py",
+        "test_follower_loss_and_gradient_equal_the_row_loop",
+    ),
     # the ensemble's fit: MOPO, COMBO, MOBILE, RAMBO, ROMI, Count-MORL
     "dynamics.losses.supervised_loss": (
         "ensemble.weighted_loss",

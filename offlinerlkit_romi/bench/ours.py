@@ -75,7 +75,7 @@ class OurPieces:
         if model is not None:
             fake = buffers.for_model.fake
             fake.add_batch(*buffers.real.tensors().values())
-            updates = model.adversary
+            updates = model.adaptation
             periods += [model.rollout_freq, updates.dynamics_update_freq if updates else 0]
         draw = drawing(config, buffers.real, fake)
 

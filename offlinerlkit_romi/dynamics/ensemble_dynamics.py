@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from offlinerlkit_romi.dynamics.fit import EnsembleFit, OnEpoch, holdout_split, log_fit
+from offlinerlkit_romi.dynamics.losses import gaussian_log_prob
 from offlinerlkit_romi.dynamics.space import ModelSpace, read_space, write_space
 from offlinerlkit_romi.engine import Engine, normal, read_weights, save_atomically, spared_collector
 from offlinerlkit_romi.errors import UserError
@@ -159,14 +160,42 @@ class EnsembleDynamics(BaseDynamics):
         else:
             mean, logvar = self._routed(inputs, slots)
         sample = mean + torch.exp(0.5 * logvar) * normal(mean.shape, mean, self.generator)
-        next_obs = obs + sample[:, :-1]
-        reward = known_reward(self, obs, action, next_obs, sample[:, -1:])
-        terminal = torch.as_tensor(self.terminal_fn(obs, action, next_obs), device=obs.device)
+        next_obs, reward, terminal = self.outcome(obs, action, sample)
         info = {"raw_reward": reward}
         if self._penalty_coef:
             info["penalty"] = self.penalty(means, logvars)
             reward = reward - self._penalty_coef * info["penalty"]
         return next_obs, reward, terminal, info
+
+    def outcome(
+        self, obs: torch.Tensor, action: torch.Tensor, sample: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What a sample of [delta obs, reward] (n, D) leads to: next observations, rewards, ends.
+
+        Returns:
+            (n, S), (n, 1) and (n, 1) bool.
+        """
+        next_obs = obs + sample[:, :-1]
+        reward = known_reward(self, obs, action, next_obs, sample[:, -1:])
+        terminal = torch.as_tensor(self.terminal_fn(obs, action, next_obs), device=obs.device)
+        return next_obs, reward, terminal
+
+    @torch.no_grad()
+    def draw(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """A sample of [delta obs, reward] per row under a random elite of its own.
+
+        Args:
+            inputs: scaled (s, a), (n, S+A).
+
+        Returns:
+            Samples (n, D), their log-densities under those elites (n, 1), and the places of these
+            among the elites (n,).
+        """
+        slots = self._draw_slots(len(inputs))
+        mean, logvar = self._routed(inputs, slots)
+        sample = mean + torch.exp(0.5 * logvar) * normal(mean.shape, mean, self.generator)
+        place = slots // -(-len(inputs) // len(self.model.elites))
+        return sample, gaussian_log_prob(mean, logvar, sample).unsqueeze(-1), place
 
     def penalty(self, means: torch.Tensor, logvars: torch.Tensor) -> torch.Tensor:
         """Uncertainty over all members, (E, n, D), (E, n, D) -> (n, 1) (kit behaviour)."""

@@ -50,6 +50,15 @@ def gaussian_log_prob(
     return -0.5 * (quadratic + logvar + math.log(2 * math.pi)).sum(-1)
 
 
+def gaussian_kl(
+    mean: torch.Tensor, logvar: torch.Tensor, new_mean: torch.Tensor, new_logvar: torch.Tensor
+) -> torch.Tensor:
+    """KL( N(mean, e^logvar) || N(new_mean, e^new_logvar) ) of every output, (..., D), in nats."""
+    change = logvar - new_logvar
+    distance = (mean - new_mean).square() * torch.exp(-new_logvar)
+    return 0.5 * (change.exp() + distance - 1 - change)
+
+
 def mixture_log_prob(log_probs: torch.Tensor) -> torch.Tensor:
     """Log of the mean density over members, (M, B) -> (B, 1), in log space throughout.
 

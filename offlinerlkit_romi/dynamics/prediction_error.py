@@ -17,6 +17,7 @@ class Segments(NamedTuple):
 
     observations: torch.Tensor  # (n, H+1, S)
     actions: torch.Tensor  # (n, H, A)
+    rewards: torch.Tensor  # (n, H, 1)
 
 
 def consecutive_starts(
@@ -63,7 +64,7 @@ def cut_segments(
     observations = torch.cat([obs[rows], next_obs[rows[:, -1:]]], dim=1)
     covered = torch.zeros(len(obs), dtype=torch.bool, device=obs.device)
     covered[rows.flatten()] = True
-    return Segments(observations, data["actions"][rows]), covered
+    return Segments(observations, data["actions"][rows], data["rewards"][rows]), covered
 
 
 @torch.no_grad()
@@ -90,10 +91,10 @@ def one_step_errors(
         data: transitions in the kit's keys; about `ROWS` of them count, evenly spread.
     """
     step = -(-len(data["rewards"]) // ROWS)
-    obs, action, next_obs = (
-        data[name][::step] for name in ("observations", "actions", "next_observations")
-    )
+    names = ("observations", "actions", "next_observations", "rewards")
+    obs, action, next_obs, reward = (data[name][::step] for name in names)
     # (n, S), (n, S) -> (n, 2, S); (n, A) -> (n, 1, A)
-    segments = Segments(torch.stack([obs, next_obs], dim=1), action.unsqueeze(1))
+    ends = torch.stack([obs, next_obs], dim=1)
+    segments = Segments(ends, action.unsqueeze(1), reward.unsqueeze(1))
     unchanged = (next_obs - obs).square().mean().sqrt()
     return float(prediction_error(dynamics, segments)[0]), float(unchanged)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch.nn import functional as F
 
 from offlinerlkit_romi.bilevel import Tensors, linear_alignment
 from offlinerlkit_romi.dynamics.ensemble_dynamics import EnsembleDynamics
@@ -14,6 +13,7 @@ from offlinerlkit_romi.dynamics.losses import gaussian_nll, regulariser
 from offlinerlkit_romi.modules.dynamics_module import (
     EnsembleDynamicsModel,
     LayerCall,
+    clamp_slopes,
     forward_recorded,
 )
 
@@ -131,12 +131,6 @@ def clamp_bounds_tangent(
     bounds: tuple[torch.Tensor, torch.Tensor],
     direction: tuple[torch.Tensor, torch.Tensor],
 ) -> torch.Tensor:
-    """Change of `soft_clamp(raw, low, high)` when (low, high) move along `direction`, (..., D).
-
-    With x = high - softplus(high - raw) and l = low + softplus(x - low):
-    dl = s sigmoid(raw - high) dhigh + (1 - s) dlow, s = sigmoid(x - low).
-    """
-    low, high = bounds
-    x = high - F.softplus(high - raw)
-    share = torch.sigmoid(x - low)
-    return share * torch.sigmoid(raw - high) * direction[1] + (1 - share) * direction[0]
+    """Change of `soft_clamp(raw, low, high)` when (low, high) move along `direction`, (..., D)."""
+    of_low, of_high = clamp_slopes(raw, *bounds)
+    return of_high * direction[1] + of_low * direction[0]

@@ -391,8 +391,13 @@ class ModelBasedConfig(SoftConfig):
         return int(self.batch_size * self.real_ratio)
 
     @property
-    def adversary(self) -> AdversarialConfig | None:
+    def adaptation(self) -> AdaptiveConfig | None:
         """How the model goes on learning beside the policy, where it does."""
+        return None
+
+    @property
+    def cloning(self) -> AdversarialConfig | None:
+        """How the actor is cloned from the data before everything else, where it is."""
         return None
 
     def check(self) -> None:
@@ -416,13 +421,41 @@ class ModelBasedConfig(SoftConfig):
 
 
 @dataclass(frozen=True)
-class AdversarialConfig(ModelBasedConfig):
-    """What RAMBO and ROMI share: the model goes on learning beside the policy."""
+class AdaptiveConfig(ModelBasedConfig):
+    """What RAMBO, ROMI and ROMBRL share: the model goes on learning beside the policy."""
 
     dynamics_adv_lr: Rate = 3e-4
     """Learning rate of the model while the policy trains (ROMI's beta1)."""
     dynamics_update_freq: Whole = 1000
     """Policy updates from one round of model updates to the next."""
+
+    @property
+    def updates_per_round(self) -> int:
+        """Model updates in a round."""
+        return 1
+
+    @property
+    def rows_per_update(self) -> int:
+        """Transitions that a member of the model sees in one of them."""
+        raise NotImplementedError
+
+    @property
+    def recurring(self) -> tuple[Recurring, ...]:
+        """Rollouts, and model updates in rounds, the first after so many policy updates."""
+        every = self.dynamics_update_freq
+        updates = self.steps // every * self.updates_per_round if every else 0
+        return (*super().recurring, Recurring("model update", "dynamics_update_freq", updates))
+
+    @property
+    def adaptation(self) -> AdaptiveConfig:
+        """These settings."""
+        return self
+
+
+@dataclass(frozen=True)
+class AdversarialConfig(AdaptiveConfig):
+    """What RAMBO and ROMI share: model updates one by one, and a policy cloned from the data."""
+
     adv_train_steps: Count = 1000
     """Model updates per round (K)."""
     adv_batch_size: Size = 256
@@ -437,14 +470,17 @@ class AdversarialConfig(ModelBasedConfig):
     """Folder of a saved behaviour-cloned policy, used instead of cloning one."""
 
     @property
-    def recurring(self) -> tuple[Recurring, ...]:
-        """Rollouts, and model updates in rounds of K, the first after so many policy updates."""
-        every = self.dynamics_update_freq
-        updates = self.steps // every * self.adv_train_steps if every else 0
-        return (*super().recurring, Recurring("model update", "dynamics_update_freq", updates))
+    def updates_per_round(self) -> int:
+        """K."""
+        return self.adv_train_steps
 
     @property
-    def adversary(self) -> AdversarialConfig:
+    def rows_per_update(self) -> int:
+        """Of the data; the rollout's are as many."""
+        return self.adv_batch_size
+
+    @property
+    def cloning(self) -> AdversarialConfig:
         """These settings."""
         return self
 

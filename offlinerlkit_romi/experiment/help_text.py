@@ -12,6 +12,7 @@ from typing import Any
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.config import (
+    AdaptiveConfig,
     AdversarialConfig,
     CriticConfig,
     KitConfig,
@@ -44,6 +45,7 @@ _CLASSES: dict[type, str] = {
     TwinConfig: NETWORKS,
     SoftConfig: NETWORKS,
     ModelBasedConfig: MODEL,
+    AdaptiveConfig: MODEL,
     AdversarialConfig: MODEL,
     KitConfig: OWN,
 }

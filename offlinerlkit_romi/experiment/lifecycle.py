@@ -63,8 +63,8 @@ def _check_paths(config: RunConfig) -> None:
     if model is None:
         return
     places = [("load_dynamics_path", "dynamics.pth", model.load_dynamics_path)]
-    if model.adversary is not None:
-        places += [("load_bc_path", "rambo_pretrain.pth", model.adversary.load_bc_path)]
+    if model.cloning is not None:
+        places += [("load_bc_path", "rambo_pretrain.pth", model.cloning.load_bc_path)]
     for name, file, folder in places:
         if folder is not None and not (Path(folder) / file).is_file():
             raise UserError(

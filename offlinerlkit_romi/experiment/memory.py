@@ -98,8 +98,8 @@ def working_bytes(config: RunConfig, setting: Setting) -> int:
         width = max(model.dynamics_hidden_dims)
         layers = len(model.dynamics_hidden_dims) + 1
         batch = model.dynamics_batch_size
-        if model.adversary is not None:
-            batch = max(batch, model.adversary.adv_batch_size)
+        if model.adaptation is not None:
+            batch = max(batch, model.adaptation.rows_per_update)
         update = model.n_ensemble * batch * width * layers * LIVE_BACKWARD * FLOAT
         members = model.n_ensemble if config.penalised else 1
         rollout = model.rollout_batch_size * width * members * LIVE_FORWARD * FLOAT

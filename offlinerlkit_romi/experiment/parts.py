@@ -13,7 +13,6 @@ import torch
 
 from offlinerlkit_romi.buffer import ReplayBuffer, RowSubset
 from offlinerlkit_romi.data import Dataset
-from offlinerlkit_romi.dynamics import EnsembleDynamics
 from offlinerlkit_romi.dynamics.prediction_error import (
     ROWS,
     Segments,
@@ -66,12 +65,16 @@ class ModelData:
     fake: ReplayBuffer
     segments: Segments
 
-    def prediction_error(self, dynamics: EnsembleDynamics) -> dict[str, torch.Tensor]:
-        """Open-loop error of the model on the held-out segments, one metric per step 1..H."""
+    def held_out(self, policy: Any) -> dict[str, torch.Tensor]:
+        """Open-loop error of its model on the held-out segments, one metric per step 1..H.
+
+        With what the algorithm tells beside.
+        """
         if not len(self.segments.observations):
             return {}
-        errors = prediction_error(dynamics, self.segments)  # (H,)
-        return {f"model/prediction_error_{step}": e for step, e in enumerate(errors, start=1)}
+        errors = prediction_error(policy.dynamics, self.segments)  # (H,)
+        found = {f"model/prediction_error_{step}": e for step, e in enumerate(errors, start=1)}
+        return found | (policy.held_out(self.segments) if hasattr(policy, "held_out") else {})
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,7 @@ def make_trainer(
         if hasattr(policy, "weight_shares"):
             found |= policy.weight_shares(looked_at)
         if buffers.model is not None:
-            found |= buffers.model.prediction_error(policy.dynamics)
+            found |= buffers.model.held_out(policy)
         if estimator.due(epoch):
             found |= estimator(policy, epoch, leave_if_asked)
         return found
@@ -180,7 +183,7 @@ def make_trainer(
     }
     if config.model is None:
         return MFPolicyTrainer(policy, scorer, buffers.real, logger, **shared)
-    model, adversary, data = config.model, config.model.adversary, buffers.for_model
+    model, adaptation, data = config.model, config.model.adaptation, buffers.for_model
     return MBPolicyTrainer(
         policy,
         scorer,
@@ -189,9 +192,9 @@ def make_trainer(
         logger,
         (model.rollout_freq, model.rollout_batch_size, model.rollout_length),
         real_ratio=model.real_ratio,
-        dynamics_update_freq=0 if adversary is None else adversary.dynamics_update_freq,
+        dynamics_update_freq=0 if adaptation is None else adaptation.dynamics_update_freq,
         model_buffer=data.rows,
-        updates_per_round=1 if adversary is None else adversary.adv_train_steps,
+        updates_per_round=1 if adaptation is None else adaptation.updates_per_round,
         **shared,
     )
 

@@ -54,8 +54,8 @@ def pretrain(
     learns, folder = policy.dynamics.learns, config.load_dynamics_path
     if learns and folder is not None:  # first: it may be refused
         _load_model(policy.dynamics, model_buffer.tensors(), folder, logger)
-    if config.adversary is not None:
-        _clone(policy, real_buffer, config.adversary, logger, check)
+    if config.cloning is not None:
+        _clone(policy, real_buffer, config.cloning, logger, check)
     if not learns:
         logger.log("the true simulator stands in the model's place: a diagnostic, not offline RL")
     if not learns or folder is not None:

@@ -27,6 +27,19 @@ def soft_clamp(
     return x
 
 
+def clamp_slopes(
+    raw: torch.Tensor, low: torch.Tensor, high: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Derivatives of `soft_clamp(raw, low, high)` with respect to `low` and to `high`, (..., D).
+
+    With x = high - softplus(high - raw) and l = low + softplus(x - low):
+    dl = s sigmoid(raw - high) dhigh + (1 - s) dlow, s = sigmoid(x - low).
+    """
+    x = high - F.softplus(high - raw)
+    share = torch.sigmoid(x - low)
+    return 1 - share, share * torch.sigmoid(raw - high)
+
+
 class EnsembleDynamicsModel(nn.Module):
     """E networks (s, a) -> mean and log-variance of [delta obs, reward].
 

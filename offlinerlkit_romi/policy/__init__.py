@@ -2,9 +2,11 @@
 
 from offlinerlkit_romi.policy.base_policy import BasePolicy
 from offlinerlkit_romi.policy.model_based.combo import COMBOPolicy
+from offlinerlkit_romi.policy.model_based.leader_follower import Game
 from offlinerlkit_romi.policy.model_based.mobile import MOBILEPolicy
 from offlinerlkit_romi.policy.model_based.mopo import MOPOPolicy
 from offlinerlkit_romi.policy.model_based.rambo import RAMBOPolicy
+from offlinerlkit_romi.policy.model_based.rombrl import ROMBRLPolicy
 from offlinerlkit_romi.policy.model_based.romi import ROMIPolicy
 from offlinerlkit_romi.policy.model_free.bc import BCPolicy
 from offlinerlkit_romi.policy.model_free.cql import CQLPolicy
@@ -22,11 +24,13 @@ __all__ = [
     "COMBOPolicy",
     "CQLPolicy",
     "EDACPolicy",
+    "Game",
     "IQLPolicy",
     "MCQPolicy",
     "MOBILEPolicy",
     "MOPOPolicy",
     "RAMBOPolicy",
+    "ROMBRLPolicy",
     "ROMIPolicy",
     "RORLPolicy",
     "SACPolicy",

@@ -26,6 +26,7 @@ def _episodes(lengths: list[int], obs_dim: int = 3) -> dict[str, torch.Tensor]:
         "observations": torch.cat(obs),
         "next_observations": torch.cat(next_obs),
         "actions": actions,
+        "rewards": actions[:, :1] + 1,
     }
 
 
@@ -44,10 +45,11 @@ def test_segments_are_the_rows_they_cover() -> None:
     data = _episodes([6, 7])
     segments, covered = cut_segments(data, length=2, count=3, generator=generator())
     assert segments.observations.shape == (3, 3, 3) and segments.actions.shape == (3, 2, 2)
-    for observations, actions in zip(*segments, strict=True):
+    for observations, actions, rewards in zip(*segments, strict=True):
         (start,) = (data["actions"] == actions[0]).all(-1).nonzero().flatten().tolist()
         torch.testing.assert_close(observations[:2], data["observations"][start : start + 2])
         torch.testing.assert_close(observations[2], data["next_observations"][start + 1])
+        torch.testing.assert_close(rewards, data["rewards"][start : start + 2])
         assert covered[start : start + 2].all()
     assert covered.sum() <= 6
 
@@ -57,7 +59,7 @@ def test_error_equals_a_loop_over_segments_and_steps() -> None:
     segments, _ = cut_segments(_episodes([9]), length=3, count=4, generator=generator())
     found = prediction_error(dynamics, segments)
     squares = np.zeros((3, 4))
-    for i, (observations, actions) in enumerate(zip(*segments, strict=True)):
+    for i, (observations, actions, _) in enumerate(zip(*segments, strict=True)):
         obs = observations[0]
         for step in range(3):
             inputs = dynamics.inputs(obs[None], actions[step][None])
@@ -74,7 +76,8 @@ def test_a_perfect_model_has_no_error() -> None:
         for parameter in model.parameters():
             parameter.zero_()
     still = torch.ones(2, 4, 3, dtype=FLOAT64)
-    segments = Segments(still, torch.zeros(2, 3, 2, dtype=FLOAT64))
+    rewards = torch.zeros(2, 3, 1, dtype=FLOAT64)
+    segments = Segments(still, torch.zeros(2, 3, 2, dtype=FLOAT64), rewards)
     assert prediction_error(dynamics, segments).abs().max() == 0
 
 

@@ -30,7 +30,12 @@ TINY = {
 }
 TINY_ADVERSARIAL = TINY | {"dynamics_update_freq": 4, "adv_train_steps": 3, "adv_batch_size": 8}
 TINY_ROMI = TINY_ADVERSARIAL | {"weight_hidden_dims": (8,), "num_perturbations": 2}
-_SPECIAL = {"rambo": TINY_ADVERSARIAL | {"bc_epoch": 1}, "romi": TINY_ROMI}
+TINY_ROMBRL = TINY | {
+    **{"dynamics_update_freq": 4, "trajectories": 8, "trajectory_length": 3, "model_horizon": 3},
+    **{"leader_epochs": 2, "leader_batch": 4, "follower_epochs": 2, "follower_batch": 8},
+    **{"curvature_trajectories": 3, "curvature_rows": 6, "kl_rows": 16},
+}
+_SPECIAL = {"rombrl": TINY_ROMBRL, "rambo": TINY_ADVERSARIAL | {"bc_epoch": 1}, "romi": TINY_ROMI}
 # Count-MORL's coder sits on the second hidden layer
 _WIDER = {"dynamics_hidden_dims": (8, 8), "dynamics_weight_decay": (0.0, 0.0, 0.0)}
 

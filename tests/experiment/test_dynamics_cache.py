@@ -22,7 +22,7 @@ from tests.support.comparing import differences, outcome
 from tests.support.count import dataset, make_count_dynamics
 from tests.support.policies import make_dynamics
 
-WITH_MODEL = ("mopo", "combo", "mobile", "count_morl", "rambo", "romi")
+WITH_MODEL = ("mopo", "combo", "mobile", "rombrl", "count_morl", "rambo", "romi")
 ENTRY = "state-000000000000.pt"
 
 
@@ -70,7 +70,7 @@ def test_algorithms_that_fit_alike_share_one_fit(tiny_data, tmp_path, fits):
         layers = {"dynamics_hidden_dims": (8, 8), "dynamics_weight_decay": (0.0, 0.0, 0.0)}
         told = {"dynamics_lr": 1e-3, "holdout_ratio": 0.2, "logvar_loss_coef": 0.01}
         keys[algo] = fit_of(run_tiny(tmp_path, algo, **layers, **told))["key"]
-    assert keys["mopo"] == keys["combo"] == keys["mobile"]  # raw observations
+    assert keys["mopo"] == keys["combo"] == keys["mobile"] == keys["rombrl"]  # raw observations
     assert keys["rambo"] == keys["romi"]  # standardised ones
     assert len({keys["mopo"], keys["romi"], keys["count_morl"]}) == 3  # the last fits a coder too
     assert len(fits) == 3

@@ -29,6 +29,7 @@ ZERO = {
     *("policy_noise", "noise_clip", "exploration_noise", "lmbda", "count_coef"),
     *("eps_policy", "beta_policy", "eps_q", "beta_q", "tau_q", "eps_ood", "beta_ood"),
     *("lambda_ood", "lambda_ood_min", "lambda_ood_decay"),
+    *("gae_lambda", "correction_weight", "correction_cap"),
 }
 # what is more than one value, and why it is wrong
 SEVERAL = {

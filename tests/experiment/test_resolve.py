@@ -350,7 +350,7 @@ def test_all_presets_are_sound_and_say_what_they_are_for(algo):
 @pytest.mark.parametrize(
     ("algo", "values", "message"),
     [
-        ("romy", {}, "unknown algorithm 'romy': did you mean romi or rorl?"),
+        ("rommi", {}, "unknown algorithm 'rommi': did you mean romi"),
         ("romi", {"preset": "qick"}, "unknown romi preset 'qick': did you mean quick?"),
         ("mopo", {"preset": "release"}, "choose from kit, official, paper, quick"),
         ("romi", {"actor_rl": 1}, "unknown romi setting 'actor_rl': did you mean actor_lr"),

@@ -1,6 +1,7 @@
 """What every policy keeps: what an update may change, seeds, listed state, acting, compat."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +18,7 @@ from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.policy import ROMIPolicy
 from offlinerlkit_romi.utils.scaler import StandardScaler
 from tests.support.count import dataset, make_count_dynamics
-from tests.support.policies import make_batch, make_buffer, make_dynamics, make_policy
+from tests.support.policies import SMALL_GAME, make_batch, make_buffer, make_dynamics, make_policy
 from tests.support.scripted import ScriptedBuffer
 
 Numbers = dict[str, torch.Tensor]
@@ -31,7 +32,19 @@ ACTOR = {"actor", "alpha", "log_alpha"}
 TWINS = {"critic1", "critic2", "critic1_old", "critic2_old"}
 ENSEMBLE = {"critics", "critics_old"}
 QS = {"critic_q1", "critic_q2", "critic_q1_old", "critic_q2_old"}
+ROMBRL = {"actor", "dynamics", "multiplier"}
 TD3 = {"actor", "actor_old", "last_actor_loss"} | TWINS
+
+
+def playing(**values: Any) -> dict[str, Any]:
+    return {"game": replace(SMALL_GAME, **values)}
+
+
+RELEASED = playing(
+    **{"leader_mode": "plain", "lambda_mode": "fixed", "lambda_init": 3.0, "anchor": "nll"},
+    **{"follower_clip": "min", "normalise": "time_step", "discount_weights": "leader"},
+    **{"discount_restarts": False, "model_horizon": 2},
+)
 
 # name: class, options, what a policy update changes, what a model update changes
 Case = tuple[str, dict[str, Any], set[str], set[str]]
@@ -76,6 +89,9 @@ CASES: dict[str, Case] = {
         {"actor"} | ENSEMBLE,
         set(),
     ),
+    "ROMBRL": ("ROMBRL", {}, ACTOR | ENSEMBLE, ROMBRL),
+    "ROMBRL, stackelberg": ("ROMBRL", playing(leader_mode="stackelberg"), ACTOR | ENSEMBLE, ROMBRL),
+    "ROMBRL, released": ("ROMBRL", RELEASED, ACTOR | ENSEMBLE, {"actor", "dynamics"}),
     "MOPO": ("MOPO", {}, ACTOR | TWINS, set()),
     "RAMBO": ("RAMBO", {"adv_weight": 0.5, "scaler": SCALER}, ACTOR | TWINS, {"dynamics"}),
     "ROMI": ("ROMI", {"scaler": SCALER}, ACTOR | TWINS, {"dynamics", "weighting_net"}),
@@ -97,7 +113,9 @@ ROUTES: list[tuple[str, str]] = []
 for _name, (*_, _model) in CASES.items():
     _kinds = ("update", "select_action") + (("model_update",) if _model else ())
     ROUTES += [(_name, kind) for kind in _kinds]
-ROUTES += [(name, "rollout") for name in ("MOPO", "COMBO", "COMBO, model states", "MOBILE")]
+ROUTES += [
+    (name, "rollout") for name in ("MOPO", "COMBO", "COMBO, model states", "MOBILE", "ROMBRL")
+]
 ROUTES += [("RAMBO", "pretrain"), ("ROMI", "pretrain")]
 
 
@@ -190,13 +208,15 @@ MOVES = {
     "cql_alpha_optim": {"cql_log_alpha"},
     "dynamics_optim": set(),
     "dynamics_adv_optim": {"dynamics"},
+    "leader_optim": {"actor"},
     "weighting_optim": {"weighting_net"},
 }
 # the weights are judged by what the inner step does: without one they have no gradient
 NEEDED = {(f"ROMI{set_}", "weighting_optim"): {"dynamics_adv_optim"} for set_ in ("", ", ball")}
 UNUSED = {("ROMI, no weighting", "weighting_optim")}
-# follow from the rest: a temperature from its logarithm, reports, a moving baseline, a schedule
-DERIVED = {"alpha", "last_actor_loss", "baseline", "lambda_ood"}
+# follow from the rest: a temperature from its logarithm, reports, a moving baseline, a schedule, a
+# multiplier
+DERIVED = {"alpha", "last_actor_loss", "baseline", "lambda_ood", "multiplier"}
 ROWS = [(case, optim) for case in CASES for optim in optimisers(make(case))]
 
 

@@ -16,6 +16,7 @@ from offlinerlkit_romi.buffer import ReplayBuffer
 from offlinerlkit_romi.dynamics import EnsembleDynamics, WeightedEnsembleDynamics
 from offlinerlkit_romi.engine import make_adam
 from offlinerlkit_romi.modules import EnsembleDynamicsModel, WeightingNet
+from offlinerlkit_romi.policy import Game
 from offlinerlkit_romi.utils.scaler import StandardScaler
 
 # this package's classes under the kit's names
@@ -26,6 +27,11 @@ SMALL = {
     **{"adv_rollout_batch_size": 8, "adv_train_steps": 2, "num_repeart_actions": 3},
     **{"num_sampled_actions": 3, "num_samples": 3},
 }
+SMALL_GAME = Game(
+    **{"trajectories": 8, "trajectory_length": 3, "model_horizon": 3, "kl_rows": 8},
+    **{"leader_epochs": 2, "leader_batch": 4, "follower_epochs": 2, "follower_batch": 8},
+    **{"curvature_trajectories": 3, "curvature_rows": 8},
+)
 OBS_DIM, ACTION_DIM = 3, 2
 FLOAT64 = torch.float64
 
@@ -167,13 +173,14 @@ def make_policy(
     parameters: dict[str, Any] = {name: part.parameters() for name, part in parts.items()}
     if "dynamics" in wanted:
         parameters["dynamics_adv"] = options["dynamics"].model.parameters()
+        parameters["leader"] = list(parts["actor"].parameters())
     parameters["weighting"] = parameters.pop("weighting_net", ())
     for name in wanted:
         if name.endswith("_optim") and name not in options:
             parts[name] = adam(parameters[name.removesuffix("_optim")], rate)
     if callable(options.get("weighting_optim")):
         options["weighting_optim"] = options["weighting_optim"](parameters["weighting"])
-    defaults: dict[str, Any] = {**SMALL, "action_space": make_box(action_dim)}
+    defaults: dict[str, Any] = {**SMALL, "action_space": make_box(action_dim), "game": SMALL_GAME}
     if auto_alpha and cls.__name__ not in DETERMINISTIC:
         defaults["alpha"] = temperature(dtype, rate, action_dim)
     defaults = {name: value for name, value in defaults.items() if name in wanted}

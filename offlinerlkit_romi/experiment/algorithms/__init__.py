@@ -13,6 +13,7 @@ from offlinerlkit_romi.experiment.algorithms.mobile import MOBILEConfig
 from offlinerlkit_romi.experiment.algorithms.mopo import MOPOConfig
 from offlinerlkit_romi.experiment.algorithms.rambo import RAMBOConfig
 from offlinerlkit_romi.experiment.algorithms.registry import Registry
+from offlinerlkit_romi.experiment.algorithms.rombrl import ROMBRLConfig
 from offlinerlkit_romi.experiment.algorithms.romi import ROMIConfig
 from offlinerlkit_romi.experiment.algorithms.rorl import RORLConfig
 from offlinerlkit_romi.experiment.algorithms.td3bc import TD3BCConfig
@@ -25,6 +26,7 @@ ALGORITHMS = Registry(
         "mopo": MOPOConfig,
         "combo": COMBOConfig,
         "mobile": MOBILEConfig,
+        "rombrl": ROMBRLConfig,
         "count_morl": CountMORLConfig,
         "cql": CQLConfig,
         "iql": IQLConfig,

@@ -45,21 +45,22 @@ class MOBILEConfig(ModelBasedConfig, KitConfig):
 
     def build(self, parts: Parts) -> Any:
         """The policy with all it is made of."""
+        return parts.policy("MOBILEPolicy", parts.dynamics(), **self.mobile(parts), **parts.soft())
+
+    def mobile(self, parts: Parts) -> dict[str, Any]:
+        """What MOBILE and ROMBRL share beside the actor."""
         critics = parts.modules(
             parts.critic(f"critic{number}") for number in range(1, self.num_q_ensemble + 1)
         )
-        return parts.policy(
-            "MOBILEPolicy",
-            parts.dynamics(),
-            critics=critics,
-            critics_optim=parts.adam(critics, self.critic_lr),
-            tau=self.tau,
-            gamma=self.gamma,
-            penalty_coef=self.penalty_coef,
-            num_samples=self.num_samples,
-            deterministic_backup=self.deterministic_backup,
-            max_q_backup=self.max_q_backup,
-            clamp_targets=self.clamp_targets,
-            compat=self.compat,
-            **parts.soft(),
-        )
+        return {
+            "critics": critics,
+            "critics_optim": parts.adam(critics, self.critic_lr),
+            "tau": self.tau,
+            "gamma": self.gamma,
+            "penalty_coef": self.penalty_coef,
+            "num_samples": self.num_samples,
+            "deterministic_backup": self.deterministic_backup,
+            "max_q_backup": self.max_q_backup,
+            "clamp_targets": self.clamp_targets,
+            "compat": self.compat,
+        }

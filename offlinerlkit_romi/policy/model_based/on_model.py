@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from offlinerlkit_romi.dynamics import BaseDynamics
+from offlinerlkit_romi.dynamics.prediction_error import Segments
 from offlinerlkit_romi.modules.common import ArrayLike, as_input
 from offlinerlkit_romi.policy.base_policy import Batch, Metrics
 from offlinerlkit_romi.policy.soft_policy import SoftPolicy
@@ -35,6 +36,10 @@ class OnModel(SoftPolicy):
         """Roll the policy from start states (n, S); see the function `rollout`."""
         obs = as_input(init_obss, self.actor)
         return rollout(self.dynamics, self.act_in_model, obs, rollout_length)
+
+    def held_out(self, segments: Segments) -> Metrics:
+        """What an algorithm tells of its model on held-out data, beside the prediction error."""
+        return {}
 
     def act_in_model(self, obs: torch.Tensor) -> torch.Tensor:
         """Actions of a rollout, (n, S) -> (n, A)."""
