@@ -31,6 +31,7 @@ commands:
   evaluate <run> ...       evaluate trained policies afresh, as they trained or where sensors,
                            actuators or the simulator differ: `evaluate --help`
   export <run folder>      write a policy as one file (ONNX) that runs without this package
+  enjoy <run folder>       film an episode of a policy
   compare ...              train several algorithms side by side and report; `compare --help`
   data ...                 find, fetch, generate and check transitions; `data --help`
   bench                    time the pieces of training on this machine; `bench --help`
@@ -89,6 +90,7 @@ def _dispatch(words: list[str]) -> int:
         "train": _train,
         "evaluate": _evaluate,
         "export": _export,
+        "enjoy": _enjoy,
         "compare": _compare,
         "data": _data,
         "bench": _bench,
@@ -144,11 +146,7 @@ def _evaluate(words: list[str]) -> int:
     )
     parser.add_argument("--seed", type=int, default=0, help="base of the episodes' seeds")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument(
-        "--env",
-        help="a run on your own data: another simulator than the run's, a Gymnasium id or "
-        "module:function",
-    )
+    _add_env(parser)
     shifted = parser.add_argument_group("shifts; written to result/robustness.csv of the run")
     shifted.add_argument(
         "--shift",
@@ -191,6 +189,29 @@ def _export(words: list[str]) -> int:
 
     print(export_policy(**vars(chosen)))
     return 0
+
+
+def _enjoy(words: list[str]) -> int:
+    parser = _run_parser(
+        "enjoy",
+        "Film one episode of a run's policy, off-screen: the first one that `evaluate` plays.",
+    )
+    parser.add_argument("--video", required=True, help="the film, a name that ends in .mp4 or .gif")
+    parser.add_argument("--seed", type=int, default=0, help="base of the episode's seed")
+    _add_env(parser)
+    chosen = parser.parse_args(words)
+    from offlinerlkit_romi.experiment.enjoy import enjoy
+
+    print(enjoy(**vars(chosen)).table())
+    return 0
+
+
+def _add_env(parser: Parser) -> None:
+    parser.add_argument(
+        "--env",
+        help="a run on your own data: another simulator than the run's, a Gymnasium id or "
+        "module:function",
+    )
 
 
 def _run_parser(command: str, description: str, nargs: str | None = None) -> Parser:

@@ -11,9 +11,10 @@ from offlinerlkit_romi import cli
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 
 DATA = ("list", "fetch", "generate", "info", "convert", "doctor", "train-behaviour")
+COMMANDS = ("train", "evaluate", "export", "enjoy", "compare", "data", "bench")
 VERBS = [
     ["--help"],
-    *([verb, "--help"] for verb in ("train", "evaluate", "export", "compare", "data", "bench")),
+    *([verb, "--help"] for verb in COMMANDS),
     *(["train", algo, "--help"] for algo in ALGORITHMS),
     *(["data", command, "--help"] for command in DATA),
 ]

@@ -39,14 +39,15 @@ class AntMaze(gymnasium.Env[Any, Any]):
     Args:
         task: An antmaze task.
         seed: Of the goal that version 0 keeps.
+        render_mode: Gymnasium's.
     """
 
-    metadata = {"render_modes": []}  # noqa: RUF012 (gymnasium's own way)
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (gymnasium's way)
 
-    def __init__(self, task: Task, seed: int = 0):
+    def __init__(self, task: Task, seed: int = 0, render_mode: str | None = None):
         self.maze = maze_of(task)
         self.resamples_goal = task.name.endswith("-v2")
-        self.robotics = _make_robotics(self.maze)
+        self.robotics = _make_robotics(self.maze, render_mode)
         self.offset = self.maze.offset
         self.observation_space = spaces.Box(-np.inf, np.inf, (task.obs_dim,), np.float64)
         self.action_space = spaces.Box(-1.0, 1.0, (task.action_dim,), np.float32)
@@ -81,6 +82,10 @@ class AntMaze(gymnasium.Env[Any, Any]):
         success = bool(np.linalg.norm(obs[:2] - self.goal) <= GOAL_RADIUS)
         return obs, float(success), success, False, {"goal": self.goal.copy(), "success": success}
 
+    def render(self) -> Any:
+        """The picture that `render_mode` asks for."""
+        return self.robotics.render()
+
     def close(self) -> None:
         """Close the simulator."""
         self.robotics.close()
@@ -93,7 +98,7 @@ class AntMaze(gymnasium.Env[Any, Any]):
         return obs
 
 
-def _make_robotics(maze: Maze) -> Any:
+def _make_robotics(maze: Maze, render_mode: str | None = None) -> Any:
     from gymnasium_robotics.envs.maze.ant_maze_v5 import AntMazeEnv
 
     with tempfile.TemporaryDirectory() as folder:
@@ -106,6 +111,7 @@ def _make_robotics(maze: Maze) -> Any:
             reset_target=False,
             include_cfrc_ext_in_observation=False,
             xml_file=str(model),
+            render_mode=render_mode,
         )
     os.unlink(env.tmp_xml_file_path)  # it leaves its maze behind
     return env

@@ -72,13 +72,13 @@ class CustomTask(Task):
         scaled: Floats = 2 * (np.asarray(actions, np.float64) - low) / (high - low) - 1
         return scaled.clip(-1.0, 1.0)
 
-    def make_env(self) -> Any:
+    def make_env(self, **options: Any) -> Any:
         """Make the simulator, which takes actions in [-1, 1].
 
         Raises:
             UserError: There is none, or making it failed.
         """
-        env = make_user_env(dict(self.functions).get("env") or self.env_id)
+        env = make_user_env(dict(self.functions).get("env") or self.env_id, **options)
         return UserUnits(env, self) if self.scales_actions else env
 
     def termination_rule(self) -> Callable[..., Any] | None:
@@ -176,7 +176,7 @@ class InUserUnits(_Around):
         return self.task.to_user(self.wrapped.select_action(obs, deterministic=deterministic))
 
 
-def make_user_env(env: Function) -> Any:
+def make_user_env(env: Function, **options: Any) -> Any:
     """An environment from a function, ``module:function``, a Gymnasium id or ``minari:ID``.
 
     Raises:
@@ -187,9 +187,11 @@ def make_user_env(env: Function) -> Any:
     name = name_of(env)
     if isinstance(env, str):
         if env.startswith(minari.PREFIX):
-            return minari.recover_env(env)
+            return minari.recover_env(env, **options)
         # Gymnasium's own ids may hold a module too: package:Name-v0
-        env = import_function(env, "env") if is_path(env) else partial(gymnasium_env, env)
+        env = (
+            import_function(env, "env") if is_path(env) else partial(gymnasium_env, env, **options)
+        )
     try:
         return env()
     except UserError:

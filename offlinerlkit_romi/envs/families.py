@@ -23,9 +23,10 @@ class Family:
     Attributes:
         name: As in `Task.family`.
         about: A line for people.
-        maker: Gets a task and a seed and returns a Gymnasium environment without a time limit,
-            which takes actions in [-1, 1] and may be told others. The seed decides what is drawn
-            once per environment object; what is drawn at each reset depends on the reset's seed.
+        maker: Gets a task, a seed and Gymnasium's options, and returns an environment without a
+            time limit, which takes actions in [-1, 1] and may be told others. The seed decides
+            what is drawn once per environment object; what is drawn at each reset depends on the
+            reset's seed.
         packages: What evaluation needs, as they are imported.
         install: The command that installs them.
         parameters: What of its simulator may be shifted, see `shifts.PARAMETERS`.
@@ -33,7 +34,7 @@ class Family:
 
     name: str
     about: str
-    maker: Callable[[Task, int], Any]
+    maker: Callable[..., Any]
     packages: tuple[str, ...] = ("gymnasium", "mujoco")
     install: str = MUJOCO
     parameters: tuple[str, ...] = ()
@@ -60,18 +61,18 @@ def make_gymnasium(task: Task, seed: int = 0, **options: Any) -> Any:
     return gymnasium_env(task.env_id, **options).unwrapped
 
 
-def make_antmaze(task: Task, seed: int = 0) -> Any:
+def make_antmaze(task: Task, seed: int = 0, **options: Any) -> Any:
     """D4RL's maze on gymnasium-robotics."""
     from offlinerlkit_romi.envs.antmaze import AntMaze
 
-    return AntMaze(task, seed)
+    return AntMaze(task, seed, **options)
 
 
-def make_custom(task: Task, seed: int = 0) -> Any:
+def make_custom(task: Task, seed: int = 0, **options: Any) -> Any:
     """The simulator that a data set of the user's names."""
     del seed  # what the user's function draws is its own
     assert isinstance(task, CustomTask)
-    return task.make_env()
+    return task.make_env(**options)
 
 
 FAMILIES = {

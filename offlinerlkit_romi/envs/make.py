@@ -43,8 +43,11 @@ def make_env(task: Task | str, seed: int = 0) -> Any:
     return TransformAction(limited, clip, env.action_space)
 
 
-def make_bare_env(task: Task | str, seed: int = 0) -> Any:
-    """Make a task's simulator alone: the caller clips the actions and counts the steps."""
+def make_bare_env(task: Task | str, seed: int = 0, **options: Any) -> Any:
+    """Make a task's simulator alone: the caller clips the actions and counts the steps.
+
+    `options` are Gymnasium's, such as `render_mode`; a function of the user's does not hear them.
+    """
     task = get_task(task) if isinstance(task, str) else task
     family = family_of(task)
     family.require()
@@ -52,7 +55,7 @@ def make_bare_env(task: Task | str, seed: int = 0) -> Any:
         import mujoco
 
         _check_mujoco(mujoco.__version__, task)
-    return family.maker(task, seed)
+    return family.maker(task, seed, **options)
 
 
 def _check_mujoco(version: str, task: Task) -> None:

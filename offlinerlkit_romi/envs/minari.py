@@ -37,7 +37,7 @@ def open_minari(address: str) -> Any:
         ) from error
 
 
-def recover_env(address: str) -> Any:
+def recover_env(address: str, **options: Any) -> Any:
     """The environment that a data set was collected in.
 
     Raises:
@@ -45,7 +45,7 @@ def recover_env(address: str) -> Any:
     """
     dataset = open_minari(address)
     try:
-        return dataset.recover_environment()
+        return dataset.recover_environment(**options)
     except Exception as error:  # Gymnasium's many kinds
         raise UserError(
             f"the environment of {address} cannot be made ({reason_of(error)}): name one with env, "

@@ -1,6 +1,6 @@
 """What a user would write in a module of their own: a simulator, a rule, a reward."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -39,6 +39,19 @@ class Tank:
 
 def make_tank() -> Tank:
     return Tank()
+
+
+class DrawnTank(Tank):
+    """One that can be filmed, 100 steps a second."""
+
+    metadata: ClassVar = {"render_fps": 100}
+
+    def render(self) -> np.ndarray:
+        return np.full((32, 48, 3), 8 * len(Tank.taken), np.uint8)
+
+
+def make_drawn_tank() -> DrawnTank:
+    return DrawnTank()
 
 
 def make_short_tank() -> Tank:
