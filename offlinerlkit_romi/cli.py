@@ -33,6 +33,7 @@ commands:
   export <run folder>      write a policy as one file (ONNX) that runs without this package
   enjoy <run folder>       film an episode of a policy
   compare ...              train several algorithms side by side and report; `compare --help`
+  config show|diff ...     an algorithm's settings and their sources; `config --help`
   data ...                 find, fetch, generate and check transitions; `data --help`
   bench                    time the pieces of training on this machine; `bench --help`
 
@@ -92,6 +93,7 @@ def _dispatch(words: list[str]) -> int:
         "export": _export,
         "enjoy": _enjoy,
         "compare": _compare,
+        "config": _config,
         "data": _data,
         "bench": _bench,
     }
@@ -227,6 +229,12 @@ def _run_parser(command: str, description: str, nargs: str | None = None) -> Par
     kit.add_argument("--task", help="its task")
     kit.add_argument("--data", help="its data: d4rl, generated or a file; TD3+BC and RAMBO need it")
     return parser
+
+
+def _config(words: list[str]) -> int:
+    from offlinerlkit_romi.experiment.facts import main as config_main
+
+    return config_main(words)
 
 
 def _compare(words: list[str]) -> int:

@@ -11,12 +11,13 @@ from offlinerlkit_romi import cli
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 
 DATA = ("list", "fetch", "generate", "info", "convert", "doctor", "train-behaviour")
-COMMANDS = ("train", "evaluate", "export", "enjoy", "compare", "data", "bench")
+COMMANDS = ("train", "evaluate", "export", "enjoy", "compare", "config", "data", "bench")
 VERBS = [
     ["--help"],
     *([verb, "--help"] for verb in COMMANDS),
     *(["train", algo, "--help"] for algo in ALGORITHMS),
     *(["data", command, "--help"] for command in DATA),
+    *(["config", command, "--help"] for command in ("show", "diff")),
 ]
 HEAVY = ("torch", "pandas", "matplotlib", "gymnasium", "mujoco")
 PROGRAM = """

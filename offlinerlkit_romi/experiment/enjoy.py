@@ -137,7 +137,9 @@ def _film(
     fps = float((getattr(stage, "metadata", None) or {}).get("render_fps") or 30)
     stride = max(1, math.ceil(fps / MAX_FPS))
     seconds = stride / fps  # per picture; ffmpeg and Pillow are told in other words
-    pace = {"fps": 1 / seconds} if path.suffix.lower() == ".mp4" else {"duration": 1e3 * seconds}
+    pace: dict[str, Any] = (
+        {"fps": 1 / seconds} if path.suffix.lower() == ".mp4" else {"duration": 1e3 * seconds}
+    )
     with imageio.get_writer(path, **pace, **options) as writer:
         filmed = _Filmed(stage, writer, stride)
         settings = EvalSettings(1, seed, task.max_episode_steps or None)
