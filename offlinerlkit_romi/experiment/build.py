@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,11 @@ from offlinerlkit_romi.dynamics import EnsembleDynamics, MujocoOracleDynamics
 from offlinerlkit_romi.engine import Generators, make_adam
 from offlinerlkit_romi.envs import Task
 from offlinerlkit_romi.envs.custom import CustomTask
+from offlinerlkit_romi.envs.functions import is_path
 from offlinerlkit_romi.envs.make import make_bare_env
 from offlinerlkit_romi.envs.reward_formulas import RewardFn, reward_formula
 from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.experiment.own_parts import Look, own_network, predicted
 from offlinerlkit_romi.modules.hash_coder import HashCoder
 from offlinerlkit_romi.policy.model_based.romi import INNER
 from offlinerlkit_romi.utils.noise import GaussianNoise
@@ -133,26 +135,39 @@ class Parts:
 
     def soft_actor(self, dropout: float | None = None) -> Any:
         """SAC's actor: a tanh-Gaussian whose spread depends on the state."""
-        with self.setting.generators.initialisation("actor"):
-            return self._gaussian("TanhDiagGaussian", dropout, unbounded=True, conditioned=True)
+        return self._network(
+            *("actor", "actor"),
+            lambda: self._gaussian("TanhDiagGaussian", dropout, unbounded=True, conditioned=True),
+            lambda net, obs, act: net(obs).mode()[0],
+        )
 
     def bounded_actor(self, dropout: float | None = None) -> Any:
         """IQL's: a bounded mean and one free spread per action dimension (kit behaviour)."""
-        with self.setting.generators.initialisation("actor"):
-            return self._gaussian("DiagGaussian", dropout, unbounded=False, conditioned=False)
+        return self._network(
+            *("actor", "actor"),
+            lambda: self._gaussian("DiagGaussian", dropout, unbounded=False, conditioned=False),
+            lambda net, obs, act: net(obs).mode(),
+        )
 
     def deterministic_actor(self) -> Any:
         """TD3's and behaviour cloning's."""
-        with self.setting.generators.initialisation("actor"):
-            backbone = self._backbone(self.setting.obs_dim)
-            action_dim = self.setting.action_dim
-            return self.find("Actor")(backbone, action_dim, MAX_ACTION, self.device)
+        obs_dim, action_dim = self.sizes
+        return self._network(
+            *("actor", "actor"),
+            lambda: self.find("Actor")(
+                self._backbone(obs_dim), action_dim, MAX_ACTION, self.device
+            ),
+            lambda net, obs, act: net(obs),
+        )
 
     def critic(self, name: str, with_action: bool = True) -> Any:
         """A critic of states and actions, or of states alone."""
-        with self.setting.generators.initialisation(name):
-            inputs = self.setting.obs_dim + (self.setting.action_dim if with_action else 0)
-            return self.find("Critic")(self._backbone(inputs), self.device)
+        inputs = self.setting.obs_dim + (self.setting.action_dim if with_action else 0)
+        return self._network(
+            *(name, "critic" if with_action else ""),
+            lambda: self.find("Critic")(self._backbone(inputs), self.device),
+            lambda net, obs, act: net(obs, act),
+        )
 
     def twin_critics(self) -> dict[str, Any]:
         """Both critics, their optimisers, and how their targets move."""
@@ -166,18 +181,25 @@ class Parts:
         return nn.ModuleList(nets)
 
     def critic_ensemble(self, members: int) -> Any:
-        """EDAC's critics; hidden biases 0.1, a last layer within 3e-3 (its authors' start)."""
-        with self.setting.generators.initialisation("critics"):
-            critics = self.find("EnsembleCritic")(
-                *self.sizes, self.config.hidden_dims, num_ensemble=members, device=self.device
-            )
-            linear = self.find("EnsembleLinear")
-            layers = [layer for layer in critics.model if isinstance(layer, linear)]
-            for layer in layers[:-1]:
-                nn.init.constant_(layer.bias, 0.1)
-            for parameter in (layers[-1].weight, layers[-1].bias):
-                nn.init.uniform_(parameter, -3e-3, 3e-3)
-            return critics
+        """EDAC's critics, (N, B, 1)."""
+        return self._network(
+            *("critics", "critic"),
+            lambda: self._diverse_critics(members),
+            lambda net, obs, act: net(obs, act).view(members, 2, 1)[0],
+        )
+
+    def _diverse_critics(self, members: int) -> Any:
+        """Hidden biases 0.1, a last layer within 3e-3 (the authors' start)."""
+        critics = self.find("EnsembleCritic")(
+            *self.sizes, self.config.hidden_dims, num_ensemble=members, device=self.device
+        )
+        linear = self.find("EnsembleLinear")
+        layers = [layer for layer in critics.model if isinstance(layer, linear)]
+        for layer in layers[:-1]:
+            nn.init.constant_(layer.bias, 0.1)
+        for parameter in (layers[-1].weight, layers[-1].bias):
+            nn.init.uniform_(parameter, -3e-3, 3e-3)
+        return critics
 
     def orthogonal(self, name: str, net: nn.Module) -> None:
         """Start a network's layers orthogonal, its biases at zero."""
@@ -210,15 +232,18 @@ class Parts:
     def dynamics(self, kind: str = "EnsembleDynamics", **options: Any) -> Any:
         """The learned simulator."""
         config = self.config
-        with self.setting.generators.initialisation("dynamics"):
-            model = self.find("EnsembleDynamicsModel")(
+        model = self._network(
+            *("dynamics", "dynamics"),
+            lambda: self.find("EnsembleDynamicsModel")(
                 *self.sizes,
                 config.dynamics_hidden_dims,
                 num_ensemble=config.n_ensemble,
                 num_elites=config.n_elites,
                 weight_decays=config.dynamics_weight_decay,
                 device=self.device,
-            )
+            ),
+            lambda net, obs, act: predicted(net, torch.cat([obs, act], 1), kind),
+        )
         return self._simulator(kind, model, self.adam(model, config.dynamics_lr), options)
 
     def _simulator(self, kind: str, model: Any, optim: Any, options: dict[str, Any]) -> Any:
@@ -259,14 +284,17 @@ class Parts:
     def weighting_net(self) -> Any:
         """ROMI's: a weight for every transition."""
         config = self.config
-        with self.setting.generators.initialisation("weighting_net"):
-            return self.find("WeightingNet")(
+        return self._network(
+            *("weighting_net", "weighting_net"),
+            lambda: self.find("WeightingNet")(
                 *self.sizes,
                 hidden_dims=config.weight_hidden_dims,
                 weight_range=config.weight_range,
                 weight_input=config.weight_input,
                 device=self.device,
-            )
+            ),
+            lambda net, obs, act: net(obs, act, obs).clamp(net.low, net.high),
+        )
 
     def inner_optimizer(self, made: Any) -> torch.optim.Optimizer:
         """The optimiser of ROMI's inner step."""
@@ -285,6 +313,14 @@ class Parts:
                 config.decoder_out,
                 self.device,
             )
+
+    def _network(self, name: str, setting: str, ours: Callable[[], Any], look: Look) -> Any:
+        """A network, initialised by its name: the user's own where a setting tells one, or ours."""
+        path = str(getattr(self.config, setting, ""))
+        with self.setting.generators.initialisation(name):
+            if not is_path(path):
+                return ours()
+            return own_network(setting, path, self.sizes, self.device, look)
 
     def _backbone(self, inputs: int, dropout: float | None = None) -> Any:
         # only who wants dropout names it: the released ROMI's network does not know the word

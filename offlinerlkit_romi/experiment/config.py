@@ -24,6 +24,7 @@ from offlinerlkit_romi.experiment.limits import (
     Count,
     Few,
     Number,
+    Own,
     Part,
     Rate,
     Seed,
@@ -34,6 +35,7 @@ from offlinerlkit_romi.experiment.limits import (
     Widths,
     complaints,
     not_zero,
+    own_or,
     rising,
     some,
 )
@@ -152,6 +154,8 @@ class RunConfig:
 
     hidden_dims: Widths = (256, 256)
     """Widths of the hidden layers of the actor and the critics."""
+    actor: Own = ""
+    """An actor of your own in the algorithm's place: module:function of (S, A) that returns it."""
     actor_lr: Rate = 1e-4
     """Learning rate of the actor."""
     actor_lr_schedule: Literal["constant", "cosine"] = "constant"
@@ -267,6 +271,8 @@ class CriticConfig(RunConfig):
 
     gamma: Share = 0.99
     """Discount per step."""
+    critic: Own = ""
+    """A critic of your own in each one's place: module:function of (S, A) that returns it."""
     reward_scale: Annotated[Number, not_zero] = 1.0
     """Rewards are learned from times this, plus --reward-bias."""
     reward_bias: Number = 0.0
@@ -316,6 +322,8 @@ class SoftConfig(TwinConfig):
 class ModelBasedConfig(SoftConfig):
     """What every model-based algorithm shares."""
 
+    dynamics: Annotated[str, own_or("learned")] = "learned"
+    """learned, or an ensemble of your own to fit: module:function of (S, A) that returns it."""
     real_ratio: Share = 0.5
     """Share of the data set's transitions in a policy batch, 0 to 1."""
     n_ensemble: Few = 7

@@ -126,8 +126,11 @@ class DynamicsCache:
 
 
 def cache_folder(config: ModelBasedConfig) -> Path | None:
-    """Where the fits of a run's configuration are kept; None where the cache is off."""
-    if config.dynamics_cache in ("", OFF):
+    """Where the fits of a run's configuration are kept; None where the cache is off.
+
+    It is for an ensemble of the user's own, whose code no key tells.
+    """
+    if config.dynamics_cache in ("", OFF) or config.dynamics != "learned":
         return None
     if config.dynamics_cache == AUTO:
         return Path(config.log_root or ROOT_DIR) / FOLDER

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args
 
+from offlinerlkit_romi.envs.functions import is_path
+
 Rule = Callable[[Any], str]
 # a loop's length; rows in memory; what float32 holds the square of; one layer's width
 MANY, LARGE, BIG, WIDE = 10**9, 10**7, 10**9, 2**15
@@ -52,6 +54,17 @@ def not_zero(value: float) -> str:
     return "" if value else "another number than 0"
 
 
+def own_or(*words: str) -> Rule:
+    """Rule for a text: one of these, or the import path of a function."""
+
+    def check(value: str) -> str:
+        known = value in words or is_path(value)
+        return "" if known else " or ".join(filter(None, [*words, "module:function of (S, A)"]))
+
+    return check
+
+
+Own = Annotated[str, own_or("")]
 Count = Annotated[int, Between(1, MANY)]
 Whole = Annotated[int, Between(0, MANY)]
 Size = Annotated[int, Between(1, LARGE)]  # of what lies in memory at once

@@ -188,7 +188,8 @@ def _row(rows: Mapping[str, Any], task: str) -> str | None:
 
 
 def _book(algo: str) -> dict[str, Any]:
-    return _book_of(algo, config_type_of(algo))
+    kind: Any = config_type_of(algo)
+    return _book_of(algo, kind)
 
 
 @cache

@@ -19,6 +19,7 @@ from offlinerlkit_romi.experiment.lifecycle import (
     obtain_data,
     settle_arithmetic,
 )
+from offlinerlkit_romi.experiment.own_parts import named_parts
 from offlinerlkit_romi.experiment.resolve import CALL, Resolved, check_seeds, settle
 from offlinerlkit_romi.experiment.resume import find_earlier, starting_point
 from offlinerlkit_romi.experiment.seeds import SeedsSummary, run_seeds
@@ -75,7 +76,9 @@ def train(
             to stdout; the run's own text file has them in any case.
         quiet: The same as verbosity=0.
         **values: Any setting of the algorithm, by the name `offlinerlkit-romi train <algo> --help`
-            shows; `task`, `preset`, `data`, `seed` and `device` among them.
+            shows; `task`, `preset`, `data`, `seed` and `device` among them. `actor`, `critic`,
+            `dynamics` and `weighting_net` may be functions of (S, A) that return a module; other
+            processes find them by their import path.
 
     Returns:
         Scores, times and the run's folder; of a run that a callback ended well, why (`stopped`).
@@ -88,7 +91,7 @@ def train(
     if verbosity not in range(3):
         raise UserError(f"verbosity is {verbosity!r}: give 0, 1 or 2")
     heard = 0 if quiet else verbosity
-    values, dataset = take_objects(values)
+    values, dataset = take_objects(named_parts(values))
     resolved = configure(algo, values)
     own = () if on_epoch is None else (EachEpoch(on_epoch),)
     if seeds is None:

@@ -19,7 +19,7 @@ from tests.experiment.building import built
 from tests.experiment.conftest import TINY_SETTINGS
 from tests.support.comparing import differences, outcome
 
-MODULE = "tests.experiment.own_functions"
+MODULE, NETWORKS = "tests.experiment.own_functions", "tests.experiment.own_networks"
 # a run's own settings, which code without an eye for the algorithm takes: tried at one with a
 # model and at one without
 OF_ALL = {field.name for field in fields(RunConfig)} - {
@@ -30,6 +30,7 @@ OPTIONS = [
     for algo, kind in ALGORITHMS.items()
     for field in fields(kind)
     if field.name not in OF_ALL or algo in ("romi", "iql")
+    if (algo, field.name) != ("count_morl", "dynamics")  # refuses all but one value
 ]
 # the only difference is in a rule: it ends no rollout of so small a run
 BUILT = {("mopo", "compat")}
@@ -84,6 +85,10 @@ TEXTS = {
     "algo_name": ["other"],
     "resume": ["nowhere"],
     "dynamics_cache": ["off"],
+    "actor": [f"{NETWORKS}:soft_actor", f"{NETWORKS}:bounded_actor"],
+    "critic": [f"{NETWORKS}:critic"],
+    "dynamics": [f"{NETWORKS}:ensemble"],
+    "weighting_net": [f"{NETWORKS}:weighting_net"],
     "load_dynamics_path": ["nowhere"],
     "load_bc_path": ["nowhere"],
 }

@@ -33,6 +33,10 @@ class CountMORLConfig(ModelBasedConfig):
     def check(self) -> None:
         """Raise a UserError for values that do not fit together."""
         super().check()
+        if self.dynamics != "learned":
+            raise UserError(
+                f"--dynamics {self.dynamics}: Count-MORL's hash looks into its own; leave it out"
+            )
         if len(self.dynamics_hidden_dims) < 2:
             raise UserError(
                 f"--dynamics-hidden-dims is {self.dynamics_hidden_dims}: give two widths or more, "

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.config import KitConfig, ModelBasedConfig
-from offlinerlkit_romi.experiment.limits import Weight
+from offlinerlkit_romi.experiment.limits import Weight, own_or
 
 if TYPE_CHECKING:
     from offlinerlkit_romi.experiment.build import Parts
@@ -21,9 +21,10 @@ class MOPOConfig(ModelBasedConfig, KitConfig):
     """Weight of the uncertainty penalty on the model's rewards."""
     uncertainty_mode: Literal["aleatoric", "pairwise-diff", "ensemble_std"] = "aleatoric"
     """What measures uncertainty: predicted spread, disagreement of means, or their deviation."""
-    dynamics: Literal["learned", "oracle"] = "learned"
-    """learned, or oracle: a diagnostic with the true simulator in the model's place and no penalty;
-    what fails there is not the model's fault. HalfCheetah, Hopper and Walker2d, on the CPU."""
+    dynamics: Annotated[str, own_or("learned", "oracle")] = "learned"
+    """learned, an ensemble of your own to fit (module:function of (S, A)), or oracle: a diagnostic
+    with the true simulator in the model's place and no penalty; what fails there is not the model's
+    fault. HalfCheetah, Hopper and Walker2d, on the CPU."""
 
     def check(self) -> None:
         """Raise a UserError for values that do not fit together."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.config import AdversarialConfig
-from offlinerlkit_romi.experiment.limits import BIG, Between, Few, Rate, Weight, Widths, rising
+from offlinerlkit_romi.experiment.limits import BIG, Between, Few, Own, Rate, Weight, Widths, rising
 
 if TYPE_CHECKING:
     from offlinerlkit_romi.experiment.build import Parts
@@ -36,6 +36,8 @@ class ROMIConfig(AdversarialConfig):
     """Derivative of the inner step: of Adam as it is, or the paper's plain gradient descent."""
     inner_optimizer: Literal["adam", "sgd"] = "adam"
     """Optimiser of the model while the policy trains."""
+    weighting_net: Own = ""
+    """A weighting network of your own: module:function of (S, A) that returns it."""
     weight_lr: Rate = 1e-4
     """Learning rate of the weighting network (beta2)."""
     weight_hidden_dims: Widths = (256, 256)
