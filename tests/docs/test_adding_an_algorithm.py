@@ -1,0 +1,67 @@
+"""The page "Adding an algorithm" works as it stands, outside the package's tree."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from offlinerlkit_romi import cli
+from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
+from tests.docs.test_your_own_data import blocks
+
+ROOT = Path(__file__).parents[2]
+METADATA = "qfilter-1.0.dist-info"
+PAGE = (ROOT / "docs/adding_an_algorithm.md").read_text("utf-8")
+
+
+def install(folder: Path, project: str) -> None:
+    """Leave what an installer leaves of a project's entry points."""
+    group = project.split('entry-points."')[1]
+    place = folder / METADATA
+    place.mkdir()
+    (place / "METADATA").write_text("Metadata-Version: 2.1\nName: qfilter\nVersion: 1.0\n")
+    (place / "entry_points.txt").write_text("[" + group.replace('"', ""))
+
+
+def forget(known: frozenset[str] = frozenset(ALGORITHMS)) -> None:
+    """As in a process that has registered nothing."""
+    for name in set(ALGORITHMS) - known:
+        del ALGORITHMS[name]
+    vars(ALGORITHMS).pop("_announced", None)
+
+
+@pytest.mark.slow
+def test_the_pages_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
+    names: dict[str, Any] = {}
+    try:
+        for language, code, file in blocks(PAGE):
+            if file:
+                Path(file).write_text(code)
+            elif language == "python":
+                exec(compile(code, "<page>", "exec"), names)
+            elif language == "toml":
+                install(tmp_path, code)
+            for line in code.splitlines() if language == "bash" else ():
+                forget()
+                assert cli.main(shlex.split(line)[1:]) == 0, (line, capsys.readouterr().err)
+        assert {path.name for path in tmp_path.glob("*.*")} >= {"qfilter.py", "qfilter.yaml"}
+        assert names["policy"].softness == 2.0
+        assert len(list(tmp_path.glob("log/*/qfilter*/seed_*"))) == 6
+        tables = tmp_path.glob("log/hopper-medium-v2/compare/*.csv")
+        assert any("qfilter" in path.read_text() for path in tables)
+    finally:
+        forget()
+    shutil.rmtree(tmp_path / METADATA)  # what is left is what the run recorded
+    program = "import sys, offlinerlkit_romi as romi; print(romi.evaluate(sys.argv[1], 1).algo)"
+    words = [sys.executable, "-c", program, names["summary"].run_dir]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.stdout.strip() == "qfilter", done.stderr
