@@ -52,6 +52,20 @@ def fifty_critics(obs_dim, action_dim):
     return EnsembleCritic(obs_dim, action_dim, (4,), activation=nn.Tanh, num_ensemble=50)
 
 
+def level(net):
+    for parameter in net.parameters():
+        nn.init.constant_(parameter, 0.5)
+    return net
+
+
+def level_critic(obs_dim, action_dim):
+    return level(Critic(MLP(obs_dim + action_dim, (8,))))
+
+
+def level_critics(obs_dim, action_dim):
+    return level(EnsembleCritic(obs_dim, action_dim, (4,), num_ensemble=10))
+
+
 def ensemble(obs_dim, action_dim):
     return EnsembleDynamicsModel(obs_dim, action_dim, (8,), 3, 2, activation=nn.Tanh)
 

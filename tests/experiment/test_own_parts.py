@@ -21,7 +21,7 @@ from tests.support.stopping import at_update, terminate
 MODULE = "tests.experiment.own_networks"
 ROOT = Path(__file__).parents[2]
 ACTORS = {"bc": own.deterministic_actor, "td3bc": own.deterministic_actor, "iql": own.bounded_actor}
-CRITICS = {"edac": own.fifty_critics}
+CRITICS = {"edac": own.fifty_critics, "rorl": own.fifty_critics}
 WITH_CRITIC = [a for a in ALGORITHMS if "critic" in {f.name for f in fields(ALGORITHMS[a])}]
 FOUR = {
     "actor": own.soft_actor,
@@ -44,10 +44,11 @@ def test_every_algorithm_takes_an_actor_and_critics(algo, tiny_data, tmp_path):
     told = {"actor": ACTORS.get(algo, own.soft_actor)}
     if algo in WITH_CRITIC:
         told["critic"] = CRITICS.get(algo, own.critic)
+        told |= {"num_critics": 50} if algo == "rorl" else {}
     done = run(tmp_path, algo, epoch=1, **told)
     policy = load_policy(done.run_dir)
     assert isinstance(policy.actor.backbone, own.Sine)
-    assert len(backbones(policy)) > 1 or algo in ("bc", "edac")
+    assert len(backbones(policy)) > 1 or algo in ("bc", *CRITICS)
     config = RunFolder(done.run_dir).resolved.config
     assert config.actor == f"{MODULE}:{told['actor'].__name__}"
 
@@ -58,6 +59,14 @@ def test_each_network_is_initialised_by_its_own_name(tiny_data, tmp_path):
     assert not torch.allclose(first, second, atol=1e-3)
     again = load_policy(run(tmp_path, "mopo", epoch=1, critic=own.critic, critic_lr=1e-12).run_dir)
     assert torch.equal(again.critic1.backbone.first.weight, first)
+
+
+@pytest.mark.parametrize("algo, critic", [("iql", own.level_critic), ("rorl", own.level_critics)])
+def test_a_network_of_ones_own_starts_as_it_was_made(algo, critic, tiny_data, tmp_path):
+    rate = {"iql": {"critic_q_lr": 1e-12}, "rorl": {"critic_lr": 1e-12}}[algo]
+    policy = load_policy(run(tmp_path, algo, epoch=1, critic=critic, **rate).run_dir)
+    net = policy.critic_q1 if algo == "iql" else policy.critics
+    assert all(torch.allclose(p, torch.full_like(p, 0.5)) for p in net.parameters())
 
 
 def test_romi_takes_four_parts_and_goes_on_with_them(tiny_data, tmp_path):

@@ -64,8 +64,10 @@ class IQLConfig(CriticConfig):
             "critic_v": parts.critic("critic_v", with_action=False),
         }
         rates = (self.actor_lr, self.critic_q_lr, self.critic_q_lr, self.critic_v_lr)
+        own = {"actor": self.actor, "critic_q1": self.critic, "critic_q2": self.critic}
         for name, net in nets.items():
-            parts.orthogonal(name, net)
+            if not own.get(name):  # one of the user's own starts as it likes
+                parts.orthogonal(name, net)
         optims = {
             f"{name}_optim": parts.adam(net, rate)
             for (name, net), rate in zip(nets.items(), rates, strict=True)

@@ -61,9 +61,11 @@ class RORLConfig(SoftConfig):
         """The policy with all it is made of."""
         soft, critics = parts.soft(), parts.critic_ensemble(self.num_critics)
         # the authors' start, whose last layers of the critics are EDAC's
-        parts.start_uniform("actor", soft["actor"].backbone)
-        parts.start_uniform("heads", soft["actor"].dist_net, within=1e-3)
-        parts.start_uniform("critics", critics.model[:-1])
+        if not self.actor:  # one of the user's own starts as it likes
+            parts.start_uniform("actor", soft["actor"].backbone)
+            parts.start_uniform("heads", soft["actor"].dist_net, within=1e-3)
+        if not self.critic:
+            parts.start_uniform("critics", critics.model[:-1])
         return parts.policy(
             "RORLPolicy",
             critics=critics,
