@@ -10,7 +10,7 @@ import pytest
 from offlinerlkit_romi import cli
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 
-DATA = ("list", "fetch", "generate", "info", "convert", "doctor", "train-behaviour")
+DATA = ("list", "fetch", "generate", "info", "convert", "mix", "doctor", "train-behaviour")
 COMMANDS = ("train", "evaluate", "export", "enjoy", "compare", "config", "data", "bench")
 VERBS = [
     ["--help"],

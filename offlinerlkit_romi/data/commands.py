@@ -102,6 +102,7 @@ def parser() -> Parser:
     )
     change.set_defaults(run=_convert)
     add_doctor(commands)
+    _add_mix(commands)
 
     train = commands.add_parser(
         "train-behaviour",
@@ -115,6 +116,29 @@ def parser() -> Parser:
     train.add_argument("--out", type=Path, default=Path("behaviour"), help="default: %(default)s")
     train.set_defaults(run=_train_behaviour)
     return top
+
+
+def _add_mix(commands: Any) -> None:
+    blend = commands.add_parser(
+        "mix",
+        help="write rows of several sources of one simulator into one file",
+        description=(
+            "Write whole episodes of several sources one behind the other; the file tells of each "
+            "part its source, sha256 and rows."
+        ),
+    )
+    blend.add_argument("sources", nargs="+", metavar="SRC", help=KINDS)
+    blend.add_argument(
+        "--share",
+        nargs="+",
+        type=float,
+        default=[],
+        metavar="X",
+        help="of the mix, one for each source, such as 0.9 0.1 (default: all rows of each)",
+    )
+    blend.add_argument("--seed", type=int, default=0, help="of the choice (default: %(default)s)")
+    blend.add_argument("-o", "--output", required=True, metavar="OUT", help=".hdf5 or .npz file")
+    blend.set_defaults(run=_mix)
 
 
 def _add_tasks(command: argparse.ArgumentParser, count: str, about: str) -> None:
@@ -220,6 +244,13 @@ def _convert(arguments: argparse.Namespace) -> None:
 
     told = convert(arguments.source, arguments.to, arguments.out, arguments.action_bounds)
     _write("\n".join([f"{arguments.source} -> {arguments.out}", *(f"note: {t}" for t in told)]))
+
+
+def _mix(arguments: argparse.Namespace) -> None:
+    from offlinerlkit_romi.data.mix import mix
+
+    told = mix(arguments.sources, arguments.output, arguments.share, arguments.seed)
+    _write("\n".join([arguments.output, *(f"note: {t}" for t in told)]))
 
 
 def describe(dataset: "Dataset") -> str:

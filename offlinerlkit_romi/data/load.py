@@ -27,7 +27,7 @@ from offlinerlkit_romi.data.formats import (
     episodes_in,
     read_arrays,
 )
-from offlinerlkit_romi.data.rows import GOALS, KNOWN, MATRICES, REQUIRED, Array, Rows, as_rows
+from offlinerlkit_romi.data.rows import GOALS, KNOWN, MATRICES, MIX, REQUIRED, Array, Rows, as_rows
 from offlinerlkit_romi.data.user import load_own, read_columns
 from offlinerlkit_romi.envs.minari import open_minari
 from offlinerlkit_romi.errors import UserError
@@ -260,6 +260,13 @@ def _notes(source: str, task: Task, metadata: dict[str, str], known_as: str | No
     elif source == "file":
         same = f"the bytes of {known_as}" if known_as else f"not one of {origin.title}'s files"
         notes.append(f"a file of the user's: {same}")
+    if MIX in metadata:
+        for part in json.loads(metadata[MIX]):
+            made = f", {STAND_IN.format(origin.title)}" if part["generated"] else ""
+            digest = part["sha256"] or "none: no file"
+            notes.append(
+                f"mixed of {part['rows']} rows of {part['source']} (sha256 {digest}){made}"
+            )
     if "generated" in metadata:
         policies = json.loads(metadata["policies"])
         made_by = ", ".join(f"{name} ({count} rows)" for name, count in policies)

@@ -26,6 +26,7 @@ FLAGS = ("terminals", "timeouts")
 KNOWN = (*REQUIRED, "next_observations", "timeouts")
 GOALS = "infos/goal"
 DONES = "dones"
+MIX = "mix"  # below metadata: the parts of a mixed file, as JSON
 # what others call them; `dones` says less than the rest, see `only_ends`
 OTHER_NAMES = {"terminals": ("terminations", DONES), "timeouts": ("truncations",)}
 BLOCK_ROWS = 1 << 14  # keeps temporaries in cache
@@ -294,7 +295,9 @@ def joined(parts: Sequence[Rows], place: str) -> Rows:
     if len(widths) > 1:
         raise UserError(f"{place}: episodes of different widths {sorted(widths)}: give one task's")
     if len({part.next_observations is not None for part in parts}) > 1:
-        raise UserError(f"{place}: some episodes have next observations and some have not")
+        raise UserError(
+            f"{place}: some episodes have next observations and some have not: give all of one kind"
+        )
     parts = [part.with_columns(timeouts=_ended(part)) for part in parts]
     columns = {k: np.concatenate([p.columns[k] for p in parts]) for k in parts[0].columns}
     notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))

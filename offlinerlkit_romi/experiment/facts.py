@@ -114,11 +114,13 @@ def _parser() -> Parser:
     )
     show = commands.add_parser("show", help="every setting with its source")
     diff = commands.add_parser("diff", help="what two presets set otherwise, and by which source")
-    show.add_argument("--preset", help="named values; `train ALGO --help` lists them")
+    show.add_argument("--preset", help="named values; `train romi --help` lists those of romi")
     for name in ("--a", "--b"):
         diff.add_argument(name, default=NO_PRESET, metavar="PRESET", help="a preset")
     for command, about in ((show, "its benchmark's name"), (diff, "on this task alone")):
-        command.add_argument("algo", metavar="ALGO", help="romi, rambo, ...: `train --help`")
+        command.add_argument(
+            "algo", metavar="ALGO", help="romi, rambo, ...: `train --help` lists them"
+        )
         command.add_argument("--task", help=about)
         command.add_argument("--json", action="store_true", help="for programs")
     return top
