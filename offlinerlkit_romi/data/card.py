@@ -21,6 +21,23 @@ FLAGS = (*FUNCTIONS, "action_bounds")  # facts that the command line takes
 
 
 @dataclass(frozen=True)
+class Reference:
+    """A score scale, and where it holds.
+
+    Attributes:
+        low: Return that scores 0.
+        high: Return that scores 100.
+        env: The environment they are returns of; "" where nobody says.
+        max_episode_steps: The time limit they were earned under; 0 where nobody says.
+    """
+
+    low: float
+    high: float
+    env: str = ""
+    max_episode_steps: int = 0
+
+
+@dataclass(frozen=True)
 class Card:
     """What is known of a data set besides its rows.
 
@@ -37,7 +54,8 @@ class Card:
         reward_fn: The reward as a function of (obs, act, next_obs) where it is known; models
             learn it otherwise.
         env: Simulator to evaluate on: a Gymnasium id, or a function that makes one.
-        reference_returns: Returns that score 0 and 100; None where there is no scale.
+        reference_returns: Returns that score 0 and 100, told as a pair or as a `Reference`'s
+            fields; None where there is no scale.
         functions: Functions that were given as such, by field.
     """
 
@@ -49,7 +67,7 @@ class Card:
     termination: str = ""
     reward_fn: str = ""
     env: str = ""
-    reference_returns: tuple[float, float] | None = None
+    reference_returns: Reference | None = None
     functions: tuple[tuple[str, Callable[..., Any]], ...] = ()
 
     def override(self, facts: Mapping[str, Any]) -> Card:
@@ -205,16 +223,28 @@ def _bounds(name: str, value: Any) -> Bounds:
     return low, high
 
 
-def _reference(name: str, value: Any) -> tuple[float, float]:
+def _reference(name: str, value: Any) -> Reference:
+    if isinstance(value, Reference):
+        value = asdict(value)
     try:
-        low, high = (float(x) for x in value)
-    except (TypeError, ValueError) as error:
+        pairs = value if isinstance(value, Mapping) else zip(("low", "high"), value, strict=True)
+        told = dict(pairs)
+        low, high = (float(told.pop(key)) for key in ("low", "high"))
+    except (TypeError, ValueError, KeyError) as error:
         raise UserError(
-            f"{name} is {shown(value)}: give the returns that score 0 and 100"
+            f"{name} is {shown(value)}: give the returns that score 0 and 100, as [0, 100] or "
+            "low: 0, high: 100, and perhaps env and max_episode_steps"
         ) from error
     if not np.isfinite([low, high]).all() or not low < high:
         raise UserError(f"{name} is {shown(value)}: the return that scores 100 must be the larger")
-    return low, high
+    env, limit = told.pop("env", None) or "", told.pop("max_episode_steps", None) or 0
+    if told:
+        raise UserError(
+            f"{name} has {shown(next(iter(told)))}: give low, high, env, max_episode_steps"
+        )
+    return Reference(
+        low, high, _text(f"{name} env", env), _steps(f"{name} max_episode_steps", limit)
+    )
 
 
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from offlinerlkit_romi.data.card import Card, card_of, is_remote
+from offlinerlkit_romi.data.card import Card, Reference, card_of, is_remote
 from offlinerlkit_romi.data.checks import bounds_in_words, guessed_bounds, outside
 from offlinerlkit_romi.data.columns import ColumnMap, columns_of
 from offlinerlkit_romi.data.dataset import Dataset
@@ -100,7 +100,14 @@ def _load_minari(card: Card) -> Dataset:
         facts["env"] = place
     metadata = dataset.storage.metadata
     if card.reference_returns is None and metadata.get("ref_max_score") is not None:
-        facts["reference_returns"] = metadata["ref_min_score"], metadata["ref_max_score"]
+        spec = dataset.env_spec
+        home, limit = ("", 0) if spec is None else (spec.id, spec.max_episode_steps or 0)
+        if card.env in ("", home) and card.max_episode_steps in (0, limit):
+            pair = metadata["ref_min_score"], metadata["ref_max_score"]
+            facts["reference_returns"] = dict(zip(("low", "high"), pair, strict=True)) | {
+                "env": home,
+                "max_episode_steps": limit,
+            }
     if card.action_bounds is None:
         low, high = dataset.action_space.low, dataset.action_space.high
         if np.isfinite([low, high]).all():
@@ -350,15 +357,18 @@ def make_task(card: Card, obs_dim: int, action_dim: int, place: str) -> CustomTa
             f"{place}: action_bounds has {len(low)} entries, actions have {action_dim}: give one "
             "per dimension, or one for all"
         )
-    ref_min, ref_max = card.reference_returns or (float("nan"), float("nan"))
+    limit = card.max_episode_steps or spaces.get("limit", 0)
+    scale = card.reference_returns or Reference(float("nan"), float("nan"))
+    _check_scale(scale, {card.env, spaces.get("id", "")} - {""}, limit, place)
     task = CustomTask(
         name=card.name,
         env_id=card.env,
         obs_dim=obs_dim,
         action_dim=action_dim,
-        ref_min=ref_min,
-        ref_max=ref_max,
-        max_episode_steps=card.max_episode_steps or spaces.get("limit", 0),
+        ref_min=scale.low,
+        ref_max=scale.high,
+        ref_env=scale.env,
+        max_episode_steps=limit or scale.max_episode_steps,
         termination=card.termination or spaces.get("rule", ""),
         action_low=low,
         action_high=high,
@@ -368,6 +378,20 @@ def make_task(card: Card, obs_dim: int, action_dim: int, place: str) -> CustomTa
     )
     _check_rule(task)
     return task
+
+
+def _check_scale(scale: Reference, names: set[str], limit: int, place: str) -> None:
+    """Returns make scores where they were earned: in this environment, under this time limit."""
+    if scale.env and names and scale.env not in names:
+        raise UserError(
+            f"{place}: reference_returns are of {scale.env}, env is {min(names)}: give those of "
+            "the same environment"
+        )
+    if scale.max_episode_steps and limit not in (0, scale.max_episode_steps):
+        raise UserError(
+            f"{place}: reference_returns are of {scale.max_episode_steps} steps, episodes have "
+            f"{limit}: give those under the same time limit"
+        )
 
 
 def _check_rule(task: CustomTask) -> None:
@@ -395,6 +419,7 @@ def _spaces(env: Any, name: str) -> dict[str, Any]:
         if np.isfinite([low, high]).all():
             result["bounds"] = tuple(low.tolist()), tuple(high.tolist())
         spec = getattr(made, "spec", None)
+        result["id"] = getattr(spec, "id", "")
         result["limit"] = getattr(spec, "max_episode_steps", None) or 0
         result["rule"] = rule_of(spec)
         return result

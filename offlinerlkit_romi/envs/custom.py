@@ -29,6 +29,7 @@ class CustomTask(Task):
     Attributes:
         action_low: Lowest action (A,), in the user's units. The data and the policy use [-1, 1].
         action_high: Highest action (A,).
+        ref_env: The environment whose returns `ref_min` and `ref_max` are; "" where nobody says.
         reward_fn: Name of the known reward function, "" without one.
         functions: The functions themselves where they were given as such, by the field's name.
     """
@@ -37,6 +38,7 @@ class CustomTask(Task):
     action_low: tuple[float, ...] = ()
     action_high: tuple[float, ...] = ()
     reward_fn: str = ""
+    ref_env: str = ""
     functions: tuple[tuple[str, Callable[..., Any]], ...] = ()
 
     @property
@@ -223,7 +225,7 @@ def gymnasium_env(env_id: str, **options: Any) -> Any:
 
 def task_record(task: CustomTask) -> dict[str, Any]:
     """Plain values from which `task_from_record` makes the task again, NaN as None."""
-    return {name: _plain(getattr(task, name)) for name in _RECORDED}
+    return {name: _plain(getattr(task, name)) for name in (*_RECORDED, "ref_env")}
 
 
 def task_from_record(record: Mapping[str, Any]) -> CustomTask:
@@ -234,6 +236,7 @@ def task_from_record(record: Mapping[str, Any]) -> CustomTask:
     """
     try:
         values = {name: record[name] for name in _RECORDED}
+        values["ref_env"] = record.get("ref_env", "")  # runs of earlier versions do not say
         for name in ("ref_min", "ref_max"):
             values[name] = float("nan") if values[name] is None else float(values[name])
         for name in ("action_low", "action_high"):

@@ -342,7 +342,10 @@ def facts_of(run: OwnRun | KitRun, env: Function | None = None) -> Task | str:
     if not isinstance(facts, CustomTask):
         raise UserError(f"{run.task} has a simulator of its own: leave out --env")
     functions = {**dict(facts.functions)} | ({} if isinstance(env, str) else {"env": env})
-    return replace(facts, env_id=name_of(env), functions=tuple(functions.items()))
+    made = replace(facts, env_id=name_of(env), functions=tuple(functions.items()))
+    if facts.ref_env in ("", made.env_id) or made.env_id == facts.env_id:
+        return made
+    return replace(made, ref_min=math.nan, ref_max=math.nan)  # elsewhere they are no scale
 
 
 def find_run(path: Path, algo: str | None, task: str | None) -> OwnRun | KitRun:

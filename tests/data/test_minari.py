@@ -115,6 +115,12 @@ def test_terminals_and_reference_returns_are_the_data_sets(root: Path) -> None:
     assert dataset.terminals.sum() == 4 and dataset.model_rows is None
     task = dataset.task
     assert (task.ref_min, task.ref_max) == (-5, 45) and task.has_scores
+    # the pair holds where it was earned, and is no scale of another simulator's
+    assert (task.ref_env, task.max_episode_steps) == ("InvertedPendulum-v5", 1000)
+    assert dataset.card.reference_returns.max_episode_steps == 1000
+    assert load_dataset("minari:mine/pole-v0", env="InvertedPendulum-v5").task.has_scores
+    assert not load_dataset("minari:mine/pole-v0", env="InvertedPendulum-v4").task.has_scores
+    assert not load_dataset("minari:mine/pole-v0", max_episode_steps=7).task.has_scores
     assert task.termination == "" and (task.action_low, task.action_high) == ((-3,), (3,))
     with pytest.raises(UserError, match="no termination rule is known for minari-mine-pole-v0"):
         train("mopo", data="minari:mine/pole-v0", **tiny("mopo", root))

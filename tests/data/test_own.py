@@ -19,6 +19,7 @@ from offlinerlkit_romi.errors import UserError
 from tests.support.data import write_hdf5
 
 EPISODES = (7, 4, 9)  # rows; the second ends by itself, the others are cut
+SCALE = {"low": -10, "high": 20}
 KEYS = ("observations", "actions", "rewards", "terminals", "timeouts")
 
 
@@ -241,7 +242,7 @@ def test_a_card_says_what_the_arguments_would(
         "columns: {observations: [x, y, z], actions: act_*, rewards: r, terminals: done, "
         "episode: run}\n"
         "action_bounds: [-5, 5]\nmax_episode_steps: 9\ntermination: rules.py:fell\n"
-        "reference_returns: [-10, 20]\n"
+        "reference_returns: {low: -10, high: 20, env: Tank-v0, max_episode_steps: 9}\n"
     )
     monkeypatch.chdir(tmp_path.parent)
     carded = load_dataset(tmp_path / "tank.yaml")
@@ -254,7 +255,7 @@ def test_a_card_says_what_the_arguments_would(
         action_bounds=([-5, -5], [5, 5]),
         max_episode_steps=9,
         termination=fell,
-        reference_returns=(-10, 20),
+        reference_returns={"low": -10, "high": 20, "env": "Tank-v0", "max_episode_steps": 9},
     )
     assert_equal(carded, told)
     assert carded.task.termination == f"{tmp_path / 'rules.py'}:fell"
@@ -331,6 +332,20 @@ def test_functions_see_the_users_units(data: dict[str, np.ndarray]) -> None:
         ({}, {"max_episode_steps": -1}, "max_episode_steps is -1: give a number of steps"),
         ({}, {"reference_returns": (3, 3)}, "the return that scores 100 must be the larger"),
         ({}, {"reference_returns": "ab"}, "give the returns that score 0 and 100"),
+        ({}, {"reference_returns": (1, 2, 3)}, "give the returns that score 0 and 100"),
+        ({}, {"reference_returns": {"low": 1}}, "give the returns that score 0 and 100"),
+        ({}, {"reference_returns": SCALE | {"limit": 9}}, "reference_returns has 'limit': give"),
+        ({}, {"reference_returns": SCALE | {"env": 3}}, "reference_returns env is 3: give text"),
+        (
+            {},
+            {"reference_returns": SCALE | {"max_episode_steps": -1}},
+            "reference_returns max_episode_steps is -1: give a number of steps",
+        ),
+        (
+            {},
+            {"reference_returns": SCALE | {"max_episode_steps": 9}, "max_episode_steps": 8},
+            "reference_returns are of 9 steps, episodes have 8: give those under the same",
+        ),
         ({}, {"columns": {"observation": "x"}}, "columns: unknown quantity 'observation'"),
         ({}, {"columns": {"observations": ["x"]}}, "has no column 'x': it holds"),
         (

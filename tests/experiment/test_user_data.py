@@ -155,6 +155,23 @@ def test_reference_returns_make_scores(tmp_path: Path) -> None:
     assert scored.score_behaviour == pytest.approx(plain.returns["behaviour"] + 50)
 
 
+def test_a_scale_that_names_its_environment_makes_no_score_of_another(tmp_path: Path) -> None:
+    home, other = f"{MODULE}:make_tank", f"{MODULE}:make_short_tank"
+    scale = {"low": -50, "high": 50, "env": home, "max_episode_steps": 5}
+    told = settings("bc", tmp_path, env=home)
+    data = own_functions.episodes()
+    kept = train("bc", data=data, reference_returns=scale, max_episode_steps=5, **told)
+    free = train("bc", data=data, reference_returns=(-50, 50), max_episode_steps=5, **told)
+    scales = [
+        evaluate(made.run_dir, episodes=1, device="cpu", env=env).scale
+        for made in (kept, free)
+        for env in (None, home, other)
+    ]
+    assert scales == ["score", "score", "return", "score", "score", "score"]
+    with pytest.raises(UserError, match=f"reference_returns are of {home}, env is {other}: give"):
+        train("bc", data=data, reference_returns=scale, **told | {"env": other})
+
+
 @pytest.mark.parametrize("algo", ["romi", "mopo"])
 def test_a_model_uses_the_known_reward_and_rule_in_the_users_units(algo: str) -> None:
     dataset = load_dataset(
