@@ -1,5 +1,5 @@
 # ruff: noqa: T201
-"""The command `offlinerlkit-romi`: train, evaluate, compare, data, bench."""
+"""The command `offlinerlkit-romi`: train, evaluate, compare, sweep, data, bench."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ commands:
   export <run folder>      write a policy as one file (ONNX) that runs without this package
   enjoy <run folder>       film an episode of a policy
   compare ...              train several algorithms side by side and report; `compare --help`
+  sweep FILE.yaml          train tasks x algorithms x seeds x options, here or on a Ray cluster
   config show|diff ...     an algorithm's settings and their sources; `config --help`
   data ...                 find, fetch, generate and check transitions; `data --help`
   bench                    time the pieces of training on this machine; `bench --help`
@@ -93,6 +94,7 @@ def _dispatch(words: list[str]) -> int:
         "export": _export,
         "enjoy": _enjoy,
         "compare": _compare,
+        "sweep": _sweep,
         "config": _config,
         "data": _data,
         "bench": _bench,
@@ -241,6 +243,12 @@ def _compare(words: list[str]) -> int:
     from offlinerlkit_romi.experiment.compare.command import main as compare_main
 
     return compare_main(words)
+
+
+def _sweep(words: list[str]) -> int:
+    from offlinerlkit_romi.experiment.sweep.command import main as sweep_main
+
+    return sweep_main(words)
 
 
 def _data(words: list[str]) -> int:

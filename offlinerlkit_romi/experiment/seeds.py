@@ -13,7 +13,7 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -55,6 +55,7 @@ PATIENCE_SECONDS = 10.0  # for runs to end at the second signal
 SHOWN = ("last", "last10_mean", "best")
 
 MakeContext = Callable[..., Context]
+OnSeedEpoch = Callable[[int, int, Mapping[str, float]], object]
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,7 @@ def run_seeds(
     dataset: Dataset | None = None,
     source: str = COMMAND_LINE,
     verbosity: int = 2,
+    on_epoch: OnSeedEpoch | None = None,
 ) -> SeedsSummary:
     """Carry out a configuration once per seed, side by side.
 
@@ -151,6 +153,7 @@ def run_seeds(
         dataset: The transitions, where the configuration alone cannot say which.
         source: Who asked for the seeds, for the record.
         verbosity: See `train`.
+        on_epoch: Hears of seed, epoch and row of every curve, in the seed's thread.
 
     Returns:
         All that ended well or diverged; one that diverges does not stop the others.
@@ -177,10 +180,22 @@ def run_seeds(
         check_data(run, dataset)
     words = list(sys.argv if argv is None else argv)
     make = partial(
-        Context, dataset=dataset, device=device, argv=words, start=start, verbosity=verbosity
+        _make,
+        on_epoch,
+        dataset=dataset,
+        device=device,
+        argv=words,
+        start=start,
+        verbosity=verbosity,
     )
     _side_by_side([job for job in jobs if job.open], make, at_once)
     return _collect(resolved, jobs, argv)
+
+
+def _make(on_epoch: OnSeedEpoch | None, resolved: Resolved, *args: Any, **settings: Any) -> Context:
+    if on_epoch is not None:
+        settings["on_epoch"] = partial(on_epoch, resolved.config.seed)
+    return Context(resolved, *args, **settings)
 
 
 def _settings(resolved: Resolved, at_once: int, device: torch.device) -> dict[str, Any]:

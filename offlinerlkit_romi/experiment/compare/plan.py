@@ -92,7 +92,7 @@ def make_jobs(
     return [
         job
         for algo in algos
-        for job in _jobs_of(algo, seeds, [*_of(algo, groups), *own.get(algo, [])])
+        for job in jobs_of(algo, seeds, [*_of(algo, groups), *own.get(algo, [])])
     ]
 
 
@@ -140,12 +140,17 @@ def own_flags(assignments: Sequence[str]) -> dict[str, list[str]]:
 
 def default_workers(jobs: Sequence[Job]) -> int:
     """Runs at a time: one per CPU core this process may use, one on a CUDA device."""
-    if jobs and _on_cuda(jobs[0].resolved):
+    if jobs and on_cuda(jobs[0].resolved):
         return 1
     return usable_cores()
 
 
-def _jobs_of(algo: str, seeds: Sequence[int], words: list[str]) -> list[Job]:
+def jobs_of(algo: str, seeds: Sequence[int], words: list[str]) -> list[Job]:
+    """The runs of one algorithm on every seed, by what follows `train <algo>`.
+
+    Raises:
+        UserError: An unknown flag, or a wrong value.
+    """
     words = [*words, *_beside_others(parse(algo, words))]
     resolved = parse(algo, words)
     return [
@@ -158,10 +163,11 @@ def _beside_others(resolved: Resolved) -> list[str]:
     """What keeps a run from taking the cores of the others, as far as it is not told."""
     told = {name for name, source in resolved.sources.items() if source == COMMAND_LINE}
     words = [] if "threads" in told else ["--threads", "1"]
-    return words if "eval_async" in told or _on_cuda(resolved) else [*words, "--no-eval-async"]
+    return words if "eval_async" in told or on_cuda(resolved) else [*words, "--no-eval-async"]
 
 
-def _on_cuda(resolved: Resolved) -> bool:
+def on_cuda(resolved: Resolved) -> bool:
+    """Whether a run will take a CUDA device."""
     import torch
 
     wish = resolved.config.device

@@ -42,9 +42,21 @@ class Command:
 
 
 def run_commands(
-    commands: Sequence[Command], workers: int, say: Callable[[str], None]
+    commands: Sequence[Command],
+    workers: int,
+    say: Callable[[str], None],
+    *,
+    meanwhile: Callable[[], object] = lambda: None,
+    environment: Callable[[int], dict[str, str]] = lambda place: {},
 ) -> list[int]:
     """Run commands, `workers` at a time; returns their exit statuses, negative for a signal.
+
+    Args:
+        commands: What to run.
+        workers: How many at a time.
+        say: Hears a line per event.
+        meanwhile: Called all along.
+        environment: What a command finds in its environment, by its place among the workers.
 
     SIGTERM or Ctrl-C is passed on once; the commands are waited for, no further one is started.
 
@@ -52,9 +64,9 @@ def run_commands(
         TrainingInterrupted: That happened.
     """
     with Interrupts() as interrupts, interrupts.deferred():
-        pool = _Pool(commands, workers, say)
+        pool = _Pool(commands, workers, say, environment)
         try:
-            pool.run(interrupts)
+            pool.run(interrupts, meanwhile)
         finally:
             pool.stop()
     return pool.codes
@@ -62,25 +74,32 @@ def run_commands(
 
 class _Pool:
     def __init__(
-        self, commands: Sequence[Command], workers: int, say: Callable[[str], None]
+        self,
+        commands: Sequence[Command],
+        workers: int,
+        say: Callable[[str], None],
+        environment: Callable[[int], dict[str, str]],
     ) -> None:
-        self._commands, self._workers, self._say = commands, workers, say
+        self._commands, self._say, self._environment = commands, say, environment
+        self._free = list(reversed(range(workers)))
+        self._places: dict[int, int] = {}
         self._waiting = deque(range(len(commands)))
         self._running: dict[int, tuple[subprocess.Popen[bytes], float]] = {}
         self._started = time.monotonic()
         self._told = self._started
         self.codes = [0] * len(commands)
 
-    def run(self, interrupts: Interrupts) -> None:
+    def run(self, interrupts: Interrupts, meanwhile: Callable[[], object]) -> None:
         while self._waiting or self._running:
             if interrupts.requested:
                 self._say(f"interrupted: waiting for {self._names()} to save")
                 self.stop()
                 raise TrainingInterrupted("interrupted")
-            while self._waiting and len(self._running) < self._workers:
+            while self._waiting and self._free:
                 self._start(self._waiting.popleft())
             self._collect()
             self._show()
+            meanwhile()
             time.sleep(POLL_SECONDS)
 
     def stop(self) -> None:
@@ -93,7 +112,9 @@ class _Pool:
 
     def _start(self, place: int) -> None:
         command = self._commands[place]
-        threads = {"OMP_NUM_THREADS": str(command.threads)} if command.threads else {}
+        own = {"OMP_NUM_THREADS": str(command.threads)} if command.threads else {}
+        self._places[place] = self._free.pop()
+        own |= self._environment(self._places[place])
         command.log.parent.mkdir(parents=True, exist_ok=True)
         with command.log.open("wb") as log:
             # a session of its own: Ctrl-C reaches this process alone, which passes it on once
@@ -102,7 +123,7 @@ class _Pool:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=os.environ | threads | {"PYTHONUNBUFFERED": "1"},
+                env=os.environ | own | {"PYTHONUNBUFFERED": "1"},
                 start_new_session=True,
             )
         self._running[place] = (process, time.monotonic())
@@ -113,6 +134,7 @@ class _Pool:
             code = process.poll()
             if code is not None:
                 del self._running[place]
+                self._free.append(self._places.pop(place))
                 self.codes[place] = code
                 outcome = told_status(code, self._commands[place].log) if code else "done"
                 self._tell(place, f"{outcome}, {clock(time.monotonic() - start)}")
