@@ -32,6 +32,7 @@ commands:
                            actuators or the simulator differ: `evaluate --help`
   export <run folder>      write a policy as one file (ONNX) that runs without this package
   enjoy <run folder>       film an episode of a policy
+  select <run folder>      choose among a run's checkpoints without a simulator
   compare ...              train several algorithms side by side and report; `compare --help`
   sweep FILE.yaml          train tasks x algorithms x seeds x options, here or on a Ray cluster
   config show|diff ...     an algorithm's settings and their sources; `config --help`
@@ -94,6 +95,7 @@ def _dispatch(words: list[str]) -> int:
         "export": _export,
         "enjoy": _enjoy,
         "compare": _compare,
+        "select": _select,
         "sweep": _sweep,
         "config": _config,
         "data": _data,
@@ -210,6 +212,31 @@ def _enjoy(words: list[str]) -> int:
     return 0
 
 
+def _select(words: list[str]) -> int:
+    parser = Parser(
+        prog="offlinerlkit-romi select",
+        description="Choose among the checkpoints that a run has kept (--keep-checkpoints N) by an "
+        "estimate of their value from the data alone. Where there is a simulator their scores and "
+        "the rank correlation of both are told too; the choice does not look at them.",
+    )
+    parser.add_argument("run_dir", help="the run's folder, log/<task>/<algo>.../seed_...")
+    parser.add_argument(
+        "--by",
+        default="fqe",
+        choices=("fqe", "model"),
+        help="fitted-Q evaluation, or the value in a model fitted by likelihood",
+    )
+    parser.add_argument(
+        "--episodes", type=int, default=10, help="of a checkpoint that was never scored; 0: none"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    chosen = parser.parse_args(words)
+    from offlinerlkit_romi.experiment.selection import select
+
+    print(select(**vars(chosen)).table())
+    return 0
+
+
 def _add_env(parser: Parser) -> None:
     parser.add_argument(
         "--env",
@@ -224,7 +251,8 @@ def _run_parser(command: str, description: str, nargs: str | None = None) -> Par
     parser.add_argument(
         "run_dir",
         nargs=nargs,
-        help="the run's folder, log/<task>/<algo>.../seed_...; OfflineRL-Kit's, or a policy.pth",
+        help="the run's folder, log/<task>/<algo>.../seed_..., or a file of weights in it; "
+        "OfflineRL-Kit's, or a policy.pth",
     )
     kit = parser.add_argument_group("what a run of OfflineRL-Kit's may not tell")
     kit.add_argument("--algo", help="its algorithm")

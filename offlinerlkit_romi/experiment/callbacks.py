@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from offlinerlkit_romi.experiment.config import RunConfig, as_dict
 from offlinerlkit_romi.experiment.context import Context
+from offlinerlkit_romi.experiment.trackers import NONE, Tracker
 from offlinerlkit_romi.policy_trainer import (
     Callback,
     EarlyStopping,
     KeepBest,
+    KeepCheckpoints,
     PolicyTrainer,
     RunInfo,
 )
@@ -18,6 +20,10 @@ def asked_for(config: RunConfig) -> list[Callback]:
     found: list[Callback] = []
     if config.keep_best:  # before whoever stops: its row may be the best
         found.append(KeepBest())
+    if config.keep_checkpoints:
+        found.append(KeepCheckpoints(config.keep_checkpoints))
+    if config.tracker != NONE:
+        found.append(Tracker(config.tracker))
     if config.early_stop_patience:
         found.append(EarlyStopping(config.early_stop_patience))
     return found

@@ -120,9 +120,14 @@ class RunConfig:
     whatever it takes."""
     keep_state: bool = False
     """Keep the last full state of a finished run, so that it can be resumed with more epochs."""
+    keep_checkpoints: Annotated[int, Between(0, 1000)] = 0
+    """Keep the policy's weights of so many epochs, evenly spread and the last among them, in
+    checkpoint/; `select` chooses among them without a simulator."""
     keep_best: bool = False
     """Keep the weights of the best evaluation too, in checkpoint/best.pth; they are chosen with
     hindsight, no result to report."""
+    tracker: Literal["none", "wandb", "mlflow", "trackio"] = "none"
+    """Show the curve in a tracker too; the run's folder has it anyway."""
     on_divergence: Literal["stop", "warn"] = "stop"
     """What to do when training diverges: stop with a diagnosis, or say so and go on."""
 

@@ -261,7 +261,7 @@ def make_estimator(
         wanted = ()
     if MODEL in wanted:
         try:
-            model = _independent_model(config, setting, dataset, policy, logger, check, fitted)
+            model = independent_model(config, setting, dataset, policy, logger, check, fitted)
         except UserError as error:
             logger.log(f"no model estimate: {error}")
     return Estimator(
@@ -276,7 +276,7 @@ def make_estimator(
     )
 
 
-def _independent_model(
+def independent_model(
     config: RunConfig,
     setting: Setting,
     dataset: Dataset,

@@ -41,6 +41,7 @@ ROBUSTNESS = "result/robustness.csv"
 ROBUSTNESS_FIGURE = "result/robustness.png"
 DIAGNOSIS = f"result/{DIAGNOSIS_FILE}"
 CURVE_FIGURE = "result/learning_curve.png"
+SELECTION = "result/selection_{by}.json"
 SCALER = "model/policy_scaler"
 MODEL = "model/dynamics.pth"
 # what a logger writes below `record`: file name to kind
@@ -187,6 +188,14 @@ class RunFolder:
             if path.is_file():
                 return path
         raise UserError(f"{self.path} holds no policy yet: its first epoch has not finished")
+
+    def kept(self) -> dict[int, Path]:
+        """Weights of its policy by policy steps, oldest first: kept ones, and the final ones."""
+        paths = sorted((self.path / "checkpoint").glob("policy-*.pth"))
+        found = {int(path.stem.partition("-")[2]): path for path in paths}
+        if self.finished:
+            found.setdefault(self.summary.steps, self.weights)
+        return found
 
     def rows(self) -> list[dict[str, float]]:
         """The progress, a row per epoch; cells without a number are left out.

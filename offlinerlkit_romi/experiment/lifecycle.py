@@ -33,6 +33,7 @@ from offlinerlkit_romi.experiment.resolve import Resolved
 from offlinerlkit_romi.experiment.resume import check_data, other_circumstances, same_arithmetic
 from offlinerlkit_romi.experiment.rewards import check_episodes
 from offlinerlkit_romi.experiment.summary import PHASES, Summary, source_label, summarize
+from offlinerlkit_romi.experiment.trackers import import_tracker
 from offlinerlkit_romi.experiment.user_data import check_task, load_own_data, task_of
 from offlinerlkit_romi.policy_trainer import PolicyTrainer
 from offlinerlkit_romi.policy_trainer.timing import PhaseTimer
@@ -53,6 +54,7 @@ def check_input(config: RunConfig, dataset: Dataset | None) -> torch.device:
     if not told and not is_own(config.data, config.task):
         get_task(config.task)
     device = resolve_device(config.device)
+    import_tracker(config.tracker)
     _check_paths(config)
     return device
 

@@ -126,9 +126,15 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class OwnRun:
-    """A run of `offlinerlkit-romi train`, which tells everything about itself."""
+    """A run of `offlinerlkit-romi train`, which tells everything about itself.
+
+    Attributes:
+        folder: Its folder.
+        chosen: Weights that it kept beside the final ones; None for those.
+    """
 
     folder: RunFolder
+    chosen: Path | None = None
 
     @property
     def algo(self) -> str:
@@ -155,7 +161,7 @@ class OwnRun:
     @property
     def weights(self) -> Path:
         """The file of its policy's weights."""
-        return self.folder.weights
+        return self.chosen or self.folder.weights
 
     def obs_std(self) -> NDArray[np.float64]:
         """Of the raw observations it was trained on, (S,)."""
@@ -166,6 +172,12 @@ class OwnRun:
 
     def load(self, device: torch.device, obs_scaler: StandardScaler | None = None) -> Any:
         """Rebuild the policy, and its dynamics model where one was saved."""
+        setting = self.setting(device, obs_scaler)
+        config = self.folder.resolved.config
+        return read_policy(config, setting, self.weights, self.folder.path / MODEL)
+
+    def setting(self, device: torch.device, obs_scaler: StandardScaler | None = None) -> Setting:
+        """What the policy is built for."""
         data, config = self.folder.manifest["data"], self.folder.resolved.config
         scaler = obs_scaler or _read_scaler(self.folder.path / SCALER)
         if config.standardises and scaler is None:
@@ -173,7 +185,7 @@ class OwnRun:
                 f"{self.folder.path / SCALER} is missing: {self.algo} acts on standardised "
                 "observations, restore it or train the run again"
             )
-        setting = Setting(
+        return Setting(
             data["obs_dim"],
             data["action_dim"],
             device,
@@ -182,7 +194,6 @@ class OwnRun:
             self.facts if isinstance(self.facts, Task) else None,
             _goal(data.get("goal")),
         )
-        return read_policy(config, setting, self.weights, self.folder.path / MODEL)
 
 
 def load_policy(
@@ -196,8 +207,8 @@ def load_policy(
     """Rebuild a run's policy with its weights, and its dynamics model where one was saved.
 
     Args:
-        run_dir: A run's folder: ours, OfflineRL-Kit's, or of a script in its style; or a
-            `policy.pth` of the last two.
+        run_dir: A run's folder: ours, OfflineRL-Kit's, or of a script in its style; or a file of
+            weights in one, such as a kept checkpoint or the last two's `policy.pth`.
         device: auto, cpu, cuda or cuda:N.
         algo: Algorithm, where a kit-style run does not tell.
         task: Task, likewise.
@@ -236,7 +247,7 @@ def evaluate(
     """Evaluate a run's policy afresh.
 
     Args:
-        run_dir: A run's folder or a kit-style `policy.pth`, see `load_policy`.
+        run_dir: A run's folder or a file of weights in one, see `load_policy`.
         episodes: Number of episodes, of each condition; by default 10, or 20 with a suite.
         seed: Base of their seeds, which all conditions share; training evaluates on others.
         device: auto, cpu, cuda or cuda:N.
@@ -354,9 +365,10 @@ def find_run(path: Path, algo: str | None, task: str | None) -> OwnRun | KitRun:
     Raises:
         UserError: None does, or one of ours is told what it knows.
     """
-    if not (path / MANIFEST).is_file() and is_kit_style(path):
+    kept = path.suffix == ".pth" and (path.parents[1] / MANIFEST).is_file() and path.is_file()
+    if not kept and not (path / MANIFEST).is_file() and is_kit_style(path):
         return find_kit_run(path, algo, task)
-    run = OwnRun(RunFolder(path))
+    run = OwnRun(RunFolder(path.parents[1]), path) if kept else OwnRun(RunFolder(path))
     for name, told, known in (("algo", algo, run.algo), ("task", task, run.task)):
         if told not in (None, known):
             raise UserError(f"{path} is a run of {name} {known}, not {told}: leave out --{name}")

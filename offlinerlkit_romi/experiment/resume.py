@@ -25,7 +25,7 @@ AUTO = "auto"
 FREE = {
     *("resume", "log_root", "algo_name", "threads", "engine", "dynamics_cache", "eval_async"),
     *("checkpoint_freq", "checkpoint_share", "keep_state", "on_divergence"),
-    *("keep_best", "early_stop_patience"),
+    *("tracker", "keep_best", "keep_checkpoints", "early_stop_patience"),
 }
 
 

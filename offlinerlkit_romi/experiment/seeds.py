@@ -37,7 +37,7 @@ from offlinerlkit_romi.experiment.lifecycle import (
 from offlinerlkit_romi.experiment.resolve import COMMAND_LINE, Resolved
 from offlinerlkit_romi.experiment.resume import AUTO, Runs, check_data, find_earlier
 from offlinerlkit_romi.experiment.summary import Summary
-from offlinerlkit_romi.policy_trainer import Follower, Interrupts
+from offlinerlkit_romi.policy_trainer import EachEpoch, Follower, Interrupts
 from offlinerlkit_romi.system.machine import usable_cores
 from offlinerlkit_romi.utils.text import html, number
 
@@ -194,7 +194,7 @@ def run_seeds(
 
 def _make(on_epoch: OnSeedEpoch | None, resolved: Resolved, *args: Any, **settings: Any) -> Context:
     if on_epoch is not None:
-        settings["on_epoch"] = partial(on_epoch, resolved.config.seed)
+        settings["callbacks"] = (EachEpoch(partial(on_epoch, resolved.config.seed)),)
     return Context(resolved, *args, **settings)
 
 

@@ -5,6 +5,7 @@ from offlinerlkit_romi.policy_trainer.callbacks import (
     EachEpoch,
     EarlyStopping,
     KeepBest,
+    KeepCheckpoints,
     OnEpoch,
     RunInfo,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "Follower",
     "Interrupts",
     "KeepBest",
+    "KeepCheckpoints",
     "MBPolicyTrainer",
     "MFPolicyTrainer",
     "OnEpoch",

@@ -237,6 +237,33 @@ class KeepBest(_Watch):
         self._waiting = {int(epoch): dict(copies) for epoch, copies in state["waiting"].items()}
 
 
+class KeepCheckpoints(Callback):
+    """Keeps the policy's weights of some epochs in `checkpoint/policy-<updates>.pth`.
+
+    Args:
+        count: How many, evenly spread over the run, the last epoch's among them.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def on_start(self, run: RunInfo) -> None:
+        """Choose the epochs."""
+        self._folder, self._tell = run.run_dir / "checkpoint", run.tell
+        self.every, epochs = int(run.settings["step_per_epoch"]), int(run.settings["epoch"])
+        count = self._count
+        self._steps = {-(-epochs * k // count) * self.every for k in range(1, count + 1)}
+
+    def on_update(self, step: int, policy: Any) -> None:
+        """Keep the weights, where there is space for them."""
+        if step not in self._steps:
+            return
+        try:
+            save_atomically(policy.state_dict(), self._folder / f"policy-{step:012d}.pth")
+        except OSError as error:
+            self._tell(f"cannot keep the weights of step {step} ({error}): training goes on")
+
+
 class Callbacks:
     """A run's callbacks, as its trainer speaks to them.
 

@@ -71,7 +71,9 @@ class Axis:
 
     def word(self, value: float | str) -> str:
         """What names a value, which may be a number of its range."""
-        return value if isinstance(value, str) or self.range is None else self.range.word(value)
+        if self.range is None or isinstance(value, str):
+            return str(value)
+        return self.range.word(value)
 
     def number(self, word: str) -> float | str:
         """A word of it as a search knows it: a number of its range, or the word."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import tempfile
@@ -16,6 +17,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
 from offlinerlkit_romi.errors import UserError, reason_of
+from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.command_line import parse, take_seeds
 from offlinerlkit_romi.experiment.limits import MANY
 from offlinerlkit_romi.experiment.resume import Runs
@@ -51,7 +53,9 @@ def cluster(address: str) -> Iterator[None]:
     here = address == HERE
     own: dict[str, Any] = {"num_cpus": usable_cores(), "include_dashboard": False} if here else {}
     try:
-        ray.init("local" if here else address, log_to_driver=False, logging_level="ERROR", **own)
+        ray.init(
+            "local" if here else address, log_to_driver=False, logging_level=logging.ERROR, **own
+        )
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UserError(
             f"--on {address}: no Ray there ({reason_of(error)}): start it with `ray start --head`, "
@@ -93,8 +97,8 @@ def run_on_ray(
 
 
 def _fit(plan: Plan, study: Study | None, trials: Sequence[Trial], events: _Events) -> None:
-    file, space = plan.file, {"trial": tune.grid_search([trial.place for trial in trials])}
-    settings: dict[str, Any] = {}
+    file, settings = plan.file, dict[str, Any]()
+    space: dict[str, Any] = {"trial": tune.grid_search([trial.place for trial in trials])}
     if study is not None and study.axes and file.search == "optuna":
         space = {"trial": {"study": study.number, "seeds": list(file.seeds)}}
         settings["search_alg"] = _search(plan, study, trials)
@@ -127,10 +131,11 @@ def _fit(plan: Plan, study: Study | None, trials: Sequence[Trial], events: _Even
 
 def _search(plan: Plan, study: Study, trials: Sequence[Trial]) -> Any:
     """Optuna, which first asks for the combinations that began before."""
-    from optuna import distributions, logging, samplers
+    from optuna import distributions, samplers
+    from optuna import logging as optuna_logging
     from ray.tune.search.optuna import OptunaSearch
 
-    logging.set_verbosity(logging.WARNING)
+    optuna_logging.set_verbosity(optuna_logging.WARNING)
 
     def distribution(axis: Axis) -> Any:
         if axis.range is None:
@@ -201,13 +206,15 @@ def _why(trial: Any) -> str:
 def _carry_out(config: Mapping[str, Any], plan: Plan, folder: str) -> None:
     """In a process of Ray's: make what is missing of a trial, and report its epochs."""
     os.chdir(folder)
+    plan = Plan(plan.path, plan.file)  # its studies are made here, with what they import
     trial, runs = plan.trial(**config["trial"]), Runs()
     reports = _Reports(plan, trial, runs)
     if not trial.missing(runs):
         return
     words = ["train", *trial.words(runs)]
     seeds, rest = take_seeds(words[2:])
-    summary = run_seeds(parse(words[1], rest), seeds or [], words, on_epoch=reports.hear)
+    resolved = parse(ALGORITHMS.take(words[1]), rest)
+    summary = run_seeds(resolved, seeds or [], words, on_epoch=reports.hear)
     if summary.failures and not summary.only_diverged:
         raise UserError("; ".join(f"seed {s}: {e}" for s, e in summary.failures.items()))
 

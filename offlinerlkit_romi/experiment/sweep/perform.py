@@ -24,10 +24,10 @@ from offlinerlkit_romi.experiment.compare.processes import (
     run_commands,
     told_status,
 )
-from offlinerlkit_romi.experiment.compare.table import mean_and_std
 from offlinerlkit_romi.experiment.config import RunConfig
 from offlinerlkit_romi.experiment.folder import RunFolder
 from offlinerlkit_romi.experiment.resume import Runs
+from offlinerlkit_romi.experiment.statistics import mean_and_std
 from offlinerlkit_romi.experiment.sweep.plan import Plan, Trial, read_plan
 from offlinerlkit_romi.system.files import write_text
 from offlinerlkit_romi.system.machine import usable_cores

@@ -15,6 +15,7 @@ from typing import Any
 
 from offlinerlkit_romi.envs import get_task
 from offlinerlkit_romi.errors import UserError, unknown_name
+from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.command_line import parse
 from offlinerlkit_romi.experiment.compare.plan import Job, jobs_of
 from offlinerlkit_romi.experiment.compare.records import COLUMNS, RunRecord
@@ -80,7 +81,8 @@ class Trial:
     def words(self, runs: Runs) -> list[str]:
         """What follows `train` on the command line that makes what is missing."""
         seeds = [str(job.seed) for job in self.missing(runs)]
-        return [*self.jobs[0].words[:-2], "--seeds", *seeds, "--resume", "auto"]
+        algo, *words = self.jobs[0].words[:-2]
+        return [ALGORITHMS.spelled(algo), *words, "--seeds", *seeds, "--resume", "auto"]
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,11 @@ class Plan:
     path: Path
     file: SweepFile
 
+    @property
+    def algorithms(self) -> list[str]:
+        """Their names; the user's own are imported, in another process again."""
+        return [ALGORITHMS.take(word) for word in self.file.algorithms]
+
     @cached_property
     def studies(self) -> list[Study]:
         """Every task with every algorithm.
@@ -162,7 +169,8 @@ class Plan:
             UserError: Something of the file makes no sense.
         """
         with self._told():
-            for algo in self.file.algorithms:
+            algos = self.algorithms
+            for algo in algos:
                 config_type_of(algo)
             for task in self.file.tasks:
                 get_task(task)
@@ -171,7 +179,7 @@ class Plan:
             fixed = tuple(read_axes(options, "options"))
             axes = tuple(read_axes(self.file.axes or {}, self.file.search))
             self._check(fixed, axes)
-            pairs = itertools.product(self.file.tasks or (None,), self.file.algorithms)
+            pairs = itertools.product(self.file.tasks or (None,), algos)
             return [
                 Study(number, algo, (*_task_words(task), *_fixed(fixed, algo)), _of(axes, algo))
                 for number, (task, algo) in enumerate(pairs)
@@ -236,7 +244,7 @@ class Plan:
 
     def _check(self, fixed: Sequence[Axis], axes: Sequence[Axis]) -> None:
         """Refuse what no algorithm of the sweep takes, and what is there twice."""
-        algos = self.file.algorithms
+        algos = self.algorithms
         for place, entries in (("options", fixed), ("axes", axes)):
             for entry in entries:
                 if entry.name in KEYS:
