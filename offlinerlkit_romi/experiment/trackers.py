@@ -15,6 +15,7 @@ from offlinerlkit_romi.policy_trainer.callbacks import Callback, RunInfo, Status
 
 PROJECT = "offlinerlkit-romi"
 NONE = "none"
+TAG = "offlinerlkit_romi_run"
 
 
 def import_tracker(name: str) -> Any:
@@ -46,7 +47,7 @@ class Tracker(Callback):
     def __init__(self, name: str) -> None:
         self.name = f"tracker {name}"
         self._package, self._make = import_tracker(name), WAYS[name]
-        self._id, self._failed = "", False
+        self._id, self._failed = uuid.uuid4().hex[:16], False
         self._way: Any = None
 
     def on_start(self, run: RunInfo) -> None:
@@ -73,7 +74,6 @@ class Tracker(Callback):
 
     def _begin(self, run: RunInfo) -> None:
         self._way = self._make(self._package, run, self._id)
-        self._id = self._way.id
 
     def _try(self, act: Callable[..., object], *told: Any) -> None:
         if self._failed:
@@ -89,10 +89,9 @@ class _Wandb:
     """wandb, and Trackio, which has its functions."""
 
     def __init__(self, package: Any, run: RunInfo, id: str) -> None:
-        self.id = id or uuid.uuid4().hex[:16]
-        own: dict[str, Any] = {"name": f"{title(run)} {self.id}"}
+        own: dict[str, Any] = {"name": f"{title(run)} {id}"}
         if package.__name__ == "wandb":  # several runs may be threads of one process
-            own = {"name": title(run), "id": self.id, "dir": str(run.run_dir)}
+            own = {"name": title(run), "id": id, "dir": str(run.run_dir)}
             own["reinit"] = "create_new"
         project = os.environ.get(f"{package.__name__.upper()}_PROJECT", PROJECT)
         settings = dict(run.settings) | {"algo": run.algo}
@@ -111,23 +110,25 @@ class _MLflow:
     def __init__(self, package: Any, run: RunInfo, id: str) -> None:
         self._entities, self._client = package.entities, package.MlflowClient()
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
-        self.id = id
-        if id:
-            return
         found = self._client.get_experiment_by_name(name)
         place = self._client.create_experiment(name) if found is None else found.experiment_id
-        self.id = self._client.create_run(place, run_name=title(run)).info.run_id
+        earlier = self._client.search_runs([place], f"tags.{TAG} = '{id}'")
+        if earlier:
+            self._id = earlier[0].info.run_id
+            return
+        made = self._client.create_run(place, tags={TAG: id}, run_name=title(run))
+        self._id = made.info.run_id
         settings = dict(run.settings) | {"algo": run.algo}
         params = [self._entities.Param(key, str(value)) for key, value in settings.items()]
-        self._client.log_batch(self.id, params=params)
+        self._client.log_batch(self._id, params=params)
 
     def log(self, row: Mapping[str, float], step: int) -> None:
         now = int(1000 * time.time())
         metrics = [self._entities.Metric(key, value, now, step) for key, value in row.items()]
-        self._client.log_batch(self.id, metrics=metrics)
+        self._client.log_batch(self._id, metrics=metrics)
 
     def end(self, well: bool) -> None:
-        self._client.set_terminated(self.id, "FINISHED" if well else "KILLED")
+        self._client.set_terminated(self._id, "FINISHED" if well else "KILLED")
 
 
 WAYS: dict[str, Callable[[Any, RunInfo, str], Any]] = {

@@ -25,15 +25,14 @@ SMALL = ModelBasedConfig(
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
-    """A log of the tank in the unit box of actions, in a file."""
+    """A log of the tank in a file."""
     log = own_functions.episodes(30, 40)
     path = tmp_path_factory.mktemp("data") / "tank.npz"
-    low, high = own_functions.LOW, own_functions.HIGH
     np.savez(
         path,
         observations=np.concatenate([e["observations"][:-1] for e in log]),
         next_observations=np.concatenate([e["observations"][1:] for e in log]),
-        actions=np.concatenate([2 * (e["actions"] - low) / (high - low) - 1 for e in log]),
+        actions=np.concatenate([e["actions"] for e in log]),
         rewards=np.concatenate([e["rewards"] for e in log]),
         terminals=np.zeros(1200, bool),
         timeouts=np.arange(1, 1201) % 40 == 0,

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from offlinerlkit_romi.experiment.folder import RunFolder
-from tests.experiment.conftest import TINY
+from tests.experiment.conftest import TINY, TINY_SETTINGS
 from tests.support.comparing import differences, outcome
 from tests.support.data import hopper_rows, write_hdf5
 
@@ -20,6 +20,7 @@ pytest.importorskip("ray.tune")
 
 pytestmark = pytest.mark.slow
 OPTIONS = {name: list(v) if isinstance(v, tuple) else v for name, v in TINY.items()}
+FREE = [name for name in OPTIONS if name not in TINY_SETTINGS["td3bc"]] + ["dynamics_cache"]
 OPTIONS |= {"epoch": 6, "step_per_epoch": 40, "eval_episodes": 1, "checkpoint_share": 1.0}
 OPTIONS |= {"doctor": False, "data": "rows.hdf5", "dynamics_cache": "off"}
 del OPTIONS["task"]
@@ -36,7 +37,10 @@ def folder(tmp_path):
 
 def start(folder, root, where, **keys):
     path = folder / f"{root}.yaml"
-    path.write_text(yaml.safe_dump(FILE | {"options": OPTIONS | {"log_root": root}} | keys))
+    options = OPTIONS | {"log_root": root}
+    if "algorithms" in keys:
+        options = {name: value for name, value in options.items() if name not in FREE}
+    path.write_text(yaml.safe_dump(FILE | {"options": options} | keys))
     words = [sys.executable, "-m", "offlinerlkit_romi.cli", "sweep", str(path), "--on", where]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     return subprocess.Popen(
@@ -84,7 +88,7 @@ def test_a_killed_worker_leaves_no_trace_in_any_run(folder):
     process = start(folder, "killed", "ray")
     killed = kill_one(folder / "killed", process)
     shown = end_of(process)
-    assert "its process died: goes on from its last saved state" in shown
+    assert shown.count("died: it goes on from its last saved state") == 1
     assert "usage" not in shown and "dashboard" not in shown.lower()
     resumed = [run for run in runs_of(folder / "killed").values() if _parts(run)]
     assert resumed == [killed]

@@ -37,6 +37,7 @@ def as_mlflow(told):
         get_experiment_by_name=told.function("find"),
         create_experiment=told.function("experiment", "e1"),
         create_run=told.function("init", made),
+        search_runs=lambda *_: [made] if told.of("init") else [],
         log_batch=told.function("log"),
         set_terminated=told.function("end"),
     )
@@ -79,7 +80,8 @@ def test_wandb_and_trackio_hear_settings_rows_and_the_end(told, tmp_path):
 @pytest.mark.parametrize("told", ["mlflow"], indirect=True)
 def test_mlflow_hears_settings_rows_and_the_end(told, tmp_path):
     run(tmp_path, "mlflow", seed=3)
-    assert told.of("init") == [(("e1",), {"run_name": "td3bc halfcheetah-random-v2 seed 3"})]
+    (((place,), begun),) = told.of("init")
+    assert (place, begun["run_name"]) == ("e1", "td3bc halfcheetah-random-v2 seed 3")
     (_, settings), *rows = told.of("log")
     assert ("seed", "3") in settings["params"] and ("algo", "td3bc") in settings["params"]
     steps = [{step for *_, step in kwargs["metrics"]} for _, kwargs in rows]

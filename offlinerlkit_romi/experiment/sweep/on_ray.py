@@ -9,6 +9,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -181,11 +182,11 @@ class _Events(tune.Callback):
         self._tell(trial, "ended")
 
     def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        self._tell(trial, f"{_why(trial)}: goes on from its last saved state")
+        self._tell(trial, "died: it goes on from its last saved state")
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        self.failures[self._name(trial)] = _why(trial)
-        self._tell(trial, f"failed: {_why(trial)}")
+        why = self.failures[self._name(trial)] = _why(trial)
+        self._tell(trial, f"failed: {why}")
 
     def _tell(self, trial: Any, what: str) -> None:
         self._say(f"{self._name(trial)}: {what}")
@@ -195,12 +196,11 @@ class _Events(tune.Callback):
 
 
 def _why(trial: Any) -> str:
-    """What Ray tells of a trial's end, in a line."""
-    error = trial.get_pickled_error()
-    if isinstance(error, ray.exceptions.RayActorError):
+    """The last line of what Ray tells of a trial's end."""
+    told = Path(trial.error_file).read_text("utf-8") if trial.error_file else ""
+    if "ActorDied" in told or not told.strip():
         return "its process died"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else reason_of(error)
+    return told.strip().splitlines()[-1].removeprefix(f"{UserError.__module__}.UserError: ")
 
 
 def _carry_out(config: Mapping[str, Any], plan: Plan, folder: str) -> None:

@@ -247,6 +247,7 @@ def _best(plan: Plan, lines: Sequence[Line]) -> list[str]:
     """What was best, where something was varied."""
     sign = 1 if plan.file.mode == "max" else -1
     whole = [line for line in lines if len(line.scores) == line.runs and "," in line.label]
+    whole = [line for line in whole if not math.isnan(mean_and_std(line.scores)[0])]
     found: dict[tuple[str, str], Line] = {}
     for line in sorted(whole, key=lambda line: sign * mean_and_std(line.scores)[0]):
         found[line.task, line.label.partition(",")[0]] = line
