@@ -51,6 +51,7 @@ def cluster(address: str) -> Iterator[None]:
         UserError: There is none.
     """
     os.environ.update(QUIET)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what befalls a trial is told here
     here = address == HERE
     own: dict[str, Any] = {"num_cpus": usable_cores(), "include_dashboard": False} if here else {}
     try:
@@ -154,7 +155,8 @@ def _search(plan: Plan, study: Study, trials: Sequence[Trial]) -> Any:
         metric=METRIC,
         mode=plan.file.mode,
         points_to_evaluate=begun or None,
-        sampler=samplers.TPESampler(seed=plan.file.search_seed),
+        # with the seed of the first go it would draw what it drew then
+        sampler=samplers.TPESampler(seed=plan.file.search_seed + len(begun)),
     )
 
 
