@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from offlinerlkit_romi.experiment.reload import evaluate, load_policy
     from offlinerlkit_romi.experiment.run import train
     from offlinerlkit_romi.experiment.runs import load_run, load_runs
+    from offlinerlkit_romi.experiment.selection import select
 
 __all__ = [
     "Callback",
@@ -44,6 +45,7 @@ __all__ = [
     "load_run",
     "load_runs",
     "register_algorithm",
+    "select",
     "train",
 ]
 
@@ -54,6 +56,7 @@ _FRONT_DOOR = {
     "load_policy": ("offlinerlkit_romi.experiment.reload", "load_policy"),
     "load_run": ("offlinerlkit_romi.experiment.runs", "load_run"),
     "load_runs": ("offlinerlkit_romi.experiment.runs", "load_runs"),
+    "select": ("offlinerlkit_romi.experiment.selection", "select"),
     "load_dataset": ("offlinerlkit_romi.data", "load_dataset"),
     "register_algorithm": ("offlinerlkit_romi.algorithms", "register_algorithm"),
     **{
