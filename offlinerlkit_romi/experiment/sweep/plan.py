@@ -193,9 +193,8 @@ class Plan:
         """
         if self.file.search == "optuna" and study.axes:
             return self._begun(study)
-        points = study.draws(self.file.trials, self.file.search_seed)
-        if self.file.search == "grid":
-            points = list(study.grid())
+        drawn = self.file.search == "random"
+        points = study.draws(self.file.trials, self.file.search_seed) if drawn else study.grid()
         return [trial for point in points for trial in self._trials_at(study, point)]
 
     def trial(self, study: int, point: Mapping[str, Any], seeds: Sequence[int]) -> Trial:
