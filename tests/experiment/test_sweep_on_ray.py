@@ -51,7 +51,7 @@ def test_a_killed_worker_leaves_no_trace_in_any_run(folder):
     killed = kill_one(folder / "killed", process)
     shown = end_of(process, folder / "killed.txt")
     assert shown.count("died: it goes on from its last saved state") == 1
-    assert "usage" not in shown and "dashboard" not in shown.lower()
+    assert "Usage stats" not in shown and "dashboard" not in shown.lower()
     assert killed is not None and resumed(folder / "killed") == [killed]
     end_of(start(folder, "undisturbed", "local"), folder / "undisturbed.txt")
     assert len(runs_of(folder / "killed")) == 4

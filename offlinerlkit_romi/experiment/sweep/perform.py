@@ -238,7 +238,7 @@ class Line:
     def cells(self) -> list[str]:
         """For the table."""
         mean, std = mean_and_std(self.scores)
-        score = "-" if math.isnan(mean) else f"{mean:.1f} ± {number(std, '.1f')}"
+        score = number(mean, ".1f") + ("" if math.isnan(std) else f" ± {std:.1f}")
         epochs, many = f"{self.epochs[0]}/{self.epochs[1]}", f"{len(self.scores)} of {self.runs}"
         return [self.task, self.label, many, str(self.diverged or ""), epochs, score]
 
