@@ -3,8 +3,8 @@
     python benchmarks/killed_sweep.py docs/results/sweep
 
 Carries out FOLDER/sweep.yaml on Ray, kills the process of a run of ROMI's once it has saved, does
-all again on a pool of processes, and compares all runs bit for bit. Leaves log.txt, sweep.md and
-killed.json there. Exits with 1 if a run differs.
+all again on a pool of processes, and compares all runs bit for bit. Leaves log.txt, killed.json and
+the table there. Exits with 1 if a run differs.
 """
 
 import json
@@ -40,7 +40,8 @@ def main() -> int:
         ours, theirs = folder / "ray/log", folder / "local/log"
         log = (folder / "ray.txt").read_text().replace(f"{folder}/ray/", "")
         (place / "log.txt").write_text(log)
-        (place / "sweep.md").write_text((ours / "sweep/sweep.md").read_text())
+        for table in (ours / "sweep").glob("*.md"):
+            (place / table.name).write_text(table.read_text())
         names = {run: name for name, run in runs_of(ours).items()}
         found = {
             "command": f"python benchmarks/killed_sweep.py {place}",
