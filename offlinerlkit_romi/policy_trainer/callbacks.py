@@ -140,6 +140,8 @@ class _Watch(Callback):
         return next((metrics[name] for name in names if name in metrics), None)
 
     def _improves(self, value: float, by: float = 0.0) -> bool:
+        if math.isnan(value):
+            return False
         if math.isnan(self.best) or self._sign * (value - self.best) > by:
             self.best = value
             return True

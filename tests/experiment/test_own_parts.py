@@ -12,6 +12,7 @@ import torch
 from offlinerlkit_romi import cli, load_policy, train
 from offlinerlkit_romi.errors import TrainingInterrupted, UserError
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
+from offlinerlkit_romi.experiment.config import ModelBasedConfig
 from offlinerlkit_romi.experiment.folder import RunFolder
 from tests.experiment import own_networks as own
 from tests.experiment.conftest import TINY_SETTINGS
@@ -23,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 ACTORS = {"bc": own.deterministic_actor, "td3bc": own.deterministic_actor, "iql": own.bounded_actor}
 CRITICS = {"edac": own.fifty_critics, "rorl": own.fifty_critics}
 WITH_CRITIC = [a for a in ALGORITHMS if "critic" in {f.name for f in fields(ALGORITHMS[a])}]
+WITH_MODEL = [a for a, kind in ALGORITHMS.items() if issubclass(kind, ModelBasedConfig)]
 FOUR = {
     "actor": own.soft_actor,
     "critic": own.critic,
@@ -59,6 +61,12 @@ def test_each_network_is_initialised_by_its_own_name(tiny_data, tmp_path):
     assert not torch.allclose(first, second, atol=1e-3)
     again = load_policy(run(tmp_path, "mopo", epoch=1, critic=own.critic, critic_lr=1e-12).run_dir)
     assert torch.equal(again.critic1.backbone.first.weight, first)
+
+
+@pytest.mark.parametrize("algo", [a for a in WITH_MODEL if a != "count_morl"])
+def test_every_algorithm_with_a_model_takes_an_ensemble(algo, tiny_data, tmp_path):
+    policy = load_policy(run(tmp_path, algo, epoch=1, dynamics=own.ensemble).run_dir)
+    assert isinstance(policy.dynamics.model.activation, torch.nn.Tanh)
 
 
 @pytest.mark.parametrize("algo, critic", [("iql", own.level_critic), ("rorl", own.level_critics)])

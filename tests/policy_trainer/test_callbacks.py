@@ -182,6 +182,7 @@ SCORE = "eval/normalized_episode_reward"
         ({"least": 1.0}, [1, 2, 1.5, 9], 3),
         ({"metric": "loss", "lowest": True}, [3, 1, 2, 2], 4),
         ({}, [1, None, 0, None, 0], 5),
+        ({}, [math.nan, 1, math.nan, 0], 4),
         ({}, [1, 2, 3, 4], None),
     ],
     ids=str,
