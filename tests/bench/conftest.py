@@ -3,6 +3,7 @@
 import pytest
 
 from offlinerlkit_romi.bench.command import parser, run
+from tests.upstream.kit import NAMES as KIT
 
 TINY_NETS = {
     "hidden_dims": (4,),
@@ -44,8 +45,8 @@ class EnsembleDynamics(dynamics.EnsembleDynamics):
             supervised_loss(self.model, x, y, coef).backward()
 """,
     "policy/__init__": "import gym, d4rl\nfrom gym.envs.mujoco import mujoco_env\n"
-    "from offlinerlkit_romi.policy import *\nspace: gym.spaces.Space\nenv: mujoco_env.MujocoEnv\n"
-    "del ROMIPolicy, RORLPolicy",
+    "space: gym.spaces.Space\nenv: mujoco_env.MujocoEnv\n"
+    f"from offlinerlkit_romi.policy import {', '.join(KIT['policy'])}",
     "utils/__init__": "",
     "utils/scaler": "from offlinerlkit_romi.utils.scaler import StandardScaler",
     "utils/noise": "",

@@ -9,6 +9,9 @@ from offlinerlkit_romi.bench.report import find, tables
 from offlinerlkit_romi.bench.workload import PIECES
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from tests.bench.conftest import TINY, make_checkout
+from tests.upstream.kit import NAMES as KIT
+
+OURS_ALONE = {algo for algo in ALGORITHMS if f"{algo.upper()}Policy" not in KIT["policy"]}
 
 
 def test_every_algorithm_and_every_piece_has_its_row(tiny_bench):
@@ -54,11 +57,11 @@ def test_a_checkout_is_timed_beside_ours(tiny_bench, tmp_path):
         (row["piece"], row["algo"]) for row in result["rows"] if row["column"] == "OfflineRL-Kit"
     }
     ours = {(row["piece"], row["algo"]) for row in result["rows"] if row["column"] == "ours"}
-    # the stand-in has no ROMI, no counting model and no trainer
-    lacking = {("policy step", "romi"), ("model update", "romi"), ("policy step", "count_morl")}
-    lacking |= {("policy step", "rorl"), ("evaluation", ""), ("evaluation, one by one", "")}
+    # the stand-in has the kit's policies and no trainer
+    lacking = {("policy step", algo) for algo in OURS_ALONE} | {("model update", "romi")}
+    lacking |= {("evaluation", ""), ("evaluation, one by one", "")}
     lacking |= {("epoch", "romi"), ("epoch", "rambo")}
-    assert ours - kit == lacking | {("policy step", "romi")}
+    assert ours - kit == lacking
     ratio = find(result, "rollout", "", "OfflineRL-Kit") / find(result, "rollout", "", "ours")
     assert f" {ratio:.2f} |" in tables(result)
 
@@ -68,7 +71,7 @@ def test_a_checkout_is_timed_beside_ours(tiny_bench, tmp_path):
 def test_the_kit_itself_is_timed_beside_ours(tiny_bench):
     result = tiny_bench("--against", os.environ["OFFLINERLKIT_PATH"])
     kit = [row for row in result["rows"] if row["column"] == "OfflineRL-Kit"]
-    assert {row["algo"] for row in kit} >= set(ALGORITHMS) - {"romi", "count_morl", "rorl"}
+    assert {row["algo"] for row in kit} >= set(ALGORITHMS) - OURS_ALONE
     names = {"model update", "pre-training step", "rollout", "evaluation", "loading"}
     assert names <= {row["piece"] for row in kit}
 

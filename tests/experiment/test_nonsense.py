@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from offlinerlkit_romi import cli
+from offlinerlkit_romi.experiment import limits
 from offlinerlkit_romi.experiment import run as run_module
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.config import flag
@@ -21,16 +22,9 @@ from offlinerlkit_romi.experiment.limits import rules
 NUMBERS = ("nan", "inf", "-inf", "1e30", "1" + 18 * "0", "abc", "")
 # where these are no nonsense
 NEGATIVE = {"reward_scale", "reward_bias", "target_entropy", "lagrange_threshold"}
-ZERO = {
-    *("seed", "data_seed", "threads", "eval_episodes", "checkpoint_freq", "checkpoint_share"),
-    *("estimate_freq", "gamma", "reward_bias", "alpha", "target_entropy", "lagrange_threshold"),
-    *("real_ratio", "logvar_loss_coef", "error_segments", "dynamics_update_freq", "bc_epoch"),
-    *("adv_weight", "xi", "penalty_coef", "cql_weight", "dropout_rate", "actor_dropout", "eta"),
-    *("policy_noise", "noise_clip", "exploration_noise", "lmbda", "count_coef"),
-    *("eps_policy", "beta_policy", "eps_q", "beta_q", "tau_q", "eps_ood", "beta_ood"),
-    *("lambda_ood", "lambda_ood_min", "lambda_ood_decay"),
-    *("gae_lambda", "correction_weight", "correction_cap"),
-}
+# 0 is none either in what these types say, nor here
+WITH_ZERO = (limits.Whole, limits.Seed, limits.Share, limits.Dropout, limits.Weight, limits.Number)
+ZERO = {"threads", "dynamics_threads", "eval_episodes", "error_segments"}
 # what is more than one value, and why it is wrong
 SEVERAL = {
     "hidden_dims": ("", "0", "8 -8", "8 1.5", "8 nan", "8 abc", "8 1000000000"),
@@ -77,6 +71,10 @@ def plain(hint):
 
 
 DECLARED = declarations()
+for _algo, _name, _ in DECLARED:
+    _hint = get_type_hints(ALGORITHMS[_algo], include_extras=True)[_name]
+    if any(part in WITH_ZERO for part in (_hint, *get_args(_hint))):
+        ZERO.add(_name)
 VALUES = [(*d[:2], plain(d[2])) for d in DECLARED if plain(d[2]) is not str]
 
 

@@ -182,6 +182,11 @@ def optimisers(policy: Any) -> dict[str, torch.optim.Optimizer]:
     return {k: x for k, x in state.items() if isinstance(x, torch.optim.Optimizer)}
 
 
+def test_no_policy_is_forgotten() -> None:
+    kinds = {f"{kind}Policy" for kind, *_ in CASES.values()}
+    assert kinds == set(policies.__all__) - {"BasePolicy"}
+
+
 # What an update may change
 
 
