@@ -15,7 +15,7 @@ from offlinerlkit_romi.data.card import refuse_facts
 from offlinerlkit_romi.data.doctor.command import add_doctor
 from offlinerlkit_romi.data.fact_options import add_bounds, add_facts, facts_of
 from offlinerlkit_romi.data.formats import KINDS
-from offlinerlkit_romi.data.load import load, looks_like_data, own_card, read_dataset
+from offlinerlkit_romi.data.load import Source, load, looks_like_data, read_dataset
 from offlinerlkit_romi.data.rows import Episodes
 from offlinerlkit_romi.data.user import load_own
 from offlinerlkit_romi.envs.custom import CustomTask
@@ -224,8 +224,7 @@ def _loaded(arguments: argparse.Namespace) -> "Dataset":
     task = arguments.task or None
     if task and source == "auto" and looks_like_data(task):
         source, task = task, None
-    card = own_card(source, task)
-    if card is not None:
+    if (card := Source(source, task).card) is not None:
         return load_own(card, guess=True, name=task, **facts)
     task = _given(arguments)
     refuse_facts(facts, task)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from offlinerlkit_romi.data.formats import (
     read_arrays,
 )
 from offlinerlkit_romi.data.rows import GOALS, KNOWN, MATRICES, MIX, REQUIRED, Array, Rows, as_rows
-from offlinerlkit_romi.data.user import load_own, read_columns
+from offlinerlkit_romi.data.user import MEMORY, load_own, read_columns
 from offlinerlkit_romi.envs.minari import open_minari
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.standins.recipes import generate
@@ -81,27 +82,48 @@ def looks_like_data(text: str) -> bool:
     )
 
 
-def is_own(source: str, task: str | None = None) -> bool:
-    """Whose data is it? Whether a source makes a task of the user's own.
+@dataclass(frozen=True)
+class Source:
+    """Whose transitions: a benchmark's, or the user's own, in a file or in memory.
 
-    Args:
-        source: What `--data` names.
+    Attributes:
+        name: What `--data` names; `user.MEMORY` where only Python has them.
         task: What `--task` names: rows of a benchmark's task are that task's, whoever has them.
+        dataset: The transitions, where they are loaded.
     """
-    from offlinerlkit_romi.envs.tasks import TASKS, canonical
 
-    if source in SOURCES or not looks_like_data(source):
-        return False
-    return canonical(task or "") not in TASKS
+    name: str
+    task: str | None = None
+    dataset: Dataset | None = None
 
+    @cached_property
+    def own(self) -> bool:
+        """Whether it is a place that makes a task of the user's own."""
+        from offlinerlkit_romi.envs.tasks import TASKS, canonical
 
-def own_card(source: str, task: str | None = None) -> Card | None:
-    """What is known of a source where it is the user's own (see `is_own`); None otherwise.
+        if self.name in SOURCES or not looks_like_data(self.name):
+            return False
+        return canonical(self.task or "") not in TASKS
 
-    Raises:
-        UserError: The source is a card that cannot be read.
-    """
-    return card_of(source) if is_own(source, task) else None
+    @cached_property
+    def card(self) -> Card | None:
+        """What is known of such a place; None for everything else.
+
+        Raises:
+            UserError: It is a card that cannot be read.
+        """
+        return card_of(self.name) if self.own else None
+
+    def check(self) -> None:
+        """Whether the task exists, where it is a benchmark's.
+
+        Raises:
+            UserError: It does not; the message names the nearest.
+        """
+        from offlinerlkit_romi.envs.tasks import get_task
+
+        if self.dataset is None and self.name != MEMORY and not self.own:
+            get_task(self.task or "")
 
 
 def load(

@@ -12,11 +12,11 @@ import torch
 
 from offlinerlkit_romi.data import Dataset, load
 from offlinerlkit_romi.data.doctor.before_training import examined
-from offlinerlkit_romi.data.load import is_own
+from offlinerlkit_romi.data.load import Source
 from offlinerlkit_romi.data.user import MEMORY
 from offlinerlkit_romi.engine import choose_matmul_precision, keep_freed_memory
 from offlinerlkit_romi.engine.device import device_name, peak_memory, resolve_device
-from offlinerlkit_romi.envs import get_task, normalized_score
+from offlinerlkit_romi.envs import normalized_score
 from offlinerlkit_romi.errors import TrainingInterrupted, UserError
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.callbacks import asked_for, told_of
@@ -44,15 +44,13 @@ from offlinerlkit_romi.utils.plotter import AXES, plot_learning_curve
 Estimates = list[tuple[int, dict[str, float]]]
 
 
-def check_input(config: RunConfig, dataset: Dataset | None) -> torch.device:
+def check_input(config: RunConfig, source: Source) -> torch.device:
     """Find what is wrong before anything is read or made; returns the device.
 
     Raises:
         UserError: It is.
     """
-    told = dataset is not None or config.data == MEMORY
-    if not told and not is_own(config.data, config.task):
-        get_task(config.task)
+    source.check()
     device = resolve_device(config.device)
     import_tracker(config.tracker)
     _check_paths(config)
@@ -87,19 +85,17 @@ def settle_arithmetic(config: RunConfig, earlier: RunFolder | None, device: torc
 
 
 def obtain_data(
-    config: RunConfig,
-    earlier: RunFolder | None,
-    dataset: Dataset | None = None,
-    *,
-    progress: bool = True,
+    config: RunConfig, source: Source, earlier: RunFolder | None, *, progress: bool = True
 ) -> Dataset:
-    """Load the transitions, unless they are given, and check them.
+    """Load the transitions, unless they are loaded, and check them.
 
     Raises:
         UserError: They cannot be had, or are not those the run began on.
     """
+    dataset = source.dataset
     if dataset is None:
-        dataset = load_own_data(config, None if earlier is None else earlier.manifest["data"])
+        record = None if earlier is None else earlier.manifest["data"]
+        dataset = load_own_data(config, source, record)
     if dataset is None:
         dataset = load(
             config.task,

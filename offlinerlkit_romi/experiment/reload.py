@@ -53,6 +53,7 @@ from offlinerlkit_romi.experiment.robustness import (
     write_outcomes,
 )
 from offlinerlkit_romi.experiment.summary import source_label
+from offlinerlkit_romi.experiment.user_data import source_of
 from offlinerlkit_romi.policy_trainer.evaluation import score_scale
 from offlinerlkit_romi.system.files import file_digest
 from offlinerlkit_romi.utils.scaler import StandardScaler
@@ -167,7 +168,8 @@ class OwnRun:
         """Of the raw observations it was trained on, (S,)."""
         told = self.folder.manifest["data"].get("obs_std")
         if told is None:  # a run from before it was noted
-            return obs_std(obtain_data(self.folder.resolved.config, self.folder, None))
+            config = self.folder.resolved.config
+            return obs_std(obtain_data(config, source_of(config), self.folder))
         return np.array(told, np.float64)
 
     def load(self, device: torch.device, obs_scaler: StandardScaler | None = None) -> Any:

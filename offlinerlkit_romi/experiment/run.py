@@ -24,7 +24,7 @@ from offlinerlkit_romi.experiment.resolve import CALL, Resolved, check_seeds, se
 from offlinerlkit_romi.experiment.resume import find_earlier, starting_point
 from offlinerlkit_romi.experiment.seeds import SeedsSummary, run_seeds
 from offlinerlkit_romi.experiment.summary import Summary
-from offlinerlkit_romi.experiment.user_data import take_objects
+from offlinerlkit_romi.experiment.user_data import source_of, take_objects
 from offlinerlkit_romi.policy_trainer import Callback, EachEpoch, Interrupts, OnEpoch
 
 
@@ -139,10 +139,11 @@ def run(
         verbosity: See `train`.
     """
     start, config = time.perf_counter(), resolved.config
-    device = check_input(config, dataset)
+    source = source_of(config, dataset)
+    device = check_input(config, source)
     earlier = find_earlier(resolved)
     settle_arithmetic(config, earlier, device)
-    dataset = obtain_data(config, earlier, dataset, progress=verbosity > 0)
+    dataset = obtain_data(config, source, earlier, progress=verbosity > 0)
     words = list(sys.argv if argv is None else argv)
     context = Context(resolved, earlier, dataset, device, words, start, Interrupts())
     return carry_out(

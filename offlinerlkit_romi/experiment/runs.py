@@ -14,6 +14,7 @@ from offlinerlkit_romi.experiment.folder import CURVE_FIGURE, RunFolder, Status,
 from offlinerlkit_romi.experiment.lifecycle import obtain_data
 from offlinerlkit_romi.experiment.reload import Evaluation, evaluate, load_policy
 from offlinerlkit_romi.experiment.summary import Summary, read_curve, source_label
+from offlinerlkit_romi.experiment.user_data import source_of
 from offlinerlkit_romi.utils.text import html
 
 if TYPE_CHECKING:
@@ -113,7 +114,8 @@ class Run:
         Raises:
             UserError: They cannot be had, or are no longer the same.
         """
-        return obtain_data(self.folder.resolved.config, self.folder)
+        config = self.folder.resolved.config
+        return obtain_data(config, source_of(config), self.folder)
 
     def evaluate(self, episodes: int = 10, seed: int = 0, **options: Any) -> Evaluation:
         """Evaluate the policy afresh; arguments and errors of `offlinerlkit_romi.evaluate`."""

@@ -37,6 +37,7 @@ from offlinerlkit_romi.experiment.lifecycle import (
 from offlinerlkit_romi.experiment.resolve import COMMAND_LINE, Resolved
 from offlinerlkit_romi.experiment.resume import AUTO, Runs, check_data, find_earlier
 from offlinerlkit_romi.experiment.summary import Summary
+from offlinerlkit_romi.experiment.user_data import source_of
 from offlinerlkit_romi.policy_trainer import EachEpoch, Follower, Interrupts
 from offlinerlkit_romi.system.machine import usable_cores
 from offlinerlkit_romi.utils.text import html, number
@@ -163,7 +164,8 @@ def run_seeds(
         TrainingInterrupted: SIGTERM or Ctrl-C; every run has saved its state.
     """
     start = time.perf_counter()
-    device = check_input(resolved.config, dataset)
+    whose = source_of(resolved.config, dataset)
+    device = check_input(resolved.config, whose)
     at_once = len(seeds) if device.type == "cuda" else min(len(seeds), usable_cores())
     settings = _settings(resolved, at_once, device)
     jobs = [
@@ -175,7 +177,7 @@ def run_seeds(
     earlier = [job.earlier for job in jobs if job.earlier is not None]
     first, config = next(iter(earlier), None), jobs[0].resolved.config
     settle_arithmetic(config, first, device)
-    dataset = obtain_data(config, first, dataset, progress=verbosity > 0)
+    dataset = obtain_data(config, whose, first, progress=verbosity > 0)
     for run in earlier[1:]:
         check_data(run, dataset)
     words = list(sys.argv if argv is None else argv)

@@ -31,7 +31,7 @@ from offlinerlkit_romi.experiment.folder import SELECTION, RunFolder, estimates_
 from offlinerlkit_romi.experiment.lifecycle import obtain_data
 from offlinerlkit_romi.experiment.reload import OwnRun
 from offlinerlkit_romi.experiment.summary import source_label
-from offlinerlkit_romi.experiment.user_data import task_of
+from offlinerlkit_romi.experiment.user_data import source_of, task_of
 from offlinerlkit_romi.policy_trainer.evaluation import task_scorer
 from offlinerlkit_romi.system.files import write_json
 from offlinerlkit_romi.utils.logger import Logger
@@ -134,7 +134,7 @@ def select(
         )
     if episodes < 0:
         raise UserError(f"--episodes is {episodes}: give 0 or more")
-    dataset = obtain_data(config, folder, None)
+    dataset = obtain_data(config, source_of(config), folder)
     if reason := dataset.untold():
         raise UserError(f"no estimate of {run_dir}: {reason}")
     estimator = _estimator(folder, dataset, by, place)

@@ -8,7 +8,7 @@ from typing import Any
 
 from offlinerlkit_romi.data import Card, Dataset, load_own
 from offlinerlkit_romi.data.card import FACTS, FLAGS, FUNCTIONS, refuse_facts
-from offlinerlkit_romi.data.load import is_own, own_card
+from offlinerlkit_romi.data.load import Source
 from offlinerlkit_romi.data.user import MEMORY
 from offlinerlkit_romi.envs import Task, get_task
 from offlinerlkit_romi.envs.custom import CustomTask, task_from_record, task_record
@@ -22,7 +22,7 @@ def named_task(values: Mapping[str, Any]) -> dict[str, Any]:
     data = values.get("data")
     if values.get("task") or not isinstance(data, str | Path):
         return dict(values)
-    card = own_card(str(data))
+    card = Source(str(data)).card
     return dict(values) if card is None else {**values, "task": card.named().name}
 
 
@@ -38,21 +38,16 @@ def take_objects(values: Mapping[str, Any]) -> tuple[dict[str, Any], Dataset | N
     Raises:
         UserError: See `load_own`; or facts about the user's own data, but no such data.
     """
+    values = {n: str(v) if isinstance(v, Path) else v for n, v in values.items()}
     rest = {name: value for name, value in values.items() if name not in FACTS}
     facts = {name: values[name] for name in FACTS if values.get(name) is not None}
     data = rest.get("data")
-    if isinstance(data, Path):
-        data = rest["data"] = str(data)
-    if isinstance(data, str) and not is_own(data, rest.get("task")):
-        data = None
-    if data is None or data == MEMORY:
+    if data is None or isinstance(data, str):
         objects = [name for name in facts if name not in FLAGS or not _plain(facts[name])]
-        if objects:
+        if not objects:
+            return values, None
+        if data is None or not Source(data, rest.get("task")).own:
             raise UserError(f"{objects[0]} is a fact about data of your own: give data= as well")
-        return dict(values), None
-    plain = all(name in FLAGS and _plain(value) for name, value in facts.items())
-    if isinstance(data, str) and plain:
-        return named_task(values), None
     if isinstance(data, Dataset):
         dataset = data
         if facts:
@@ -67,11 +62,19 @@ def take_objects(values: Mapping[str, Any]) -> tuple[dict[str, Any], Dataset | N
     return {**rest, **told, "data": source, "task": dataset.info.task}, dataset
 
 
-def load_own_data(config: RunConfig, record: Mapping[str, Any] | None = None) -> Dataset | None:
+def source_of(config: RunConfig, dataset: Dataset | None = None) -> Source:
+    """Whose data a run's are, and the transitions where they are loaded."""
+    return Source(config.data, config.task, dataset)
+
+
+def load_own_data(
+    config: RunConfig, source: Source, record: Mapping[str, Any] | None = None
+) -> Dataset | None:
     """Load a run's transitions where they are the user's own; None for a benchmark's.
 
     Args:
-        config: Says which.
+        config: Says what is known of them.
+        source: Whose they are.
         record: What a run that is resumed recorded of its data.
 
     Raises:
@@ -85,11 +88,10 @@ def load_own_data(config: RunConfig, record: Mapping[str, Any] | None = None) ->
             )
         return load_own(card["file"], **{**card, "file": None})
     told = {name: getattr(config, name) for name in FLAGS if getattr(config, name)}
-    own = own_card(config.data, config.task)
-    if own is None:
+    if source.card is None:
         refuse_facts(told, config.task)
         return None
-    return load_own(own, name=config.task, **told)
+    return load_own(source.card, name=config.task, **told)
 
 
 def task_of(dataset: Dataset) -> Task:
