@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from offlinerlkit_romi.engine import descend, descend_apart, frozen_copy, polyak_update
-from offlinerlkit_romi.modules import lay_side_by_side
+from offlinerlkit_romi.modules import Twins, lay_side_by_side
 from offlinerlkit_romi.nets import own_dropout
 from offlinerlkit_romi.policy.base_policy import ArrayLike, BasePolicy, Batch, Metrics, Ours
 from offlinerlkit_romi.policy.model_free.sac import backup, critic_losses, min_q
@@ -87,7 +87,7 @@ class IQLPolicy(BasePolicy):
         self.actor = actor
         self.critic_q1, self.critic_q1_old = critic_q1, frozen_copy(critic_q1)
         self.critic_q2, self.critic_q2_old = critic_q2, frozen_copy(critic_q2)
-        lay_side_by_side((self.critic_q1, self.critic_q2))
+        lay_side_by_side(self.critics)
         lay_side_by_side((self.critic_q1_old, self.critic_q2_old))
         self.critic_v = critic_v
         self.actor_optim, self.critic_v_optim = actor_optim, critic_v_optim
@@ -97,6 +97,11 @@ class IQLPolicy(BasePolicy):
         self._tau, self._gamma = tau, gamma
         self._expectile, self._temperature = expectile, temperature
         own_dropout(self, self.generator)
+
+    @property
+    def critics(self) -> Twins:
+        """The online critics."""
+        return self.critic_q1, self.critic_q2
 
     def training_state(self) -> dict[str, Any]:
         """Everything that training mutates, by name."""
@@ -132,11 +137,10 @@ class IQLPolicy(BasePolicy):
         }
 
     def _update_critics(self, batch: Batch, next_v: torch.Tensor) -> Metrics:
-        critics = self.critic_q1, self.critic_q2
         target = backup(batch, next_v, self._gamma)
-        loss1, loss2, q1 = critic_losses(critics, batch, target)
+        loss1, loss2, q1 = critic_losses(self.critics, batch, target)
         optims = self.critic_q1_optim, self.critic_q2_optim
-        descend_apart(loss1 + loss2, list(zip(critics, optims, strict=True)))
+        descend_apart(loss1 + loss2, list(zip(self.critics, optims, strict=True)))
         losses = {"loss/q1": loss1.detach(), "loss/q2": loss2.detach()}
         return losses | {"q/real": q1.detach().mean()}
 

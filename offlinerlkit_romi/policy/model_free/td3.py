@@ -92,7 +92,7 @@ class TD3Policy(BasePolicy):
         self.actor, self.actor_old = actor, frozen_copy(actor).eval()
         self.critic1, self.critic1_old = critic1, frozen_copy(critic1).eval()
         self.critic2, self.critic2_old = critic2, frozen_copy(critic2).eval()
-        lay_side_by_side((self.critic1, self.critic2))
+        lay_side_by_side(self.critics)
         lay_side_by_side(self.target_critics)
         self.actor_optim = actor_optim
         self.critic1_optim, self.critic2_optim = critic1_optim, critic2_optim
@@ -109,6 +109,11 @@ class TD3Policy(BasePolicy):
         loss = next(self.parameters()).new_zeros(())
         self.register_buffer("_last_actor_loss", loss, persistent=False)
         own_dropout(self, self.generator)
+
+    @property
+    def critics(self) -> Twins:
+        """The online critics."""
+        return self.critic1, self.critic2
 
     @property
     def target_critics(self) -> Twins:
@@ -158,7 +163,7 @@ class TD3Policy(BasePolicy):
         target = critic_target(
             self.actor_old, self.target_critics, batch, noise, self._gamma, self._max_action
         )
-        loss1, loss2, q1 = critic_losses((self.critic1, self.critic2), batch, target)
+        loss1, loss2, q1 = critic_losses(self.critics, batch, target)
         parts = (self.critic1, self.critic1_optim), (self.critic2, self.critic2_optim)
         descend_apart(loss1 + loss2, parts)
         losses = {"loss/critic1": loss1.detach(), "loss/critic2": loss2.detach()}
