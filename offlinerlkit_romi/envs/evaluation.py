@@ -138,6 +138,20 @@ class Evaluator:
         other._check_parameters()
         return other
 
+    def attacker(self, policy: Any) -> Any:
+        """What finds the observations to show it, where the shifts attack; otherwise None.
+
+        Raises:
+            UserError: It cannot be attacked so.
+        """
+        attacks = shift.of_block(shift.parse(self.settings.shifts), shift.ATTACKS)
+        if not attacks:
+            return None
+        from offlinerlkit_romi.envs.attacks import Attacker  # torch is not the simulators'
+
+        critic = self.settings.critic or policy
+        return Attacker(policy, critic, self.settings.obs_std, attacks)
+
     def __call__(self, policy: SelectsActions) -> EvalResult:
         """Run the episodes with ``policy.select_action(obs (n, S), deterministic=True)``.
 
@@ -204,7 +218,7 @@ class Evaluator:
             episode.reset(seed, dynamics)
         keys = [(self.settings.seed, self.calls, first + i) for i in range(len(seeds))]
         world = World(shifts, keys, self.settings.obs_std)
-        attack = self._attack(policy, shifts)
+        attack = self.attacker(policy)
         running = list(episodes)
         while running:
             obs = world.show(np.stack([episode.obs for episode in running]), attack)
@@ -217,15 +231,6 @@ class Evaluator:
                 world.keep(np.array([not episode.done for episode in running]))
                 running = [episode for episode in running if not episode.done]
         return [(episode.total, episode.length) for episode in episodes]
-
-    def _attack(self, policy: Any, shifts: tuple[shift.Shift, ...]) -> Any:
-        attacks = shift.of_block(shifts, shift.ATTACKS)
-        if not attacks:
-            return None
-        from offlinerlkit_romi.envs.attacks import Attacker  # torch is not the simulators'
-
-        critic = self.settings.critic or policy
-        return Attacker(policy, critic, self.settings.obs_std, attacks)
 
     def _check_parameters(self) -> None:
         if isinstance(self._task, Task):

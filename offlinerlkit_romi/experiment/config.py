@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_type_
 import numpy as np
 from numpy.typing import NDArray
 
+from offlinerlkit_romi.envs.shifts import parse
 from offlinerlkit_romi.envs.tasks import canonical
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.limits import (
@@ -141,6 +142,9 @@ class RunConfig:
     """Episodes per evaluation; 0 trains without a simulator."""
     eval_freq: Count = 1
     """Epochs from one evaluation to the next; the last epoch is always evaluated."""
+    eval_shift: tuple[str, ...] = ()
+    """Conditions to play the same episodes under as well, KIND:SCALE[:UNIT] or several joined by +
+    (docs/robustness.md): columns shifted/... of the curve."""
     eval_async: bool | None = None
     """Evaluate in a worker process while training goes on; the scores are the same. None does so on
     CUDA and where more than 2 CPU cores may be used."""
@@ -172,6 +176,8 @@ class RunConfig:
 
     def check(self) -> None:
         """Raise a UserError for values that do not fit together."""
+        for condition in self.eval_shift:
+            parse(condition)
         watching = "--early-stop-patience" if self.early_stop_patience else "--keep-best"
         if (self.early_stop_patience or self.keep_best) and not self.eval_episodes:
             raise UserError(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from offlinerlkit_romi.engine import Generators
 from offlinerlkit_romi.envs import EvalSettings, Task
 from offlinerlkit_romi.envs.functions import travels
+from offlinerlkit_romi.envs.shifts import name_of, parse
 from offlinerlkit_romi.experiment.build import Setting, build_policy
 from offlinerlkit_romi.experiment.config import RunConfig
 from offlinerlkit_romi.policy_trainer.evaluation import Scorer, Scores, task_scorer
@@ -38,6 +39,7 @@ class TwinRecipe:
         mean: Of the observations (1, S), where the policy standardises them.
         std: Likewise.
         precision: torch's float32 matmul precision.
+        obs_std: Of the data's raw observations (S,), where the evaluations' shifts count it.
     """
 
     config: RunConfig
@@ -47,6 +49,7 @@ class TwinRecipe:
     mean: NDArray[Any] | None
     std: NDArray[Any] | None
     precision: str
+    obs_std: NDArray[np.float64] | None = None
 
     def judge(self) -> TwinJudge:
         """Build the twin and its episodes."""
@@ -55,15 +58,17 @@ class TwinRecipe:
         generators = Generators(self.config.seed, CPU)
         setting = Setting(self.obs_dim, self.action_dim, CPU, generators, scaler, self.task)
         twin = build_policy(self.config, setting)
-        settings = EvalSettings(self.config.eval_episodes, SEED_OFFSET + self.config.seed)
-        return TwinJudge(twin, task_scorer(self.task, settings))
+        settings = EvalSettings(
+            self.config.eval_episodes, SEED_OFFSET + self.config.seed, obs_std=self.obs_std
+        )
+        return TwinJudge(twin, task_scorer(self.task, settings), self.config.eval_shift)
 
 
 class TwinJudge:
     """Scores of given weights; calls do not depend on each other."""
 
-    def __init__(self, twin: Any, scorer: Scorer) -> None:
-        self._twin, self._scorer = twin, scorer
+    def __init__(self, twin: Any, scorer: Scorer, shifts: Sequence[str] = ()) -> None:
+        self._twin, self._scorer, self._shifts = twin, scorer, shifts
 
     def __call__(self, number: int, weights: Weights) -> Scores:
         """Evaluate on the episodes of call `number`, counted from 0."""
@@ -73,13 +78,20 @@ class TwinJudge:
         assert not [name for name in missing if acts(self._twin, name)], missing
         evaluator: Any = self._scorer.evaluator
         evaluator.load_state_dict({"calls": number})
-        return self._scorer(self._twin)
+        worlds = {name_of(parse(shift)): evaluator.under(shift) for shift in self._shifts}
+        scores = self._scorer(self._twin)
+        shifted = {name: self._scorer.of(play(self._twin)) for name, play in worlds.items()}
+        return replace(scores, shifted={name: found.mean for name, found in shifted.items()})
 
 
 def make_evaluation(
-    config: RunConfig, setting: Setting, task: Task, tell: Callable[[str], None]
+    config: RunConfig,
+    setting: Setting,
+    task: Task,
+    tell: Callable[[str], None],
+    obs_std: NDArray[np.float64] | None = None,
 ) -> SnapshotScorer:
-    """What evaluates the run's policy."""
+    """What evaluates the run's policy; `obs_std` (S,) is for shifts that count it."""
     scaler = setting.obs_scaler
     recipe = TwinRecipe(
         config,
@@ -89,11 +101,13 @@ def make_evaluation(
         None if scaler is None else scaler.mu,
         None if scaler is None else scaler.std,
         torch.get_float32_matmul_precision(),
+        obs_std,
     )
     in_worker = evaluates_in_worker(config, task, setting.device)
     if config.eval_async and not in_worker:
         tell("evaluation in the training process: what is yours cannot be sent to another")
-    return SnapshotScorer(recipe, tell, in_worker=in_worker)
+    critics = any("min_q" in shift for shift in config.eval_shift)
+    return SnapshotScorer(recipe, tell, in_worker=in_worker, critics=critics)
 
 
 def evaluates_in_worker(config: RunConfig, task: Task, device: torch.device) -> bool:

@@ -25,7 +25,13 @@ from offlinerlkit_romi.experiment.context import Context
 from offlinerlkit_romi.experiment.dynamics_cache import check_cache
 from offlinerlkit_romi.experiment.estimates import BEHAVIOUR, FQE, MODEL, make_estimator
 from offlinerlkit_romi.experiment.evaluation import evaluates_in_worker, make_evaluation
-from offlinerlkit_romi.experiment.folder import CURVE_FIGURE, SUMMARY, RunFolder, estimates_of
+from offlinerlkit_romi.experiment.folder import (
+    CURVE_FIGURE,
+    SUMMARY,
+    RunFolder,
+    estimates_of,
+    obs_std,
+)
 from offlinerlkit_romi.experiment.memory import told_if_short
 from offlinerlkit_romi.experiment.parts import RunParts, build_parts, make_trainer
 from offlinerlkit_romi.experiment.pretrain import pretrain
@@ -202,7 +208,13 @@ def _make_trainer(
         if found := estimates_of(row):
             estimates.append((epoch * config.step_per_epoch, found))
 
-    scorer = make_evaluation(config, parts.setting, context.task, logger.log)
+    scorer = make_evaluation(
+        config,
+        parts.setting,
+        context.task,
+        logger.log,
+        obs_std(context.dataset) if config.eval_shift else None,
+    )
     estimator = make_estimator(
         config,
         parts.setting,

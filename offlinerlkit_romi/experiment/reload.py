@@ -41,6 +41,8 @@ from offlinerlkit_romi.experiment.kit_runs import (
 from offlinerlkit_romi.experiment.lifecycle import obtain_data
 from offlinerlkit_romi.experiment.robustness import (
     EPISODES,
+    OWN,
+    Outcome,
     Outcomes,
     block_cells,
     blocks_of,
@@ -99,12 +101,17 @@ class Evaluation:
         """Plain values under the attributes' names."""
         return asdict(self)
 
-    def table(self) -> str:
-        """The result for people."""
+    @property
+    def title(self) -> str:
+        """Algorithm, task and data, so that no number is taken for another benchmark's."""
         known = self.data_source != UNKNOWN
         source = source_label(self.data_source, self.task) if known else "unknown data"
+        return f"{self.algo} on {self.task}, {source}"
+
+    def table(self) -> str:
+        """The result for people."""
         return (
-            f"{self.algo} on {self.task}, {source}\n"
+            f"{self.title}\n"
             f"  {self.scale} {self.score:.2f} ± {self.score_std:.2f} over {self.episodes} episodes "
             f"of {self.episode_length:.0f} steps on average (seed {self.seed})\n"
             f"{self._behaviour()}"
@@ -290,14 +297,18 @@ def evaluate(
         if attack_critic is None
         else find_run(Path(attack_critic), None, None).load(where),
     )
-    outcomes = play(
+    outcomes: dict[str, Outcome] = {}
+    for outcome in play(
         Evaluator(facts, settings),
         policy,
         conditions,
         score_scale(facts),
-        critic="own" if attack_critic is None else str(attack_critic),
+        critic=OWN if attack_critic is None else str(attack_critic),
         weights=file_digest(run.weights)[:12],
-    )
+    ):
+        outcomes[outcome.condition] = outcome
+        if shifts or suite:  # at once: a suite takes minutes
+            _keep(run.folder.path / ROBUSTNESS, outcome)
     clean = outcomes[CLEAN]
     found = Evaluation(
         run_dir=str(run_dir),
@@ -317,18 +328,13 @@ def evaluate(
         outcomes=outcomes if shifts or suite else {},
     )
     if found.outcomes:
-        _keep(run.folder, found)
+        draw(run.folder.path / ROBUSTNESS_FIGURE, {run.algo: [outcomes]}, found.title)
     return found
 
 
-def _keep(folder: RunFolder, found: Evaluation) -> None:
-    """Add the outcomes to the run's, and draw those of its present weights."""
-    path = folder.path / ROBUSTNESS
-    write_outcomes(path, merged(read_outcomes(path), found.outcomes.values()))
-    source = found.data_source
-    known = source_label(source, found.task) if source != UNKNOWN else "unknown data"
-    title = f"{found.algo} on {found.task}, {known}: {found.episodes} episodes each"
-    draw(folder.path / ROBUSTNESS_FIGURE, {found.algo: [found.outcomes]}, title)
+def _keep(path: Path, outcome: Outcome) -> None:
+    """Add an outcome to the run's of its present weights."""
+    write_outcomes(path, merged(read_outcomes(path), [outcome]))
 
 
 def _obs_std(run: OwnRun | KitRun, dataset: Dataset | None) -> NDArray[np.float64]:

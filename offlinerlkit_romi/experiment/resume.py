@@ -23,7 +23,16 @@ from offlinerlkit_romi.utils.logger import ROOT_DIR
 AUTO = "auto"
 # what may differ between the parts of one run: none of it changes what is computed
 FREE = {
-    *("resume", "log_root", "algo_name", "threads", "engine", "dynamics_cache", "eval_async"),
+    *(
+        "resume",
+        "log_root",
+        "algo_name",
+        "threads",
+        "engine",
+        "dynamics_cache",
+        "eval_async",
+        "eval_shift",
+    ),
     *("checkpoint_freq", "checkpoint_share", "keep_state", "on_divergence"),
     *("tracker", "keep_best", "keep_checkpoints", "early_stop_patience"),
 }

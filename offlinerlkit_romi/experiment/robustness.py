@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,8 +33,16 @@ from offlinerlkit_romi.utils.plotter import AXES, Panel, plot_panels
 from offlinerlkit_romi.utils.text import number
 
 EPISODES = 20  # of each condition of a suite
+OWN = "own"  # critics
 TENTH = 0.1
 LEAST = 10.0  # a drop in per cent of a smaller clean score would say nothing
+NOTES = (
+    "mean over conditions and runs, ± sample standard deviation over runs (training seeds), never "
+    "over episodes; scores are not clipped",
+    "drop: 1 - shifted / clean, where the clean score is above 10; a policy that is bad when clean "
+    "has little to lose: never rank by the drop alone",
+    "worst tenth: mean of the worst tenth of a condition's episodes",
+)
 BLOCKS = (CLEAN, SENSORS, ATTACKS, FAULTS, DYNAMICS, *PARAMETERS, ACTUATION, "together")
 
 
@@ -83,7 +91,8 @@ class Outcome:
     @property
     def key(self) -> tuple[Any, ...]:
         """What it depends on; the later of two with one key stays."""
-        return self.condition, self.episodes, self.seed, self.what, self.critic, self.weights
+        of = self.what, self.critic, self.weights, self.gymnasium, self.mujoco
+        return self.condition, self.episodes, self.seed, *of
 
 
 Outcomes = Mapping[str, Outcome]  # of one run, by condition
@@ -107,8 +116,8 @@ def play(
     conditions: Iterable[str],
     to_score: Callable[[Any], Any] | None,
     **facts: str,
-) -> Outcomes:
-    """Evaluate under each condition, on episodes of the same seeds.
+) -> Iterator[Outcome]:
+    """Evaluate under each condition, on episodes of the same seeds, one after the other.
 
     Args:
         evaluator: Its next call's episodes are played.
@@ -116,10 +125,16 @@ def play(
         conditions: As they are written.
         to_score: Returns (n,) to scores; None leaves returns.
         **facts: Further attributes of the outcomes; `critic` of those that have one.
+
+    Raises:
+        UserError: One of the conditions cannot be had; none is played then.
     """
-    told = {name: versions()[name] or "" for name in ("gymnasium", "mujoco")} | facts
-    worlds = [(condition, evaluator.under(condition)) for condition in conditions]
-    return {name: _play(world, policy, name, to_score, told) for name, world in worlds}
+    told = simulators() | facts
+    worlds = {condition: evaluator.under(condition) for condition in conditions}
+    for world in worlds.values():
+        world.attacker(policy)
+    for condition, world in worlds.items():
+        yield _play(world, policy, condition, to_score, told)
 
 
 def _play(
@@ -293,6 +308,12 @@ def condition_cells(outcomes: Iterable[Outcome]) -> list[list[str]]:
             for x in outcomes
         ],
     ]
+
+
+def simulators() -> dict[str, str]:
+    """Versions of what plays, by the attributes of an outcome."""
+    told = versions()
+    return {name: told[name] or "" for name in ("gymnasium", "mujoco")}
 
 
 def draw(path: Path, runs: Mapping[str, Sequence[Outcomes]], title: str) -> None:

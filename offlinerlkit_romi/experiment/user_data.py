@@ -10,9 +10,10 @@ from offlinerlkit_romi.data import Card, Dataset, load_own
 from offlinerlkit_romi.data.card import FACTS, FLAGS, FUNCTIONS, refuse_facts
 from offlinerlkit_romi.data.load import Source
 from offlinerlkit_romi.data.user import MEMORY
-from offlinerlkit_romi.envs import Task, get_task
+from offlinerlkit_romi.envs import Task, family_of, get_task
 from offlinerlkit_romi.envs.custom import CustomTask, task_from_record, task_record
 from offlinerlkit_romi.envs.functions import name_of
+from offlinerlkit_romi.envs.shifts import check_known, parse
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.config import RunConfig
 
@@ -114,12 +115,14 @@ def record_of(dataset: Dataset) -> dict[str, Any]:
 
 
 def check_task(config: RunConfig, task: Task) -> None:
-    """Whether an algorithm can be trained on a task.
+    """Whether an algorithm can be trained on a task, and evaluated as it asks for.
 
     Raises:
         UserError: It has a model, and nobody knows when episodes end; or it asks for a known
             reward that is not, or scales rewards that a known function does not.
     """
+    for condition in config.eval_shift:
+        check_known(parse(condition), family_of(task).parameters, task.name)
     if config.model is not None:
         # torch is theirs, not the help's
         from offlinerlkit_romi.experiment.build import known_reward_of

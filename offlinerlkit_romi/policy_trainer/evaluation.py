@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -22,7 +22,7 @@ class Scores:
     """One evaluation: normalised score (0 random, 100 expert) and episode lengths.
 
     `scale` is "score", or "return" for a task without a score scale: mean and std are then those of
-    the undiscounted returns.
+    the undiscounted returns. `shifted` has the mean under each condition of `--eval-shift`.
     """
 
     mean: float
@@ -30,6 +30,7 @@ class Scores:
     length_mean: float
     length_std: float
     scale: str = "score"
+    shifted: Mapping[str, float] = field(default_factory=dict)
 
     def as_metrics(self) -> dict[str, float]:
         """Under the kit's keys."""
@@ -39,6 +40,7 @@ class Scores:
             f"eval/{name}_std": self.std,
             "eval/episode_length": self.length_mean,
             "eval/episode_length_std": self.length_std,
+            **{f"shifted/{condition}": mean for condition, mean in self.shifted.items()},
         }
 
 

@@ -50,6 +50,7 @@ class SnapshotScorer:
         recipe: Everything else that an evaluation depends on.
         tell: Hears one line when a worker is lost.
         in_worker: Evaluate in a process of its own; otherwise at once, in this one.
+        critics: Whether the evaluations ask the policy's critics too.
         seconds_at_most: A worker that takes longer is taken for lost.
 
     Attributes:
@@ -62,11 +63,13 @@ class SnapshotScorer:
         tell: Callable[[str], None],
         *,
         in_worker: bool,
+        critics: bool = False,
         seconds_at_most: float = SECONDS_AT_MOST,
     ) -> None:
         self.evaluator = _Count()
         self.in_worker = in_worker
         self._recipe, self._tell, self._seconds = recipe, tell, seconds_at_most
+        self._critics = critics
         self._judge: Judge | None = None
         self._worker: Worker | None = None
 
@@ -84,7 +87,7 @@ class SnapshotScorer:
     def start(self, policy: Any) -> SnapshotEvaluation:
         """Copy the weights the policy acts with, and have them evaluated."""
         number, self.evaluator.calls = self.evaluator.calls, self.evaluator.calls + 1
-        return self._ask(number, acting_weights(policy))
+        return self._ask(number, acting_weights(policy, self._critics))
 
     def again(self, state: Mapping[str, Any]) -> SnapshotEvaluation:
         """Repeat an evaluation whose outcome was not seen."""
@@ -267,13 +270,21 @@ class _Count:
         self.calls = int(state["calls"])
 
 
-def acting_weights(policy: Any) -> dict[str, torch.Tensor]:
-    """Copies on the CPU of what `select_action` reads."""
+def acting_weights(policy: Any, critics: bool = False) -> dict[str, torch.Tensor]:
+    """Copies on the CPU of what `select_action` reads, and with `critics` of those."""
+    others = critic_names(policy) if critics else ()
     return {
         name: value.detach().to("cpu", copy=True)
         for name, value in policy.state_dict().items()
-        if acts(policy, name)
+        if acts(policy, name) or name.partition(".")[0] in others
     }
+
+
+def critic_names(policy: Any) -> tuple[str, ...]:
+    """The children that `policy.critics` are; none where it has none."""
+    found = getattr(policy, "critics", ())
+    parts = found if isinstance(found, tuple) else (found,)
+    return tuple(name for name, child in policy.named_children() if any(child is x for x in parts))
 
 
 def acts(policy: Any, name: str) -> bool:

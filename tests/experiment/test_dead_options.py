@@ -60,7 +60,9 @@ CONTEXT = {
     },
     "dynamics_hidden_dims": {"dynamics_hidden_dims": (8, 8), "dynamics_weight_decay": (0.0,) * 3},
     **dict.fromkeys(("env", "termination", "reward_fn", "action_bounds"), OWN),
-    **dict.fromkeys(("eval_episodes", "eval_freq", "eval_async", "keep_best"), PLAYED),
+    **dict.fromkeys(
+        ("eval_episodes", "eval_freq", "eval_async", "eval_shift", "keep_best"), PLAYED
+    ),
     "early_stop_patience": PLAYED | {"epoch": 4, "actor_lr": 1e-9},
     **dict.fromkeys(("fqe_steps", "estimate_freq"), ESTIMATED),
     "dynamics_threads": {"dynamics_threads": 2},
@@ -84,6 +86,7 @@ TEXTS = {
     "log_root": ["other"],
     "algo_name": ["other"],
     "resume": ["nowhere"],
+    "eval_shift": [("delta:0.5",)],
     "dynamics_cache": ["off"],
     "actor": [f"{NETWORKS}:soft_actor", f"{NETWORKS}:bounded_actor"],
     "critic": [f"{NETWORKS}:critic"],

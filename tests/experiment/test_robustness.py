@@ -1,5 +1,6 @@
 """What `evaluate` says of a policy under shifts, and what it leaves behind."""
 
+import csv
 import json
 import math
 import shutil
@@ -10,21 +11,34 @@ import numpy as np
 import pytest
 
 from offlinerlkit_romi import cli
-from offlinerlkit_romi.envs.shifts import parse
+from offlinerlkit_romi.envs import EvalSettings, Evaluator, get_task, normalized_score
+from offlinerlkit_romi.envs.shifts import name_of, parse
 from offlinerlkit_romi.errors import UserError
-from offlinerlkit_romi.experiment.folder import MANIFEST, ROBUSTNESS, ROBUSTNESS_FIGURE
-from offlinerlkit_romi.experiment.reload import evaluate
+from offlinerlkit_romi.experiment.evaluation import SEED_OFFSET
+from offlinerlkit_romi.experiment.folder import (
+    MANIFEST,
+    ROBUSTNESS,
+    ROBUSTNESS_FIGURE,
+    RunFolder,
+)
+from offlinerlkit_romi.experiment.reload import evaluate, load_policy
+from offlinerlkit_romi.experiment.resolve import settle
 from offlinerlkit_romi.experiment.robustness import (
     Outcome,
     blocks_of,
     conditions_of,
     merged,
     read_outcomes,
+    simulators,
     write_outcomes,
 )
 from offlinerlkit_romi.experiment.run import train
+from offlinerlkit_romi.experiment.user_data import check_task
+from offlinerlkit_romi.system.files import file_digest
 from tests.experiment.conftest import TINY_SETTINGS, make_dataset
 from tests.upstream.checkpoints import KIT_RUNS, TASK
+
+ANTMAZE = "antmaze-umaze-v0"
 
 
 def outcome(condition: str, mean: float, **changes) -> Outcome:
@@ -157,3 +171,66 @@ def test_the_command_line_tests_several_runs(finished: Path, tmp_path: Path, cap
     assert capsys.readouterr().err.startswith(
         "error: shift mass:0:factor: the scale of mass is a f"
     )
+
+
+def test_evaluations_beside_training_play_the_shifts_and_change_nothing_else(
+    tiny_data, tmp_path: Path
+) -> None:
+    told = TINY_SETTINGS["td3bc"] | {"eval_episodes": 1, "log_root": str(tmp_path)}
+    shifts = ("gaussian:0.2:std", "min_q:0.1:std", "mass:0.7")
+    plain, shifted = (train("td3bc", **told, eval_shift=x) for x in ((), shifts))
+    assert plain.score_last == shifted.score_last
+    columns = [f"shifted/{name_of(parse(shift))}" for shift in shifts]
+    rows = RunFolder(shifted.run_dir).rows()
+    assert not any("shifted" in name for row in RunFolder(plain.run_dir).rows() for name in row)
+    assert all(len({row[name] for name in columns}) == 3 for row in rows)
+    policy = load_policy(shifted.run_dir, "cpu")
+    std = make_dataset().observations.std(0, dtype=np.float64)
+    world = Evaluator(told["task"], EvalSettings(1, SEED_OFFSET, obs_std=std))
+    world.load_state_dict({"calls": len(rows) - 1})
+    for shift, column in zip(shifts, columns, strict=True):
+        score = normalized_score(world.under(shift)(policy).returns.mean(), told["task"])
+        assert rows[-1][column] == pytest.approx(score, abs=1e-3)
+
+
+def test_shifts_beside_training_are_refused_before_it_begins(tiny_data, tmp_path: Path) -> None:
+    told = TINY_SETTINGS["bc"] | {"eval_episodes": 1, "log_root": str(tmp_path)}
+    with pytest.raises(UserError, match="gaussian names no unit"):
+        train("bc", **told, eval_shift=("gaussian:0.1",))
+    with pytest.raises(UserError, match="has no gravity; it knows"):
+        check_task(settle("bc", {"eval_shift": ("gravity:0.8",)}).config, get_task(ANTMAZE))
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(UserError, match="BC has no critics"):
+        train("bc", **told, eval_shift=("min_q:0.1:raw",))
+
+
+def test_compare_sets_runs_under_a_suite_side_by_side_and_plays_what_they_do_not_keep(
+    tiny_data, tmp_path: Path, capsys
+) -> None:
+    told = TINY_SETTINGS["td3bc"] | {"log_root": str(tmp_path / "log")}
+    runs = [RunFolder(train("td3bc", **told, seed=seed).run_dir) for seed in (0, 1)]
+    conditions = conditions_of((), "robust-small-v1")
+    for seed, run in enumerate(runs):
+        facts = simulators() | {"weights": file_digest(run.weights)[:12], "episodes": 1}
+        kept = [outcome(name, 50.0 + i + 10 * seed, **facts) for i, name in enumerate(conditions)]
+        write_outcomes(run.path / ROBUSTNESS, kept if seed else kept[:-1])
+    words = ["compare", "--runs", str(tmp_path / "log"), "--out", str(tmp_path / "out")]
+    words += ["--suite", "robust-small-v1", "--episodes", "1"]
+    assert cli.main(words) == 0
+    said = capsys.readouterr().out
+    assert "robust-small-v1: td3bc seed 1" in said and "drop %" in said
+    stem = tmp_path / "out/robust-small-v1_halfcheetah-random-v2"
+    with open(f"{stem}.csv", newline="") as file:
+        blocks = {row["block"]: row for row in csv.DictReader(file)}
+    noise = blocks["sensor noise"]
+    assert (noise["runs"], float(noise["mean"])) == ("2", 50 + 1.5 + 5)
+    assert float(noise["std"]) == pytest.approx(np.std([0, 10], ddof=1))
+    assert blocks.keys() >= {"clean", "attacks", "sensor faults", "dynamics", "mass", "gravity"}
+    assert "![score against scale]" in Path(f"{stem}.md").read_text()
+    assert Path(f"{stem}.png").stat().st_size > 10_000
+    assert len(Path(f"{stem}_conditions.csv").read_text().splitlines()) == 1 + 2 * 11
+    # what the first run did not keep was played, the rest was not
+    first, second = (read_outcomes(run.path / ROBUSTNESS) for run in runs)
+    assert {x.condition for x in first} == set(conditions) and len(second) == 11
+    assert next(x for x in first if x.condition == conditions[-1]).length == 1000
+    assert next(x for x in first if x.condition == conditions[3]).mean == 53.0

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from offlinerlkit_romi.arguments import Parser
+from offlinerlkit_romi.envs.shifts import SUITES
 
 PROGRAM = "offlinerlkit-romi compare"
 DESCRIPTION = """\
@@ -19,6 +20,7 @@ examples:
   {PROGRAM} --algos mopo romi --task halfcheetah-random-v2 --seeds 0 1 2 --preset quick \\
       --transitions 100000 --set romi.rollout_length=5 romi.xi=0.1 --jobs 4
   {PROGRAM} --runs log/hopper-medium-v2 --out report      only report on runs there are
+  {PROGRAM} --runs log/hopper-medium-v2 --suite robust-small-v1 --episodes 10
 
 The table (mean of the last ten evaluations ± std over seeds, interquartile mean with a bootstrap
 interval from three seeds on, steps/s, wall time, mean Q, the data's own score) is printed and
@@ -67,6 +69,13 @@ def _parser() -> Parser:
         metavar="N",
         help="runs at a time, each with one CPU thread (--threads); default: CPU cores, 1 on CUDA",
     )
+    add(
+        "--suite",
+        choices=list(SUITES),
+        help="play the finished runs under this suite of shifts too (docs/robustness.md)",
+    )
+    add("--episodes", type=int, metavar="N", help="of each condition of the suite; default: 20")
+    add("--attack-critic", metavar="RUN", help="whose critics min_q attacks with, of the suite")
     add("--out", metavar="DIR", help="where the report goes; default: <log root>/<task>/compare")
     add(
         "--runs", nargs="+", metavar="DIR", help="report on these runs, or all below; train nothing"

@@ -18,9 +18,19 @@ from offlinerlkit_romi.experiment.compare.records import (
     read_record,
     refuse_mixtures,
 )
-from offlinerlkit_romi.experiment.compare.report import Report
-from offlinerlkit_romi.experiment.folder import find_runs
+from offlinerlkit_romi.experiment.compare.report import Report, RobustReport
+from offlinerlkit_romi.experiment.folder import ROBUSTNESS, RunFolder, find_runs
+from offlinerlkit_romi.experiment.reload import evaluate
 from offlinerlkit_romi.experiment.resume import Runs
+from offlinerlkit_romi.experiment.robustness import (
+    EPISODES,
+    OWN,
+    Outcomes,
+    conditions_of,
+    read_outcomes,
+    simulators,
+)
+from offlinerlkit_romi.system.files import file_digest
 from offlinerlkit_romi.utils.logger import ROOT_DIR
 
 DIVERGED = 3
@@ -51,7 +61,10 @@ def perform(chosen: argparse.Namespace, rest: list[str], command: str) -> int:
             records = _make(jobs, chosen.jobs)
         except TrainingInterrupted as stop:
             raise TrainingInterrupted(f"{stop}; go on with: {command}") from None
-    return _report(Report(records, command), Path(out))
+    status = _report(report := Report(records, command), Path(out))
+    if chosen.suite:
+        _test(report, chosen, Path(out))
+    return status
 
 
 def _jobs(chosen: argparse.Namespace, rest: list[str]) -> list[Job]:
@@ -127,6 +140,40 @@ def _report(report: Report, out: Path) -> int:
         names = ", ".join(record.name for record in failed)
         raise UserError(f"{len(failed)} runs failed, the table says how: {names}")
     return DIVERGED if any(record.status == "diverged" for record in report.records) else 0
+
+
+def _test(report: Report, chosen: argparse.Namespace, out: Path) -> None:
+    """Play the finished runs under a suite, print and write."""
+    runs: dict[str, list[Outcomes]] = {}
+    for record in report.records:
+        if record.finished and record.run is not None:
+            _say(f"{chosen.suite}: {record.name}")
+            found = _tested(record.run, chosen)
+            runs.setdefault(record.label, []).append(found)
+    if not runs:
+        raise UserError(f"--suite {chosen.suite}: none of the runs is finished")
+    robust = RobustReport(report.title, chosen.suite, runs, report.command)
+    print("\n" + robust.text() + "\n")
+    for path in robust.write(out, report.task):
+        print(f"written: {path}")
+
+
+def _tested(run: RunFolder, chosen: argparse.Namespace) -> Outcomes:
+    """A suite's outcomes: those a run keeps of its present weights, the others played now."""
+    episodes, critic = chosen.episodes or EPISODES, chosen.attack_critic
+    facts = {"episodes": episodes, "seed": 0, "weights": file_digest(run.weights)[:12]}
+    wanted = {**facts, **simulators()}
+    kept = {
+        outcome.condition: outcome
+        for outcome in read_outcomes(run.path / ROBUSTNESS)
+        if outcome.critic in ("", critic or OWN)
+        and all(getattr(outcome, name) == value for name, value in wanted.items())
+    }
+    conditions = conditions_of((), chosen.suite)
+    missing = [condition for condition in conditions if condition not in kept]
+    if missing:
+        kept |= evaluate(run.path, episodes, shifts=missing, attack_critic=critic).outcomes
+    return {condition: kept[condition] for condition in conditions}
 
 
 def _say(line: str) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from offlinerlkit_romi.envs.shifts import CLEAN
 from offlinerlkit_romi.experiment.compare.records import RunRecord
 from offlinerlkit_romi.experiment.compare.table import (
     Row,
@@ -17,6 +18,14 @@ from offlinerlkit_romi.experiment.compare.table import (
     make_notes,
     make_rows,
     steps_per_second,
+)
+from offlinerlkit_romi.experiment.robustness import (
+    NOTES,
+    Block,
+    Outcomes,
+    block_cells,
+    blocks_of,
+    draw,
 )
 from offlinerlkit_romi.experiment.statistics import mean_curve
 from offlinerlkit_romi.experiment.summary import source_label
@@ -57,11 +66,15 @@ class Report:
         return cells(self.rows, self._first.data_score)
 
     @property
+    def task(self) -> str:
+        """Its name."""
+        return self._first.facts["task"]
+
+    @property
     def title(self) -> str:
         """Task and data source, so that the table cannot be taken for another benchmark's."""
-        first = self._first
-        task, source = first.facts["task"], first.facts["data source"]
-        return f"{task}, {source_label(source, task)}"
+        source = self._first.facts["data source"]
+        return f"{self.task}, {source_label(source, self.task)}"
 
     def text(self) -> str:
         """The table for a terminal."""
@@ -71,7 +84,7 @@ class Report:
     def write(self, folder: Path) -> list[Path]:
         """Write table and figure as `compare_<task>.md`, `.csv`, `.json` and `.png`."""
         folder.mkdir(parents=True, exist_ok=True)
-        stem = f"compare_{self._first.facts['task']}"
+        stem = f"compare_{self.task}"
         paths = {kind: folder / f"{stem}.{kind}" for kind in ("md", "csv", "json", "png")}
         self._draw(paths["png"])
         write_text(paths["csv"], _csv(self.rows))
@@ -130,7 +143,7 @@ class Report:
         first = self._first
         return {
             "command": self.command,
-            "task": first.facts["task"],
+            "task": self.task,
             "data": {name: first.manifest["data"].get(name) for name in _DATA},
             "scale": self._scale,
             "data_score": first.data_score,
@@ -141,6 +154,69 @@ class Report:
             "notes": self.notes,
             "runs": [_run(record) for record in self.records],
         }
+
+
+@dataclass(frozen=True)
+class RobustReport:
+    """A comparison under a suite of shifts.
+
+    Attributes:
+        title: Task and data source.
+        suite: Its name.
+        runs: Of each algorithm its runs' outcomes.
+        command: How it was asked for.
+    """
+
+    title: str
+    suite: str
+    runs: Mapping[str, Sequence[Outcomes]]
+    command: str
+
+    @cached_property
+    def blocks(self) -> list[Block]:
+        """One per block of conditions and algorithm."""
+        return blocks_of(self.runs)
+
+    @property
+    def _heading(self) -> str:
+        first = next(iter(self.runs.values()))[0][CLEAN]
+        return (
+            f"{self.title}: {self.suite}, {first.episodes} episodes per condition (seed "
+            f"{first.seed}), mujoco {first.mujoco}, gymnasium {first.gymnasium}"
+        )
+
+    def text(self) -> str:
+        """The table for a terminal."""
+        notes = [f"- {note}" for note in NOTES]
+        return "\n".join([self._heading, "", aligned(block_cells(self.blocks), 2), "", *notes])
+
+    def write(self, folder: Path, task: str) -> list[Path]:
+        """Write tables and figure as `<suite>_<task>.md`, `.csv`, `.png`, and every run's rows."""
+        folder.mkdir(parents=True, exist_ok=True)
+        stem = f"{self.suite}_{task}"
+        paths = {kind: folder / f"{stem}.{kind}" for kind in ("md", "csv", "png")}
+        draw(paths["png"], self.runs, self._heading)
+        write_text(paths["csv"], _table([block._asdict() for block in self.blocks]))
+        table, notes = markdown(block_cells(self.blocks), 2, False), [f"- {x}" for x in NOTES]
+        picture, made = (
+            f"![score against scale]({stem}.png)",
+            f"Made with\n```\n{self.command}\n```\n",
+        )
+        text = [f"# {self._heading}", "", table, "", *notes, "", picture, "", made]
+        write_text(paths["md"], "\n".join(text))
+        rows = folder / f"{stem}_conditions.csv"
+        write_text(
+            rows,
+            _table(
+                [
+                    {"algorithm": label, "run": number, **asdict(outcome)}
+                    for label, runs in self.runs.items()
+                    for number, run in enumerate(runs)
+                    for outcome in run.values()
+                ]
+            ),
+        )
+        return [*paths.values(), rows]
 
 
 def _run(record: RunRecord) -> dict[str, Any]:
@@ -172,11 +248,14 @@ def _machine(record: RunRecord) -> str:
 
 
 def _csv(rows: Sequence[Row]) -> str:
-    text = io.StringIO()
     lists = ("seeds", "others")
     table = [row.as_dict() for row in rows]
-    writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
+    return _table([row | {name: "; ".join(map(str, row[name])) for name in lists} for row in table])
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    for row in table:
-        writer.writerow(row | {name: "; ".join(map(str, row[name])) for name in lists})
+    writer.writerows(rows)
     return text.getvalue()
