@@ -195,10 +195,9 @@ def mask(state: State | None, obs: Array, by: By) -> Moved:
 
 
 def delay(state: State | None, x: Array, by: By) -> Moved:
-    """What was there k steps before; until then the first observation, or no action (zeros)."""
+    """What was there k steps before; until then the first observation or action (as RWRL)."""
     if state is None:
-        first = np.zeros_like(x) if by.shift.block == ACTUATION else x
-        state = (np.repeat(first[:, None], int(by.shift.scale), axis=1),)
+        state = (np.repeat(x[:, None], int(by.shift.scale), axis=1),)
     queue = np.concatenate([state[0], x[:, None]], axis=1)  # (n, k+1, .)
     return (queue[:, 1:],), queue[:, 0]
 

@@ -196,8 +196,8 @@ def test_masked_dimensions_are_zero_all_along_and_as_many_as_told() -> None:
 
 def test_delays_show_what_was_and_repeats_keep_what_was_done() -> None:
     x = np.arange(1.0, 8.0)[:, None]
-    assert moves("obs_delay", "obs_delay:2", x, 1).ravel().tolist() == [1, 1, 1, 2, 3, 4, 5]
-    assert moves("action_delay", "action_delay:2", x, 1).ravel().tolist() == [0, 0, 1, 2, 3, 4, 5]
+    for kind in ("obs_delay", "action_delay"):
+        assert moves(kind, f"{kind}:2", x, 1).ravel().tolist() == [1, 1, 1, 2, 3, 4, 5]
     assert moves("action_repeat", "action_repeat:2", x, 1).ravel().tolist() == [1, 1, 1, 4, 4, 4, 7]
 
 
