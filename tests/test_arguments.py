@@ -22,7 +22,7 @@ REFUSED = {
     "one epoch": (["train", "romi", "--epoch", "1", "2"], "--epoch takes one value, not 1 2: see"),
     "evaluate flag": (["evaluate", "x", "--episods", "3"], "did you mean --episodes"),
     "evaluate seed": (["evaluate", "x", "--seed", "0", "1"], "--seed takes one value, not 0 1"),
-    "evaluate word": (["evaluate", "x", "y"], "'y' is a word too many; see"),
+    "export word": (["export", "x", "y"], "'y' is a word too many; see"),
     "bench choice": (
         ["bench", "--engine", "grph"],
         "unknown value of --engine 'grph': did you mean graph? choose from auto, eager, graph",

@@ -48,6 +48,16 @@ if TYPE_CHECKING:
 Compat = Literal["paper", "kit"]
 
 
+def playable(conditions: tuple[str, ...]) -> str:
+    """Rule for shifts of evaluations: they can be read."""
+    try:
+        for condition in conditions:
+            parse(condition)
+    except UserError as error:
+        return f"KIND:SCALE[:UNIT] ({error})"
+    return ""
+
+
 class Recurring(NamedTuple):
     """A part of an algorithm that is not done at every policy step.
 
@@ -142,7 +152,7 @@ class RunConfig:
     """Episodes per evaluation; 0 trains without a simulator."""
     eval_freq: Count = 1
     """Epochs from one evaluation to the next; the last epoch is always evaluated."""
-    eval_shift: tuple[str, ...] = ()
+    eval_shift: Annotated[tuple[str, ...], playable] = ()
     """Conditions to play the same episodes under as well, KIND:SCALE[:UNIT] or several joined by +
     (docs/robustness.md): columns shifted/... of the curve."""
     eval_async: bool | None = None
@@ -176,8 +186,6 @@ class RunConfig:
 
     def check(self) -> None:
         """Raise a UserError for values that do not fit together."""
-        for condition in self.eval_shift:
-            parse(condition)
         watching = "--early-stop-patience" if self.early_stop_patience else "--keep-best"
         if (self.early_stop_patience or self.keep_best) and not self.eval_episodes:
             raise UserError(

@@ -32,6 +32,7 @@ SEVERAL = {
     "weight_hidden_dims": ("", "0", "8 -8", "8 1000000000"),
     "dynamics_weight_decay": ("", "0", "0 0 0 0 -1", "0 0 0 0 nan", "0 0 0 0 1e30", "0 0 0 0 0 0"),
     "weight_range": ("", "1", "0.5 1 2", "2 0.5", "1 1", "0 1", "-1 1", "nan 1", "0.5 1e30"),
+    "eval_shift": ("", "delta", "detla:0.1", "gaussian:0.1", "delta:0.1 mass:0"),
     "action_bounds": ("", "1", "-1 0 1", "1 -1", "1 1", "-inf inf", "nan 1", "-1e30 1", "a b"),
 }
 # a text is judged where it is used

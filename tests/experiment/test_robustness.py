@@ -195,7 +195,9 @@ def test_evaluations_beside_training_play_the_shifts_and_change_nothing_else(
 
 def test_shifts_beside_training_are_refused_before_it_begins(tiny_data, tmp_path: Path) -> None:
     told = TINY_SETTINGS["bc"] | {"eval_episodes": 1, "log_root": str(tmp_path)}
-    with pytest.raises(UserError, match="gaussian names no unit"):
+    with pytest.raises(
+        UserError, match=r"--eval-shift is gaussian:0.1: it must be KIND:SCALE.*names no unit"
+    ):
         train("bc", **told, eval_shift=("gaussian:0.1",))
     with pytest.raises(UserError, match="has no gravity; it knows"):
         check_task(settle("bc", {"eval_shift": ("gravity:0.8",)}).config, get_task(ANTMAZE))
