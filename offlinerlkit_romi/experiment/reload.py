@@ -328,7 +328,8 @@ def evaluate(
         outcomes=outcomes if shifts or suite else {},
     )
     if found.outcomes:
-        draw(run.folder.path / ROBUSTNESS_FIGURE, {run.algo: [outcomes]}, found.title)
+        title = f"{found.title}: {episodes} episodes each, mean ± std over episodes"
+        draw(run.folder.path / ROBUSTNESS_FIGURE, {run.algo: [outcomes]}, title)
     return found
 
 

@@ -91,7 +91,7 @@ def plot_comparison(
 
 
 def plot_panels(
-    path: str | Path, panels: Mapping[str, Panel], *, title: str, y_label: str, columns: int = 4
+    path: str | Path, panels: Mapping[str, Panel], *, title: str, y_label: str, columns: int = 5
 ) -> None:
     """Draw small pictures side by side on one scale, as a PNG.
 
@@ -104,7 +104,7 @@ def plot_panels(
     """
     columns = max(1, min(columns, len(panels)))
     rows = -(-len(panels) // columns) or 1
-    figure, first = _figure((3.0 * columns + 1.5, 2.4 * rows + 1.0))
+    figure, first = _figure((2.4 * columns + 1.0, 2.0 * rows + 1.0))
     first.remove()
     shared = None
     names: dict[str, Any] = {}
@@ -114,10 +114,11 @@ def plot_panels(
             color = f"C{list(curves).index(name) % 10}"
             (names[name],) = axes.plot(x, mean, color=color, marker="o", markersize=3)
             axes.fill_between(x, mean - spread, mean + spread, color=color, alpha=0.15, linewidth=0)
-        _label(axes, "", y_label if place % columns == 0 else "", panel_title)
+        _label(axes, "", "", panel_title)
     if len(names) > 1:
         figure.legend(list(names.values()), list(names), loc="outside lower center", ncols=6)
     figure.suptitle(title, fontsize=10)
+    figure.supylabel(y_label, fontsize=10)
     figure.tight_layout()
     figure.savefig(path, dpi=120, bbox_inches="tight")
 
