@@ -90,7 +90,7 @@ class Attacker:
             place = _climb(lambda x: objective(centre + x * ball), place)
         with torch.no_grad():
             best = objective(centre + place * ball).argmax(1)
-        chosen = place[torch.arange(len(best)), best].cpu().numpy()
+        chosen = place[torch.arange(len(best), device=best.device), best].cpu().numpy()
         return shown + chosen.clip(-1.0, 1.0) * half
 
     def _objective(self, attack: Shift, centre: torch.Tensor, true: torch.Tensor) -> Any:

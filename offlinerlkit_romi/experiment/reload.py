@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from offlinerlkit_romi.data import Dataset, load
 from offlinerlkit_romi.engine import Generators
 from offlinerlkit_romi.engine.device import resolve_device
-from offlinerlkit_romi.envs import EvalSettings, Evaluator, Task, normalized_score
+from offlinerlkit_romi.envs import EvalSettings, Evaluator, Task, get_task, normalized_score
 from offlinerlkit_romi.envs.custom import CustomTask, InUserUnits
 from offlinerlkit_romi.envs.functions import Function, name_of
 from offlinerlkit_romi.envs.shifts import CLEAN, needs_std, parse
@@ -293,9 +293,7 @@ def evaluate(
         episodes,
         seed,
         obs_std=_obs_std(run, dataset) if any(needs_std(parse(c)) for c in conditions) else None,
-        critic=None
-        if attack_critic is None
-        else find_run(Path(attack_critic), None, None).load(where),
+        critic=None if attack_critic is None else _critic(attack_critic, run, where, scaler),
     )
     outcomes: dict[str, Outcome] = {}
     for outcome in play(
@@ -331,6 +329,20 @@ def evaluate(
         title = f"{found.title}: {episodes} episodes each, mean ± std over episodes"
         draw(run.folder.path / ROBUSTNESS_FIGURE, {run.algo: [outcomes]}, title)
     return found
+
+
+def _critic(
+    path: str | Path, run: OwnRun | KitRun, device: torch.device, scaler: StandardScaler | None
+) -> Any:
+    """The policy of another run, whose critics value what the first one observes and does."""
+    other = find_run(Path(path), None, None)
+    tasks = [
+        task if isinstance(task := facts_of(x), Task) else get_task(task) for x in (run, other)
+    ]
+    if len({(task.obs_dim, task.action_dim) for task in tasks}) > 1:
+        told = f"--attack-critic {path} is a run of {other.task}"
+        raise UserError(told, f"its critics cannot value {run.task}: take a run of its simulator")
+    return other.load(device, scaler if isinstance(other, KitRun) else None)
 
 
 def _keep(path: Path, outcome: Outcome) -> None:

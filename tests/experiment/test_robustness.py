@@ -160,6 +160,29 @@ def test_a_kits_checkpoint_is_tested_alike_and_asks_for_its_data_where_std_count
         evaluate(tmp_path / "bc", shifts=["gaussian:0.2:std"], **facts)
 
 
+def test_without_critics_a_suite_stops_before_it_plays_and_another_runs_will_do(
+    finished: Path, tmp_path: Path, capsys
+) -> None:
+    cloned = train("bc", **TINY_SETTINGS["bc"], log_root=str(tmp_path)).run_dir
+    words = ["evaluate", cloned, "--episodes", "1"]
+    assert cli.main([*words, "--suite", "robust-v1"]) == 2
+    assert "BC has no critics: give --attack-critic RUN" in capsys.readouterr().err
+    assert not (Path(cloned) / ROBUSTNESS).exists()
+    shifts = ["--shift", "delta:0.1", "min_q:0.5:std"]
+    assert cli.main([*words, *shifts, "--attack-critic", str(finished)]) == 0
+    rows = {row.kind: row for row in read_outcomes(Path(cloned) / ROBUSTNESS)}
+    assert (rows["min_q"].critic, rows["delta"].critic) == (str(finished), "")
+    assert rows["min_q"].mean != rows[""].mean
+    shutil.copytree(KIT_RUNS / "edac", tmp_path / "edac")
+    (tmp_path / "edac/record").mkdir()
+    told = json.dumps({"algo_name": "edac", "task": TASK})
+    (tmp_path / "edac/record/hyper_param.json").write_text(told)
+    with pytest.raises(
+        UserError, match="cannot value halfcheetah-random-v2: take a run of its sim"
+    ):
+        evaluate(cloned, shifts=["min_q:0.1:raw"], attack_critic=tmp_path / "edac")
+
+
 def test_the_command_line_tests_several_runs(finished: Path, tmp_path: Path, capsys) -> None:
     other = tmp_path / "copy"
     shutil.copytree(finished, other)
