@@ -22,7 +22,7 @@ from torch import nn
 from offlinerlkit_romi.data import load
 from offlinerlkit_romi.envs import Task, get_task
 from offlinerlkit_romi.envs.custom import CustomTask
-from offlinerlkit_romi.errors import UserError, unknown_name
+from offlinerlkit_romi.errors import UserError, reason_of, unknown_name
 from offlinerlkit_romi.experiment.folder import RunFolder
 from offlinerlkit_romi.experiment.kit_runs import KitRun, obs_statistics
 from offlinerlkit_romi.experiment.reload import OwnRun, facts_of, find_run
@@ -95,7 +95,7 @@ def export_policy(
     module = Deployed(policy, facts).requires_grad_(False)
     _check_finite(module, run.weights)
     target = run.weights.with_suffix(suffix) if output is None else Path(output)
-    program = _trace(module, facts.obs_dim)
+    program = trace(module, facts.obs_dim)
     try:
         with written_whole(target) as partial:
             write(program, partial, finite(describe(run, facts, policy.scaler)))
@@ -145,12 +145,23 @@ def _check_finite(module: nn.Module, weights: Path) -> None:
             raise UserError(f"{weights}: {name} is not finite, training diverged: export another")
 
 
-def _trace(module: Deployed, obs_dim: int) -> torch.export.ExportedProgram:
+def trace(module: Deployed, obs_dim: int) -> torch.export.ExportedProgram:
+    """The function that a file holds.
+
+    Raises:
+        UserError: The policy's action is no function of tensors that torch can follow.
+    """
     example = torch.zeros(2, obs_dim)
     shapes = {INPUT: {0: torch.export.Dim("batch")}}
-    with torch.no_grad(), _quiet():
-        module(example)  # what is copied to the device once, is copied before the trace
-        return torch.export.export(module, (example,), dynamic_shapes=shapes)
+    try:
+        with torch.no_grad(), _quiet():
+            module(example)  # what is copied to the device once, is copied before the trace
+            return torch.export.export(module, (example,), dynamic_shapes=shapes)
+    except Exception as error:  # torch's many kinds, and the user's own networks'
+        raise UserError(
+            f"torch.export cannot follow the policy's choose_action ({reason_of(error)}): make it "
+            "of operations on tensors alone, without a branch on their values"
+        ) from error
 
 
 def _write_onnx(program: torch.export.ExportedProgram, path: Path, facts: Facts) -> None:

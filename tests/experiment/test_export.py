@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,11 @@ import torch
 
 import offlinerlkit_romi as romi
 from offlinerlkit_romi import cli
+from offlinerlkit_romi.envs import get_task
 from offlinerlkit_romi.envs.evaluation import EvalSettings, Evaluator
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
+from offlinerlkit_romi.experiment.export import Deployed, trace
 from offlinerlkit_romi.experiment.folder import DIAGNOSIS, MANIFEST, SCALER, SUMMARY
 from tests.experiment.conftest import TINY_SETTINGS
 
@@ -228,6 +231,16 @@ def test_places_and_words_that_make_no_sense_are_refused(
     assert "leave out --algo" in refused(["export", run, "--algo", "iql"], capsys)
     with pytest.raises(UserError, match="unknown format 'onxx'"):
         romi.export(run, format="onxx")
+
+
+def test_a_policy_of_the_users_that_torch_cannot_follow_is_refused_in_a_line() -> None:
+    def branching(obs: torch.Tensor, deterministic: bool) -> torch.Tensor:
+        return obs if obs.sum() > 0 else -obs
+
+    policy = SimpleNamespace(acts_with=(), scaler=None, choose_action=branching)
+    with pytest.raises(UserError, match="without a branch on their values") as told:
+        trace(Deployed(policy, get_task("hopper-medium-v2")), 11)
+    assert "\n" not in str(told.value)
 
 
 def test_an_unfinished_run_is_exported_and_says_so(run: Path) -> None:
