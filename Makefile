@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 PIP = $(BIN)/pip install --quiet --quiet --disable-pip-version-check --root-user-action ignore --no-compile --constraint constraints.txt --editable
 
-.PHONY: demo gpu test check format lint types layers install clean
+.PHONY: demo gpu test check format lint types layers docs install clean
 
 install: $(DEV)
 
@@ -44,6 +44,9 @@ types: $(DEV)
 
 layers: $(DEV)
 	$(BIN)/lint-imports --no-logo --cache-dir .mypy_cache/imports
+
+docs: $(DEV)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -56,7 +56,7 @@ def _locomotion() -> list[Task]:
 
 
 # NeoRL's three simulators, D4RL's with the x position in the observation. The references are those
-# of the published tables (not in NeoRL's repository; see docs/data.md).
+# of the published tables (not in NeoRL's repository; see docs/data_reference.md).
 NEORL_SIMULATORS = {
     "HalfCheetah": ("HalfCheetah-v4", 18, 6, -298.0, 12284.0),
     "Hopper": ("Hopper-v4", 12, 3, 5.0, 3294.0),

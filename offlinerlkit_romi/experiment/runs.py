@@ -117,7 +117,7 @@ class Run:
         config = self.folder.resolved.config
         return obtain_data(config, source_of(config), self.folder)
 
-    def evaluate(self, episodes: int = 10, seed: int = 0, **options: Any) -> Evaluation:
+    def evaluate(self, episodes: int | None = None, seed: int = 0, **options: Any) -> Evaluation:
         """Evaluate the policy afresh; arguments and errors of `offlinerlkit_romi.evaluate`."""
         return evaluate(self.path, episodes, seed, **options)
 

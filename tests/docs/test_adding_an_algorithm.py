@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import pytest
 
 from offlinerlkit_romi import cli
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
-from tests.docs.test_your_own_data import blocks
+from tests.docs.pages import blocks
 
 ROOT = Path(__file__).parents[2]
 METADATA = "qfilter-1.0.dist-info"
@@ -43,16 +42,16 @@ def test_the_pages_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
     names: dict[str, Any] = {}
     try:
-        for language, code, file in blocks(PAGE):
-            if file:
-                Path(file).write_text(code)
-            elif language == "python":
-                exec(compile(code, "<page>", "exec"), names)
-            elif language == "toml":
-                install(tmp_path, code)
-            for line in code.splitlines() if language == "bash" else ():
+        for block in blocks(PAGE):
+            if block.file:
+                Path(block.file).write_text(block.code)
+            elif block.language == "python":
+                exec(compile(block.code, "<page>", "exec"), names)
+            elif block.language == "toml":
+                install(tmp_path, block.code)
+            for words in block.commands if block.language == "bash" else ():
                 forget()
-                assert cli.main(shlex.split(line)[1:]) == 0, (line, capsys.readouterr().err)
+                assert cli.main(words[1:]) == 0, (words, capsys.readouterr().err)
         assert {path.name for path in tmp_path.glob("*.*")} >= {"qfilter.py", "qfilter.yaml"}
         assert names["policy"].softness == 2.0
         assert len(list(tmp_path.glob("log/*/qfilter*/seed_*"))) == 6
