@@ -9,6 +9,7 @@ from typing import Any
 
 from offlinerlkit_romi.arguments import Parser
 from offlinerlkit_romi.envs.tasks import TASKS, get_task
+from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.config import as_dict
 from offlinerlkit_romi.experiment.help_text import shown
 from offlinerlkit_romi.experiment.resolve import NO_PRESET, Resolved, resolve
@@ -26,12 +27,13 @@ def main(argv: Sequence[str]) -> int:
         SystemExit: `--help`.
     """
     chosen = _parser().parse_args(argv)
+    algo = ALGORITHMS.take(chosen.algo)
     tasks = [get_task(chosen.task).name] if chosen.task else list(TASKS)
     if chosen.command == "show":
-        facts = facts_of(resolve(chosen.algo, chosen.task, chosen.preset))
+        facts = facts_of(resolve(algo, chosen.task, chosen.preset))
         print(json.dumps(_as_json(facts), indent=2) if chosen.json else _table(facts))
         return 0
-    found = differences(chosen.algo, chosen.a, chosen.b, tasks)
+    found = differences(algo, chosen.a, chosen.b, tasks)
     if chosen.json:
         print(json.dumps([d | {"a": list(d["a"]), "b": list(d["b"])} for d in found], indent=2))
     else:

@@ -98,6 +98,12 @@ def test_the_command_line_takes_it_with_its_class(clean, tiny_data, tmp_path, ca
     assert "did not keep its state" in capsys.readouterr().err
 
 
+def test_its_settings_are_shown_with_their_sources(clean, capsys):
+    assert cli.main(["config", "show", f"own={PATH}", "--preset", "half"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "factor 0.5 preset half: ours" in shown
+
+
 def test_its_help_tells_its_settings_and_presets(own, capsys):
     assert cli.main(["train", "own", "--help"]) == 0
     shown = " ".join(capsys.readouterr().out.split())

@@ -414,4 +414,4 @@ def test_early_stopping_and_the_best_weights_can_be_asked_for_by_settings(tiny_d
     assert done.stopped.startswith("EarlyStopping: score no better than") and done.steps < 36
     best = read_json(Path(done.run_dir) / "checkpoint/best.json")
     assert best["value"] == pytest.approx(done.score_best)
-    assert (Path(done.run_dir) / "checkpoint/best.pth").is_file()
+    assert load_policy(Path(done.run_dir) / "checkpoint/best.pth").actor is not None
