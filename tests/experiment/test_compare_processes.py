@@ -66,6 +66,22 @@ os.remove(os.path.join(place, str(os.getpid())))
     assert max(int(last_words(command.log)) for command in commands) <= workers
 
 
+def test_each_of_those_at_a_time_has_a_place_of_its_own(tmp_path):
+    code = "import os, time; print(os.environ['PLACE']); time.sleep(0.5)"
+    commands = [command(tmp_path, str(n), code) for n in range(5)]
+    seen = []
+    codes = run_commands(
+        commands,
+        2,
+        lambda line: None,
+        meanwhile=lambda: seen.append(1),
+        environment=lambda place: {"PLACE": str(place)},
+    )
+    assert codes == [0] * 5 and seen
+    told = [last_words(command.log) for command in commands]
+    assert {*told[:2]} == {*told[2:4]} == {"0", "1"} and told[4] in "01"
+
+
 def signalled(paths, *numbers):
     """Send signals to this process once all of the files are there."""
 

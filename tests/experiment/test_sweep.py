@@ -157,6 +157,14 @@ def test_what_needs_ray_is_refused_without_it(tmp_path):
         perform.perform(str(tmp_path / "sweep.yaml"), "ray", 2, False)
 
 
+def test_places_of_the_pool_take_turns_on_the_gpus_there_are(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    devices = [perform.device_of(place, 2)["CUDA_VISIBLE_DEVICES"] for place in range(4)]
+    assert devices == ["0", "1", "0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    assert perform.device_of(3, 2) == {"CUDA_VISIBLE_DEVICES": "7"}
+
+
 def tiny(tmp_path, root, **keys):
     known = TINY if "romi" in keys.get("algorithms", ["romi"]) else TINY_SETTINGS["td3bc"]
     options = {name: list(v) if isinstance(v, tuple) else v for name, v in known.items()}

@@ -117,7 +117,7 @@ def _run_here(
             min(jobs or room, len(commands)),
             _say,
             meanwhile=overview.now_and_then,
-            environment=lambda place: _device(place, gpus) if gpu else {},
+            environment=lambda place: device_of(place, gpus) if gpu else {"CUDA_VISIBLE_DEVICES": ""},
         )
         ends = list(zip(todo, commands, codes, strict=True))
         failures |= {trial.name: _why(code, command.log) for trial, command, code in ends}
@@ -141,7 +141,7 @@ def _why(code: int, log: Path) -> str:
     return told_status(code, log) if code < 0 else f"{last_words(log)} (log: {log})"
 
 
-def _device(place: int, gpus: int) -> dict[str, str]:
+def device_of(place: int, gpus: int) -> dict[str, str]:
     """The GPU of a place in the pool."""
     told = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     names = told if len(told) == gpus and told[0] else [str(number) for number in range(gpus)]
