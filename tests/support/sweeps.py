@@ -10,11 +10,13 @@ from pathlib import Path
 from offlinerlkit_romi.experiment.folder import RunFolder
 from tests.support.comparing import differences, outcome
 
+ROOT = Path(__file__).parents[2]
+
 
 def start_sweep(path: Path, where: str, folder: Path, log: Path) -> subprocess.Popen[bytes]:
     """Start it in a folder; what it prints goes to a file."""
     words = [sys.executable, "-m", "offlinerlkit_romi.cli", "sweep", str(path), "--on", where]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with log.open("wb") as out:
         return subprocess.Popen(
             words, cwd=folder, env=environment, stdout=out, stderr=subprocess.STDOUT

@@ -117,7 +117,7 @@ def _run_here(
             min(jobs or room, len(commands)),
             _say,
             meanwhile=overview.now_and_then,
-            environment=lambda place: device_of(place, gpus) if gpu else {"CUDA_VISIBLE_DEVICES": ""},
+            environment=lambda place: device_of(place, gpus if gpu else 0),
         )
         ends = list(zip(todo, commands, codes, strict=True))
         failures |= {trial.name: _why(code, command.log) for trial, command, code in ends}
@@ -142,7 +142,9 @@ def _why(code: int, log: Path) -> str:
 
 
 def device_of(place: int, gpus: int) -> dict[str, str]:
-    """The GPU of a place in the pool."""
+    """The GPU of a place in the pool, of so many; none of none."""
+    if not gpus:
+        return {"CUDA_VISIBLE_DEVICES": ""}
     told = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     names = told if len(told) == gpus and told[0] else [str(number) for number in range(gpus)]
     return {"CUDA_VISIBLE_DEVICES": names[place % gpus]}
