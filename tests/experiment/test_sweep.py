@@ -2,12 +2,15 @@
 
 import contextlib
 import re
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
 from offlinerlkit_romi import cli
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.sweep import perform
+from offlinerlkit_romi.experiment.sweep.file import SweepFile
 from offlinerlkit_romi.experiment.sweep.plan import read_plan
 from tests.experiment.conftest import TASK, TINY, TINY_SETTINGS
 
@@ -164,6 +167,17 @@ def test_places_of_the_pool_take_turns_on_the_gpus_there_are(monkeypatch):
     assert perform.device_of(1, 0) == {"CUDA_VISIBLE_DEVICES": ""}
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     assert perform.device_of(3, 2) == {"CUDA_VISIBLE_DEVICES": "7"}
+
+
+def test_the_pages_own_files_are_sweep_files(tmp_path):
+    page = Path(__file__).parents[2] / "docs/sweeps.md"
+    texts = re.findall(r"^```yaml\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
+    plans = [plan_of(tmp_path, text) for text in texts]
+    assert [len(plan.studies) for plan in plans] == [6, 1]
+    assert len(plans[0].trials(plans[0].studies[0])) == 3
+    told = re.findall(r"^\| (`[^|]+`) \|", page.read_text("utf-8"), re.M)
+    keys = {name for line in told for name in re.findall(r"`(\w+)`", line)}
+    assert keys == {field.name for field in fields(SweepFile)}
 
 
 def tiny(tmp_path, root, **keys):
