@@ -29,6 +29,7 @@ from tests.support.processes import assert_gone
 
 TASK = get_task("halfcheetah-random-v2")
 CPU = torch.device("cpu")
+SHIFTS = ("min_q:0.1:std", "mass:0.8")
 ASYNC = {"eval_async": True, "eval_freq": 1, "keep_state": True}
 needs_proc = pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
 
@@ -71,8 +72,10 @@ def folder_of(root):
 @pytest.mark.parametrize("algo", ["romi", "rambo", "iql", "td3bc"])
 def test_beside_training_and_in_between_give_one_outcome(algo, tmp_path):
     data = write_data(tmp_path / "data.hdf5")
+    told = ASYNC | {"epoch": 2, "step_per_epoch": 5}
+    told |= {"eval_shift": SHIFTS} if algo == "td3bc" else {}
     for asynchronous in (True, False):
-        changes = ASYNC | {"eval_async": asynchronous, "epoch": 2, "step_per_epoch": 5}
+        changes = told | {"eval_async": asynchronous}
         assert run_whole(command(algo, data, tmp_path / str(asynchronous), **changes)) == 0
     beside, between = (folder_of(tmp_path / name) for name in ("True", "False"))
     assert "evaluation in a worker process" in (beside / "record/consoleout_backup.txt").read_text()
@@ -109,7 +112,7 @@ def started(words, phase, entry):
 @needs_proc
 def test_killed_with_evaluations_under_way_a_run_resumes_to_the_uninterrupted_one(tmp_path):
     data = write_data(tmp_path / "data.hdf5")
-    changes = ASYNC | {"step_per_epoch": 5}
+    changes = ASYNC | {"step_per_epoch": 5, "eval_shift": SHIFTS}
     words = command("iql", data, tmp_path / "parts", **changes)
     pid, worker, reports = started(words, "evaluation start", 3)
     with reports:
