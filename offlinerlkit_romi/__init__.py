@@ -29,14 +29,17 @@ if TYPE_CHECKING:
     from offlinerlkit_romi.experiment.export import export_policy as export
     from offlinerlkit_romi.experiment.reload import evaluate, load_policy
     from offlinerlkit_romi.experiment.run import train
-    from offlinerlkit_romi.experiment.runs import load_run, load_runs
+    from offlinerlkit_romi.experiment.runs import Run, load_run, load_runs
     from offlinerlkit_romi.experiment.selection import select
+    from offlinerlkit_romi.experiment.summary import Summary
 
 __all__ = [
     "Callback",
     "EarlyStopping",
     "KeepBest",
+    "Run",
     "StopTraining",
+    "Summary",
     "__version__",
     "evaluate",
     "export",
@@ -56,6 +59,8 @@ _FRONT_DOOR = {
     "load_policy": ("offlinerlkit_romi.experiment.reload", "load_policy"),
     "load_run": ("offlinerlkit_romi.experiment.runs", "load_run"),
     "load_runs": ("offlinerlkit_romi.experiment.runs", "load_runs"),
+    "Run": ("offlinerlkit_romi.experiment.runs", "Run"),
+    "Summary": ("offlinerlkit_romi.experiment.summary", "Summary"),
     "select": ("offlinerlkit_romi.experiment.selection", "select"),
     "load_dataset": ("offlinerlkit_romi.data", "load_dataset"),
     "register_algorithm": ("offlinerlkit_romi.algorithms", "register_algorithm"),

@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib
 import pytest
 
+import offlinerlkit_romi
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.utils.log_handlers import LOG
 from tests.docs.pages import DOCUMENTS, LANGUAGES, LINK, ROOT, blocks, name_of, run
@@ -113,6 +114,12 @@ def test_the_readme_lists_every_algorithm_with_its_page() -> None:
     listed = re.findall(r"^\| \[[^]]+\]\((docs/algorithms/\w+\.md)\) \| `(\w+)` \|", text, re.M)
     assert set(ALGORITHMS) == {name for _, name in listed}
     assert all(page == f"docs/algorithms/{name}.md" for page, name in listed)
+
+
+def test_the_reference_has_every_name_of_the_front_door() -> None:
+    listed = re.findall(r"^::: (\S+)$", (ROOT / "docs/reference.md").read_text("utf-8"), re.M)
+    wanted = {f"{module}.{name}" for module, name in offlinerlkit_romi._FRONT_DOOR.values()}
+    assert wanted - set(listed) == set()
 
 
 def test_badges_say_what_the_project_says() -> None:

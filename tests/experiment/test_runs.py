@@ -30,6 +30,7 @@ def made(tiny_data, tmp_path):
 def test_a_run_is_read_back_whole(made):
     summary = made(seed=3, quiet=True)
     run = package.load_run(summary.run_dir)
+    assert isinstance(run, package.Run) and isinstance(summary, package.Summary)
     assert (run.algorithm, run.task, run.seed, run.source) == ("td3bc", TASK, 3, "generated")
     assert (run.status, run.path) == ("finished", Path(summary.run_dir))
     assert run.config["seed"] == 3 and run.config["alpha"] == 2.5
