@@ -20,7 +20,7 @@ from offlinerlkit_romi.system.machine import usable_cores
 # each run has its own; `--set` may give one algorithm a name
 _NOT_SHARED = ("seed", "seeds", "resume", "algo-name")
 # what to take where there are several runs of one configuration
-_BEST_FIRST = ("finished", "diverged", "running", "unfinished")
+BEST_FIRST = ("finished", "diverged", "running", "unfinished")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Job:
     def find(self, runs: Runs) -> RunRecord | None:
         """The run there is already; a finished one before all others, then the newest."""
         found = [read_record(run) for run in runs.of(self.resolved)]
-        return min(found, key=lambda record: _BEST_FIRST.index(record.status), default=None)
+        return min(found, key=lambda record: BEST_FIRST.index(record.status), default=None)
 
     def command(self, earlier: RunRecord | None, log: Path) -> Command:
         """The command that makes the run, or goes on with it."""

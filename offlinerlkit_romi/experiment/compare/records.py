@@ -150,7 +150,7 @@ def refuse_mixtures(records: Sequence[RunRecord]) -> None:
     seen: dict[tuple[str, int], RunRecord] = {}
     for record in known:
         first = first_of.setdefault(record.label, record)
-        lines += _differences(first, record, _own(first), _own(record))
+        lines += _differences(first, record, own_settings(first), own_settings(record))
         twin = seen.setdefault((record.label, record.seed), record)
         if twin is not record:
             lines.append(f"{record.name}: there twice, {_place(twin)} and {_place(record)}")
@@ -181,7 +181,8 @@ def _short(value: Any) -> str:
     return text[:12] + "..." if len(text) == 64 else text
 
 
-def _own(record: RunRecord) -> dict[str, Any]:
+def own_settings(record: RunRecord) -> dict[str, Any]:
+    """The settings in which the runs of one row must agree, by flag."""
     return {flag(name): value for name, value in record.settings.items() if name not in _OWN}
 
 

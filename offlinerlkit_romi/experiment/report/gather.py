@@ -1,0 +1,243 @@
+"""Which runs there are, and which of them may stand side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.experiment.compare.plan import BEST_FIRST
+from offlinerlkit_romi.experiment.compare.records import (
+    RunRecord,
+    find_runs,
+    own_settings,
+    read_record,
+)
+from offlinerlkit_romi.experiment.folder import MANIFEST, PROGRESS, SUMMARY
+from offlinerlkit_romi.experiment.statistics import mean_curve
+from offlinerlkit_romi.experiment.summary import source_label
+from offlinerlkit_romi.utils.plotter import Curve
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SHOWN_SETTINGS = 2  # in a name; more are told in a note
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run of a report.
+
+    Attributes:
+        label: The row it belongs to.
+        record: What its folder says.
+    """
+
+    label: str
+    record: RunRecord
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """Its curve, a row per epoch."""
+        import pandas
+
+        assert self.record.run is not None
+        return pandas.DataFrame(self.record.run.rows())
+
+    def trace(self, column: str) -> dict[int, float]:
+        """A column of it by policy step, where it is known."""
+        if column not in self.frame:
+            return {}
+        known = self.frame[["timestep", column]].dropna()
+        return dict(zip(known["timestep"].astype(int), known[column].astype(float), strict=True))
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The runs on one data set of one task.
+
+    Attributes:
+        task: Its name, with what tells it from another data set of the same task.
+        entries: Its runs.
+    """
+
+    task: str
+    entries: Sequence[Entry]
+
+    @property
+    def runs(self) -> dict[str, list[Entry]]:
+        """By label."""
+        found: dict[str, list[Entry]] = {}
+        for entry in self.entries:
+            found.setdefault(entry.label, []).append(entry)
+        return found
+
+    @property
+    def first(self) -> RunRecord:
+        """Any of its runs, for what they have in common."""
+        return self.entries[0].record
+
+    @property
+    def scale(self) -> str:
+        """What its scores are: "score" or "return"."""
+        return next((e.record.scale for e in self.entries if e.record.scores), "score")
+
+    def columns(self) -> list[str]:
+        """Of the curves of all its runs."""
+        return list(dict.fromkeys(str(name) for entry in self.entries for name in entry.frame))
+
+    def results(self, label: str, name: str = "last10_mean") -> list[float]:
+        """Last, last10_mean or best of the finished runs, where known."""
+        found = [
+            entry.record.summary.result(name)
+            for entry in self.runs.get(label, ())
+            if entry.record.summary is not None
+        ]
+        return [value for value in found if not math.isnan(value)]
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """All runs of a report.
+
+    Attributes:
+        sections: Panels by the source of their data.
+        notes: What was left out or told apart.
+    """
+
+    sections: Mapping[str, Sequence[Panel]]
+    notes: Sequence[str]
+
+    @property
+    def entries(self) -> list[Entry]:
+        """Every run."""
+        panels = [panel for section in self.sections.values() for panel in section]
+        return [entry for panel in panels for entry in panel.entries]
+
+    @property
+    def labels(self) -> list[str]:
+        """Every label, once."""
+        return sorted({entry.label for entry in self.entries})
+
+
+def gather(places: Sequence[str]) -> Gathered:
+    """Read the runs at or below some folders, each once, and sort them.
+
+    Raises:
+        UserError: There is none, or one is damaged.
+    """
+    runs = find_runs(places)
+    for place in places:
+        _refuse_halves(Path(place))
+    records, notes = _without_twins([read_record(run) for run in runs])
+    sections: dict[str, list[Panel]] = {}
+    by_source = _grouped(records, lambda record: _source(record))
+    for source in sorted(by_source, key=lambda title: ("(not " in title, title)):
+        for task, group in _grouped(by_source[source], lambda r: r.facts["task"]).items():
+            sections.setdefault(source, []).extend(_panels(task, group, notes))
+    return Gathered(sections, notes)
+
+
+def mean_trace(entries: Iterable[Entry], column: str) -> Curve:
+    """A column's mean and standard deviation over runs."""
+    return mean_curve([entry.trace(column) for entry in entries])
+
+
+def _source(record: RunRecord) -> str:
+    return source_label(record.facts["data source"], record.facts["task"])
+
+
+def _grouped(
+    records: Iterable[RunRecord], key: Callable[[RunRecord], Any]
+) -> dict[Any, list[RunRecord]]:
+    found: dict[Any, list[RunRecord]] = {}
+    for record in records:
+        found.setdefault(key(record), []).append(record)
+    return found
+
+
+def _refuse_halves(place: Path) -> None:
+    """A folder that holds a part of a run is told, not passed over.
+
+    Raises:
+        UserError: There is one.
+    """
+    for name in (PROGRESS, SUMMARY):
+        for path in place.rglob(name):
+            missing = next(
+                (n for n in (MANIFEST, PROGRESS) if not (path.parents[1] / n).is_file()), None
+            )
+            if missing:
+                raise UserError(
+                    f"{path.parents[1]} is a run's folder without its {missing}: "
+                    "put the file back, or move the folder away"
+                )
+
+
+def _without_twins(records: Sequence[RunRecord]) -> tuple[list[RunRecord], list[str]]:
+    """One run per configuration and seed: a finished one before all others, then the newest."""
+    kept, notes = [], []
+    for twins in _grouped(records, _identity).values():
+        newest_first = sorted(twins, key=lambda r: str(_folder(r)), reverse=True)
+        best = min(newest_first, key=lambda record: BEST_FIRST.index(record.status))
+        kept.append(best)
+        notes += [
+            f"{twin.name} on {twin.facts['task']} is there twice: {_folder(best)} counts, "
+            f"{_folder(twin)} ({twin.status}) does not"
+            for twin in twins
+            if twin is not best
+        ]
+    order = {id(record): place for place, record in enumerate(records)}
+    return sorted(kept, key=lambda record: order[id(record)]), notes
+
+
+def _folder(record: RunRecord) -> Path:
+    assert record.run is not None
+    return record.run.path
+
+
+def _identity(record: RunRecord) -> str:
+    facts = {name: value for name, value in record.facts.items() if name != "scale"}
+    return repr((record.label, record.seed, sorted(facts.items()), own_settings(record)))
+
+
+def _panels(task: str, records: Sequence[RunRecord], notes: list[str]) -> list[Panel]:
+    """A panel per data set and simulator; where there are several, they are told apart."""
+    groups = _grouped(
+        records, lambda r: tuple(sorted((k, v) for k, v in r.facts.items() if k != "scale"))
+    )
+    differing = [
+        name
+        for name in dict(next(iter(groups)))
+        if len({dict(facts)[name] for facts in groups}) > 1
+    ]
+    panels = []
+    for facts, group in groups.items():
+        suffix = ", ".join(f"{name} {dict(facts)[name][:12]}" for name in differing)
+        title = f"{task} [{suffix}]" if suffix else task
+        panels.append(Panel(title, _labelled(title, group, notes)))
+    if differing:
+        notes.append(f"{task}: runs that differ in {' and '.join(differing)} are kept apart")
+    return panels
+
+
+def _labelled(task: str, records: Sequence[RunRecord], notes: list[str]) -> list[Entry]:
+    """Runs of one name and different settings get names of their own."""
+    entries = []
+    for label, group in sorted(_grouped(records, lambda r: r.label).items()):
+        variants = _grouped(group, lambda record: repr(own_settings(record)))
+        settings = [own_settings(variant[0]) for variant in variants.values()]
+        names = dict.fromkeys(name for setting in settings for name in setting)
+        names = [n for n in names if len({repr(setting.get(n)) for setting in settings}) > 1]
+        for place, (variant, setting) in enumerate(zip(variants.values(), settings, strict=True)):
+            told = ", ".join(f"{name.lstrip('-')} {setting.get(name)}" for name in names)
+            own = f"{label} ({told})" if told else label
+            if len(names) > SHOWN_SETTINGS:
+                own = f"{label} #{place + 1}"
+                notes.append(f"{own} on {task}: {told}")
+            entries += [Entry(own, replace(record, label=own)) for record in variant]
+    return entries
