@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from offlinerlkit_romi.data import load_dataset
     from offlinerlkit_romi.experiment.export import export_policy as export
     from offlinerlkit_romi.experiment.reload import evaluate, load_policy
+    from offlinerlkit_romi.experiment.report.write import report
     from offlinerlkit_romi.experiment.run import train
     from offlinerlkit_romi.experiment.runs import Run, load_run, load_runs
     from offlinerlkit_romi.experiment.selection import select
@@ -48,6 +49,7 @@ __all__ = [
     "load_run",
     "load_runs",
     "register_algorithm",
+    "report",
     "select",
     "train",
 ]
@@ -63,6 +65,7 @@ _FRONT_DOOR = {
     "Summary": ("offlinerlkit_romi.experiment.summary", "Summary"),
     "select": ("offlinerlkit_romi.experiment.selection", "select"),
     "load_dataset": ("offlinerlkit_romi.data", "load_dataset"),
+    "report": ("offlinerlkit_romi.experiment.report.write", "report"),
     "register_algorithm": ("offlinerlkit_romi.algorithms", "register_algorithm"),
     **{
         name: ("offlinerlkit_romi.callbacks", name)

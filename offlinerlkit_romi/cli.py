@@ -1,5 +1,5 @@
 # ruff: noqa: T201
-"""The command `offlinerlkit-romi`: train, evaluate, compare, sweep, data, bench."""
+"""The command `offlinerlkit-romi`: train, evaluate, compare, sweep, report, data, bench."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ commands:
   compare ...              train several algorithms side by side and report; `compare --help`
   sweep FILE.yaml          train tasks x algorithms x seeds x options, here or on a Ray cluster
   config show|diff ...     an algorithm's settings and their sources; `config --help`
+  report RUNS...           one page, figures and tables of runs there are; `report --help`
   data ...                 find, fetch, generate and check transitions; `data --help`
   bench                    time the pieces of training on this machine; `bench --help`
 
@@ -98,6 +99,7 @@ def _dispatch(words: list[str]) -> int:
         "select": _select,
         "sweep": _sweep,
         "config": _config,
+        "report": _report,
         "data": _data,
         "bench": _bench,
     }
@@ -277,6 +279,12 @@ def _sweep(words: list[str]) -> int:
     from offlinerlkit_romi.experiment.sweep.command import main as sweep_main
 
     return sweep_main(words)
+
+
+def _report(words: list[str]) -> int:
+    from offlinerlkit_romi.experiment.report.command import main as report_main
+
+    return report_main(words)
 
 
 def _data(words: list[str]) -> int:

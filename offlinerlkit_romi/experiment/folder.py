@@ -265,12 +265,17 @@ def find_runs(places: Iterable[str | Path]) -> list[RunFolder]:
         places: Folders, or patterns of them: `log/**`, `log/hopper-*/romi*`.
 
     Raises:
-        UserError: There is none in one of them.
+        UserError: There is none in one of them, or a part of one.
     """
     folders: dict[Path, None] = {}
     for place in map(str, places):
         starts = [place] if Path(place).exists() else glob(place, recursive=True)
-        found = {path.parents[1] for start in starts for path in Path(start).rglob(MANIFEST)}
+        found, *parts = (
+            {path.parents[1] for start in starts for path in Path(start).rglob(name)}
+            for name in (MANIFEST, CONFIG, SUMMARY)
+        )
+        for half in sorted(set.union(*parts) - found):
+            raise UserError(f"{half} lacks its {MANIFEST}: put it back, or move the folder away")
         if not found:
             raise UserError(f"no run in {place}: give run folders, or a folder of them")
         folders |= dict.fromkeys(sorted(found))

@@ -317,7 +317,13 @@ def simulators() -> dict[str, str]:
 
 
 def draw(path: Path, runs: Mapping[str, Sequence[Outcomes]], title: str) -> None:
-    """Score against scale, a panel per kind and unit; the band is the spread.
+    """Score against scale, a picture per kind and unit."""
+    what = next(iter(runs.values()))[0][CLEAN].what
+    plot_panels(path, panels_of(runs), title=title, y_label=AXES[what])
+
+
+def panels_of(runs: Mapping[str, Sequence[Outcomes]]) -> dict[str, Panel]:
+    """Score over scale of each algorithm, by kind and unit; the band is the spread.
 
     It is that over training seeds where there are several, otherwise that over episodes.
     """
@@ -330,7 +336,7 @@ def draw(path: Path, runs: Mapping[str, Sequence[Outcomes]], title: str) -> None
             panels.setdefault(
                 title_of, {label: _curve(group, shifts[0]) for label, group in runs.items()}
             )
-    plot_panels(path, panels, title=title, y_label=AXES[first[CLEAN].what])
+    return panels
 
 
 def _curve(runs: Sequence[Outcomes], like: Any) -> tuple[Any, Any, Any]:

@@ -35,18 +35,25 @@ def make_run(
     versions=None,
     fit=None,
     scale="score",
+    task=TASK,
+    columns=None,
+    facts=None,
     **settings,
 ):
-    """Write a run's papers, its curve of one score per 100 steps and, if finished, its summary."""
-    resolved = settle(algo, TINY_SETTINGS[algo] | {"seed": seed, "log_root": str(root)} | settings)
-    folder = root / TASK / f"{algo}&data=generated" / f"seed_{seed}"
+    """Write a run's papers, its curve of one score per 100 steps and, if finished, its summary.
+
+    `columns` of the curve by name, `facts` of the manifest.
+    """
+    own = {"seed": seed, "log_root": str(root), "task": task}
+    resolved = settle(algo, TINY_SETTINGS[algo] | own | settings)
+    folder = root / task / f"{algo}&data=generated" / f"seed_{seed}"
     while folder.exists():
         folder = folder.with_name(folder.name + "-1")
     for name in ("record", "result"):
         (folder / name).mkdir(parents=True)
     manifest = {
         "algo": algo,
-        "task": TASK,
+        "task": task,
         "seed": seed,
         "data": {
             "source": "generated",
@@ -61,20 +68,26 @@ def make_run(
         "machine": {"cpu": "a CPU", "device_name": "a CPU", "threads": 1, "device": "cpu"},
         "config": describe_config(resolved),
         "dynamics_fit": fit,
+        **(facts or {}),
     }
     (folder / MANIFEST).write_text(json.dumps(manifest))
-    names = ["timestep", COLUMNS[scale], "q/real", "q/model"]
+    if columns is None:
+        known = [10.0 * seed + n for n in range(1, len(scores) + 1)]
+        columns = {"q/real": known, "q/model": [""] * len(scores)}
+    names = ["timestep", COLUMNS[scale], *columns]
     with (folder / PROGRESS).open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(names)
-        for place, score in enumerate(scores, 1):
-            writer.writerow([100 * place, score, 10.0 * seed + place, ""])
+        for place, (score, *values) in enumerate(zip(scores, *columns.values(), strict=True), 1):
+            writer.writerow([100 * place, score, *values])
     if status == "finished":
+        ends = {"last10_mean": np.mean(scores[-10:]), "last": scores[-1], "best": max(scores)}
+        ends = {name: float(x) for name, x in ends.items()}
         summary = {
-            **{"algo": algo, "task": TASK, "data_source": "generated", "seed": seed},
+            **{"algo": algo, "task": task, "data_source": "generated", "seed": seed},
             "steps": 100 * len(scores),
-            "score_last10_mean": float(np.mean(scores[-10:])) if scale == "score" else None,
-            "returns": {} if scale == "score" else {"last10_mean": float(np.mean(scores[-10:]))},
+            **({f"score_{name}": x for name, x in ends.items()} if scale == "score" else {}),
+            "returns": {} if scale == "score" else ends,
             "wall_seconds": 60.0 * (seed + 1),
             "ms_per_policy_step": 5.0,
             "ms_per_rollout": 2.0,

@@ -11,15 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.compare.plan import BEST_FIRST
-from offlinerlkit_romi.experiment.compare.records import (
-    RunRecord,
-    find_runs,
-    own_settings,
-    read_record,
-)
-from offlinerlkit_romi.experiment.folder import MANIFEST, PROGRESS, SUMMARY
+from offlinerlkit_romi.experiment.compare.records import RunRecord, own_settings, read_record
+from offlinerlkit_romi.experiment.folder import PROGRESS, find_runs
 from offlinerlkit_romi.experiment.statistics import mean_curve
-from offlinerlkit_romi.experiment.summary import source_label
+from offlinerlkit_romi.experiment.summary import read_curve, source_label
 from offlinerlkit_romi.utils.plotter import Curve
 
 if TYPE_CHECKING:
@@ -43,10 +38,8 @@ class Entry:
     @cached_property
     def frame(self) -> pd.DataFrame:
         """Its curve, a row per epoch."""
-        import pandas
-
         assert self.record.run is not None
-        return pandas.DataFrame(self.record.run.rows())
+        return read_curve(self.record.run.path)
 
     def trace(self, column: str) -> dict[int, float]:
         """A column of it by policy step, where it is known."""
@@ -130,10 +123,7 @@ def gather(places: Sequence[str]) -> Gathered:
     Raises:
         UserError: There is none, or one is damaged.
     """
-    runs = find_runs(places)
-    for place in places:
-        _refuse_halves(Path(place))
-    records, notes = _without_twins([read_record(run) for run in runs])
+    records, notes = _without_twins([_sound(read_record(run)) for run in find_runs(places)])
     sections: dict[str, list[Panel]] = {}
     by_source = _grouped(records, lambda record: _source(record))
     for source in sorted(by_source, key=lambda title: ("(not " in title, title)):
@@ -147,6 +137,18 @@ def mean_trace(entries: Iterable[Entry], column: str) -> Curve:
     return mean_curve([entry.trace(column) for entry in entries])
 
 
+def _sound(record: RunRecord) -> RunRecord:
+    """A finished run has a curve.
+
+    Raises:
+        UserError: It has lost it.
+    """
+    if record.finished and not (_folder(record) / PROGRESS).is_file():
+        place = _folder(record)
+        raise UserError(f"{place} lacks its {PROGRESS}: put it back, or move the folder away")
+    return record
+
+
 def _source(record: RunRecord) -> str:
     return source_label(record.facts["data source"], record.facts["task"])
 
@@ -158,24 +160,6 @@ def _grouped(
     for record in records:
         found.setdefault(key(record), []).append(record)
     return found
-
-
-def _refuse_halves(place: Path) -> None:
-    """A folder that holds a part of a run is told, not passed over.
-
-    Raises:
-        UserError: There is one.
-    """
-    for name in (PROGRESS, SUMMARY):
-        for path in place.rglob(name):
-            missing = next(
-                (n for n in (MANIFEST, PROGRESS) if not (path.parents[1] / n).is_file()), None
-            )
-            if missing:
-                raise UserError(
-                    f"{path.parents[1]} is a run's folder without its {missing}: "
-                    "put the file back, or move the folder away"
-                )
 
 
 def _without_twins(records: Sequence[RunRecord]) -> tuple[list[RunRecord], list[str]]:

@@ -103,11 +103,10 @@ def _points(
     points = [f"Ahead on {where}: {first}, {told}."]
     better = probability_of_improvement(strata[first], strata[ranked[1]])
     if not math.isnan(better.value):
-        sure = "clearly so" if better.low > 0.5 else "not clearly so: the interval holds 0.5"
-        points.append(
-            f"A run of {first} beats one of {ranked[1]}, the next, with probability "
-            f"{interval(better, '.2f').text}; {sure if not math.isnan(better.low) else 'no interval'}."
-        )
+        sure = "clearly so" if better.low > 0.5 else "not decided: the interval holds 0.5"
+        sure = "no interval from so few runs" if math.isnan(better.low) else sure
+        told = f"with probability {interval(better, '.2f').text}; {sure}."
+        points.append(f"A run of {first} beats one of {ranked[1]}, the next, {told}")
     return points
 
 
@@ -155,7 +154,9 @@ def _details(panels: Sequence[Panel], labels: Sequence[str]) -> Table:
                 [
                     Cell(panel.task),
                     Cell(label),
-                    Cell(str(len(done)) if all_done else f"{len(done)} of {len(entries)}", len(done)),
+                    Cell(
+                        str(len(done)) if all_done else f"{len(done)} of {len(entries)}", len(done)
+                    ),
                     spread(panel.results(label, "last")),
                     spread(panel.results(label)),
                     interval(interquartile_mean([panel.results(label)])),
@@ -257,7 +258,7 @@ def _win_table(wins: Mapping[tuple[str, str], Estimate], ranked: Sequence[str]) 
         "Probability of improvement",
         ["a run of ... beats one of", *ranked],
         rows,
-        "Mean over tasks of the Mann-Whitney statistic; an interval that holds 0.5 decides nothing.",
+        "Mean over tasks of the Mann-Whitney statistic; one whose interval holds 0.5 is undecided.",
         left=1,
     )
 
@@ -267,7 +268,9 @@ def publications() -> list[dict[str, Any]]:
     """What papers and repositories printed, see `published.yaml`."""
     import yaml
 
-    text = files("offlinerlkit_romi.experiment.report").joinpath("published.yaml").read_text("utf-8")
+    text = (
+        files("offlinerlkit_romi.experiment.report").joinpath("published.yaml").read_text("utf-8")
+    )
     found: list[dict[str, Any]] = yaml.safe_load(text)
     return found
 
@@ -290,7 +293,14 @@ def _published(panels: Sequence[Panel], labels: Sequence[str]) -> Block:
             Table(
                 "published",
                 "Published numbers",
-                ["task", "algorithm", "published by", "why it does not compare", "ours", "published"],
+                [
+                    "task",
+                    "algorithm",
+                    "published by",
+                    "why it does not compare",
+                    "ours",
+                    "published",
+                ],
                 rows,
                 left=4,
             )

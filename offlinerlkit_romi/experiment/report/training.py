@@ -40,16 +40,16 @@ def training_blocks(panels: Sequence[Panel]) -> list[Block]:
             "curves",
             "Learning curves",
             "Mean ± std over seeds of each evaluation, unfinished and diverged runs as far as they "
-            "got; dashed, the score of the data's own episodes.",
+            "got. The horizontal line is the score of the data's own episodes.",
             panels,
             _curves,
         ),
         _block(
             "q_values",
             "Q against its bound",
-            "Mean Q in training batches on the data's rows (solid) and the model's (dashed). The bound "
-            "is the most that |Q| can be with these rewards, discount and bonuses; above it the critics "
-            "have left what is possible.",
+            "Mean Q in training batches on the data's rows (solid) and the model's (dashed). The "
+            "bound is the most that |Q| can be with these rewards, discount and bonuses; above it "
+            "the critics have left what is possible.",
             panels,
             _q_values,
         ),
@@ -64,16 +64,16 @@ def training_blocks(panels: Sequence[Panel]) -> list[Block]:
         _block(
             "weights",
             "ROMI's weights",
-            "Share of 1,000 of the data's transitions in each tenth of the range of weights: last epoch "
-            "solid, first epoch dashed. Flat at an end means that the range binds.",
+            "Share of up to 1,000 of the data's transitions in each tenth of the range of weights: "
+            "last epoch solid, first epoch dashed. A peak at an end means that the range binds.",
             panels,
             _weights,
         ),
         _block(
             "model_error",
             "Model error per rollout step",
-            "Root mean squared error of the model's mean prediction on held-out pieces of episodes, "
-            "open loop: last epoch solid, first epoch dashed.",
+            "Root mean squared error of the model's mean prediction on held-out pieces of "
+            "episodes, open loop: last epoch solid, first epoch dashed.",
             panels,
             _model_error,
         ),
@@ -202,7 +202,10 @@ def _estimates(panels: Sequence[Panel]) -> Block:
             title = f"{ESTIMATES[short]} · {panel.task}"
             charts += _charts(panel, title, "discounted value", _lines(panel, name))
             rows += _ranks(panel, name, ESTIMATES[short])
-    note = "Spearman's, over the evaluations of all runs that have both. 1: the estimate would choose as the score does."
+    note = (
+        "Spearman's, over the evaluations of all runs that have both; at 1 the estimate would "
+        "choose as the score does."
+    )
     head = ["task", "algorithm", "estimate", "pairs", "rank correlation with score"]
     table = Table("rank_correlation", "Estimates against scores", head, rows, note, left=3)
     text = "What a policy is worth, told from data alone: discounted values, none of them a score."
@@ -221,10 +224,8 @@ def _ranks(panel: Panel, name: str, title: str) -> list[list[Cell]]:
         ]
         if pairs:
             told = rank_correlation(*zip(*pairs, strict=True))
-            rows.append(
-                [Cell(panel.task), Cell(label), Cell(title), Cell(str(len(pairs)), len(pairs))]
-                + [cell(told, ".2f")]
-            )
+            names = Cell(panel.task), Cell(label), Cell(title)
+            rows.append([*names, Cell(str(len(pairs)), len(pairs)), cell(told, ".2f")])
     return rows
 
 
@@ -246,17 +247,20 @@ def speed_block(panels: Sequence[Panel]) -> Block:
                     [
                         *(Cell(panel.task), Cell(label), Cell(" and ".join(sorted(devices)))),
                         cell(_mean(map(steps_per_second, done))),
-                        *[cell(_mean(x.number(f"ms_per_{name}") for x in done), ".2f") for name in ms],
+                        *[
+                            cell(_mean(x.number(f"ms_per_{name}") for x in done), ".2f")
+                            for name in ms
+                        ],
                         Cell(clock(seconds), seconds),
                         cell(_mean(x.number("peak_memory") for x in done) / 1e9, ".2f"),
                         cell(_mean(_planned(x.manifest) for x in done) / 1e9, ".2f"),
                     ]
                 )
     note = (
-        "steps/s: policy steps with their share of rollouts and model updates, without pre-training "
-        "and evaluation. Peak memory is the process's: the device's on CUDA, else the host's. "
-        "Planned: data, networks, model buffer and steps on the device. Times depend on what else "
-        "the machine did."
+        "steps/s: policy steps with their share of rollouts and model updates, without "
+        "pre-training and evaluation. Peak memory is the process's: the device's on CUDA, else the "
+        "host's. Planned: data, networks, model buffer and steps on the device. Times depend on "
+        "what else the machine did."
     )
     table = Table("speed", "Speed and memory", head, rows, note, left=3)
     return Block("speed", "Speed and memory", "Mean over finished runs.", [table])

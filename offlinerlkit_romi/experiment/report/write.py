@@ -17,6 +17,7 @@ from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.report.figures import draw
 from offlinerlkit_romi.experiment.report.gather import Gathered, Panel, gather
 from offlinerlkit_romi.experiment.report.items import Section
+from offlinerlkit_romi.experiment.report.robustness import robustness_block
 from offlinerlkit_romi.experiment.report.scores import score_blocks
 from offlinerlkit_romi.experiment.report.training import runs_block, speed_block, training_blocks
 from offlinerlkit_romi.system.files import write_text
@@ -72,7 +73,8 @@ def report(
 
 def _section(title: str, panels: Sequence[Panel]) -> Section:
     blocks, points = score_blocks(panels)
-    blocks += [*training_blocks(panels), speed_block(panels), runs_block(panels)]
+    blocks += [robustness_block(panels), *training_blocks(panels)]
+    blocks += [speed_block(panels), runs_block(panels)]
     unfinished = [e for panel in panels for e in panel.entries if not e.record.finished]
     if unfinished:
         points.append(f"{len(unfinished)} run(s) have not finished and are in no score.")
