@@ -78,7 +78,7 @@ class Sentinel:
         largest_q: As given.
         gradients: Largest norm of each optimiser's gradient that was looked at in the epoch checked
             last, by `gradient/<name>`: of every step where steps are captured, else of every
-            eighth.
+            eighth. None where none was looked at.
     """
 
     def __init__(
@@ -224,7 +224,8 @@ class Sentinel:
     def _check_gradients(self, step: int) -> list[Finding]:
         found = []
         values = _stack(self._norms.values()).tolist() if self._norms else []
-        self.gradients = {f"gradient/{n}": x for n, x in zip(self._norms, values, strict=True)}
+        norms = zip(self._norms, values, strict=True)
+        self.gradients = {f"gradient/{name}": x for name, x in norms if x != 0}
         for name, value in zip(self._norms, values, strict=True):
             usual = self._usual.get(name)
             limit = GRADIENT_ALWAYS if usual is None else GRADIENT_FACTOR * math.exp(usual)

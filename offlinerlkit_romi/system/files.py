@@ -77,12 +77,12 @@ def make_folder(folder: Path, variable: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"cannot create the data folder {folder} ({error.strerror})",
+            f"cannot create the folder {folder} ({error.strerror})",
             f"set {variable} to a folder that can be written",
         ) from error
     if not os.access(folder, os.W_OK):
         remedy = f"set {variable} to one that can be written"
-        raise UserError(f"cannot write to the data folder {folder}", remedy)
+        raise UserError(f"cannot write to the folder {folder}", remedy)
 
 
 def folder_of(variable: str, default: str) -> Path:

@@ -173,7 +173,7 @@ def test_name_that_does_not_resolve_is_given_up_quickly(monkeypatch: pytest.Monk
 
 def test_read_only_folder_lets_auto_generate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("D4RL_DATASET_DIR", "/dev/null/data")
-    with pytest.raises(UserError, match="cannot create the data folder /dev/null/data"):
+    with pytest.raises(UserError, match="cannot create the folder /dev/null/data"):
         data.load(TASK, "d4rl")
     assert data.load(TASK, transitions=50, progress=False).info.source == "generated"
 

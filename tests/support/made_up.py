@@ -19,12 +19,12 @@ ALGORITHMS = {
 EPOCHS = 40
 
 
-def study(root, tasks=TASKS, algorithms=tuple(ALGORITHMS), seeds=3):
-    """Write the runs; the last seed of MOPO on the last task has stopped half-way."""
+def study(root, tasks=TASKS, algorithms=tuple(ALGORITHMS), seeds=3, stop=True):
+    """Write the runs; with `stop`, the last of MOPO has stopped half-way."""
     for number, task in enumerate(tasks):
         for algo in algorithms:
             for seed in range(seeds):
-                stopped = (algo, task, seed) == ("mopo", tasks[-1], seeds - 1)
+                stopped = stop and (algo, task, seed) == ("mopo", tasks[-1], seeds - 1)
                 _run(Path(root), algo, task, seed, number, EPOCHS // 2 if stopped else EPOCHS)
     return Path(root)
 

@@ -58,5 +58,5 @@ def test_a_digest_is_the_files(tmp_path: Path, algorithm: str) -> None:
 
 def test_a_folder_that_cannot_be_made_is_told_with_its_variable(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(UserError, match=r"cannot create the data folder .*: set HERE to a folder"):
+    with pytest.raises(UserError, match=r"cannot create the folder .*: set HERE to a folder"):
         make_folder(tmp_path / "file" / "below", "HERE")

@@ -33,8 +33,8 @@ def main(words: Sequence[str]) -> int:
     chosen = _parser().parse_args(words)
     from offlinerlkit_romi.experiment.report.write import report  # imports torch
 
-    page = report(chosen.runs, chosen.output, sweep=chosen.sweep, title=chosen.title)
-    print(f"written: {page}, and figures/ and tables/ beside it")
+    page = report(**vars(chosen))
+    print(f"written: {page}; beside it tables/{' and figures/' if chosen.figures else ''}")
     return 0
 
 
@@ -49,4 +49,10 @@ def _parser() -> Parser:
     parser.add_argument("--sweep", metavar="DIR", help="a sweep's folder: its trials are runs too")
     parser.add_argument("--output", metavar="DIR", default="report", help="where everything goes")
     parser.add_argument("--title", default="", help="the page's heading")
+    parser.add_argument(
+        "--no-figures",
+        dest="figures",
+        action="store_false",
+        help="no PNG and PDF, which take longest; the page has its charts all the same",
+    )
     return parser

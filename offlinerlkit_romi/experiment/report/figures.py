@@ -38,6 +38,8 @@ def draw(charts: Sequence[Chart], stem: Path, algorithms: Sequence[str], title: 
         _legend(figure, charts, algorithms)
         figure.suptitle(title)
         paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "pdf")]
+        figure.draw_without_rendering()  # finds the layout, once for both
+        figure.set_layout_engine("none")
         for path in paths:
             figure.savefig(path, dpi=150)
     return paths

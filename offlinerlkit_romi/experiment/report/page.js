@@ -79,7 +79,7 @@
   }
 
   function lines(figure, chart, svg, width) {
-    const height = 250, box = { left: 50, right: width - 12, top: 24, bottom: height - 38 };
+    const height = 250, box = { left: 50, right: width - 18, top: 24, bottom: height - 38 };
     svg.setAttribute("height", height);
     const series = visible(chart), steps = chart.kind === "steps";
     const half = steps && chart.series[0].x.length > 1 ? (chart.series[0].x[1] - chart.series[0].x[0]) / 2 : 0;
@@ -150,7 +150,10 @@
     const all = [...series.flatMap((s) => [...s.y, ...s.low, ...s.high]), ...Object.values(chart.marks)];
     const [low, high] = extent(all, 0.08), to = scale(low, high, box.left, box.right);
     axis(svg, box, to, ticks(low, high, Math.max(2, Math.min(6, width / 90))), chart.x, false);
-    for (const value of Object.values(chart.marks)) add(svg, "line", { x1: to(value), x2: to(value), y1: box.top, y2: box.bottom, class: "mark" });
+    for (const [name, value] of Object.entries(chart.marks)) {
+      add(svg, "line", { x1: to(value), x2: to(value), y1: box.top, y2: box.bottom, class: "mark" });
+      add(svg, "text", { x: to(value), y: box.bottom + 30, "text-anchor": "middle", class: "title" }, name);
+    }
     series.forEach((s, i) => {
       const y = box.top + 26 * i + 13;
       const label = add(svg, "text", { x: box.left - 8, y: y + 4, "text-anchor": "end", class: "name" }, s.label);

@@ -35,6 +35,8 @@ from offlinerlkit_romi.utils.text import number
 
 THRESHOLDS = 51  # of a performance profile
 IQM = "IQM [95 %]"
+RELIABLE = 5  # runs on one task, below which a reader is warned
+Wins = dict[tuple[str, str], Estimate]
 Aggregates = dict[str, Strata]  # of each algorithm the scores of its runs, task by task
 
 
@@ -46,18 +48,23 @@ def score_blocks(panels: Sequence[Panel]) -> tuple[list[Block], list[str]]:
     strata = {label: [panel.results(label) for panel in tasks] for label in chosen}
     means = {label: interquartile_mean(runs) for label, runs in strata.items()}
     ranked = sorted(means, key=lambda label: -_key(means[label], strata[label]))
+    wins = _wins(strata, [label for label in ranked if not math.isnan(means[label].value)])
+    unit = "0 a random policy's and 100 an expert's" if scored else "an undiscounted return"
+    text = (
+        f"A run's score is its mean over its last ten evaluations, {unit}; ± is the standard "
+        "deviation over seeds. Only finished runs count. Intervals are 95 % bootstrap intervals, "
+        "runs resampled within tasks."
+    )
+    left_out = sorted(set(labels) - set(chosen))
+    if left_out and chosen:
+        text += f" Not in the charts, for they lack runs on these tasks: {', '.join(left_out)}."
+    matrix, details = _matrix(panels, labels, tasks), _details(panels)
     blocks = [
-        Block(
-            "scores",
-            "Scores",
-            "A run's score is its mean over its last ten evaluations, 0 a random policy's and 100 "
-            "an expert's; ± is the standard deviation over seeds. Only finished runs count.",
-            [_matrix(panels, labels, tasks), _details(panels, labels)],
-        ),
-        _aggregate(means, ranked, tasks, set(labels) - set(chosen), strata),
+        Block("scores", "Scores", text, [matrix], _charts(means, ranked, strata, wins)),
+        Block("details", "Scores in detail", "", [details, *_win_tables(wins)]),
         _published(scored, labels),
     ]
-    return blocks, _points(ranked, means, strata, tasks)
+    return blocks, _points(ranked, means, strata, tasks, wins)
 
 
 def _key(estimate: Estimate, strata: Strata) -> float:
@@ -87,26 +94,27 @@ def _points(
     means: Mapping[str, Estimate],
     strata: Aggregates,
     tasks: Sequence[Panel],
+    wins: Wins,
 ) -> list[str]:
+    """What a reader should take along."""
     if not ranked:
         return ["No finished run has a score yet."]
-    where = tasks[0].task if len(tasks) == 1 else f"{len(tasks)} tasks"
-    first, estimate = ranked[0], means[ranked[0]]
-    if math.isnan(estimate.value):
-        told = f"mean score {_key(estimate, strata[first]):.1f}, from too few runs for an interval"
-    else:
-        told = f"interquartile mean {interval(estimate).text}"
-    if len(ranked) == 1:
-        return [f"{first} on {where}: {told}."]
+    first, where = ranked[0], tasks[0].task if len(tasks) == 1 else f"{len(tasks)} tasks"
+    told = f"mean score {_key(means[first], strata[first]):.1f}; too few runs for an interval"
+    if not math.isnan(means[first].value):
+        told = f"interquartile mean {interval(means[first]).text}"
+    points = [f"Highest on {where}: {first}, {told}."]
     if len({tuple(map(len, runs)) for runs in strata.values()}) > 1:
-        return [f"Nobody is called ahead on {where}: not the same number of finished runs."]
-    points = [f"Ahead on {where}: {first}, {told}."]
-    better = probability_of_improvement(strata[first], strata[ranked[1]])
-    if not math.isnan(better.value):
-        sure = "clearly so" if better.low > 0.5 else "not decided: the interval holds 0.5"
+        counts = ", ".join(f"{label} {sum(map(len, strata[label]))}" for label in ranked)
+        points.append(f"Nobody is called ahead: not as many finished runs of all ({counts}).")
+    elif (first, *ranked[1:2]) in wins:
+        better = wins[first, ranked[1]]
+        sure = "clearly more often than not" if better.low > 0.5 else "undecided: it may be chance"
         sure = "no interval from so few runs" if math.isnan(better.low) else sure
-        told = f"with probability {interval(better, '.2f').text}; {sure}."
+        told = f"with probability {interval(better, '.2f').text}: {sure}."
         points.append(f"A run of {first} beats one of {ranked[1]}, the next, {told}")
+    if len(tasks) == 1 and all(len(runs[0]) < RELIABLE for runs in strata.values()):
+        points.append(f"Fewer than {RELIABLE} runs of each: a ranking from so few may be chance.")
     return points
 
 
@@ -119,6 +127,7 @@ def _matrix(panels: Sequence[Panel], labels: Sequence[str], common: Sequence[Pan
             *_best_marked([panel.results(label) for label in labels]),
         ]
         for panel in panels
+        if any(panel.results(label) for label in labels)
     ]
     complete = {label: [panel.results(label) for panel in common] for label in labels}
     means = [
@@ -144,19 +153,17 @@ def _best_marked(results: Sequence[Sequence[float]]) -> list[Cell]:
     return [spread(runs, BEST if runs and np.mean(runs) == best else "") for runs in results]
 
 
-def _details(panels: Sequence[Panel], labels: Sequence[str]) -> Table:
+def _details(panels: Sequence[Panel]) -> Table:
     rows = []
     for panel in panels:
         for label, entries in panel.runs.items():
             done = [entry.record for entry in entries if entry.record.finished]
-            all_done = len(done) == len(entries)
+            count = f"{len(done)} of {len(entries)}" if len(done) < len(entries) else len(done)
             rows.append(
                 [
                     Cell(panel.task),
                     Cell(label),
-                    Cell(
-                        str(len(done)) if all_done else f"{len(done)} of {len(entries)}", len(done)
-                    ),
+                    Cell(str(count), len(done)),
                     spread(panel.results(label, "last")),
                     spread(panel.results(label)),
                     interval(interquartile_mean([panel.results(label)])),
@@ -183,27 +190,16 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(known)) if known else math.nan
 
 
-def _aggregate(
-    means: Mapping[str, Estimate],
-    ranked: Sequence[str],
-    tasks: Sequence[Panel],
-    others: set[str],
-    strata: Aggregates,
-) -> Block:
-    text = (
-        f"Over the {len(tasks)} task(s) on which each of these algorithms has finished runs; 95 % "
-        "bootstrap intervals, resampled within tasks."
-    )
-    if others:
-        text += f" Left out, for they lack runs there: {', '.join(sorted(others))}."
+def _charts(
+    means: Mapping[str, Estimate], ranked: Sequence[str], strata: Aggregates, wins: Wins
+) -> list[Chart]:
     known = [label for label in ranked if not math.isnan(means[label].value)]
-    charts = [*_intervals(means, known), *_profiles(strata, known)] if known else []
-    wins = _wins(strata, known)
-    lead = known[0] if known else ""
-    if len(known) > 1:
-        charts.append(_lead(lead, {other: wins[lead, other] for other in known[1:]}))
-    tables = [_win_table(wins, known)] if len(known) > 1 else []
-    return Block("aggregate", "Over all tasks", text, tables, charts)
+    if not known:
+        return []
+    charts = [*_intervals(means, known), *_profiles(strata, known)]
+    lead = known[0]
+    over = {other: wins[lead, other] for other in known[1:]}
+    return [*charts, *([_lead(lead, over)] if over else [])]
 
 
 def _intervals(means: Mapping[str, Estimate], ranked: Sequence[str]) -> list[Chart]:
@@ -228,9 +224,9 @@ def _profiles(strata: Aggregates, ranked: Sequence[str]) -> list[Chart]:
     return [Chart("Performance profile", "score τ", "share of runs above τ", series)]
 
 
-def _wins(strata: Aggregates, ranked: Sequence[str]) -> dict[tuple[str, str], Estimate]:
+def _wins(strata: Aggregates, ranked: Sequence[str]) -> Wins:
     """Probability of improvement of each over each other."""
-    found: dict[tuple[str, str], Estimate] = {}
+    found: Wins = {}
     for place, one in enumerate(ranked):
         for other in ranked[place + 1 :]:
             value, low, high = probability_of_improvement(strata[one], strata[other])
@@ -245,22 +241,22 @@ def _lead(lead: str, wins: Mapping[str, Estimate]) -> Chart:
     return Chart(title, "probability", "", series, "intervals", {"chance": 0.5})
 
 
-def _win_table(wins: Mapping[tuple[str, str], Estimate], ranked: Sequence[str]) -> Table:
-    rows = [
-        [
-            Cell(one),
-            *[interval(wins[one, x], ".2f") if x != one else Cell("·", math.nan) for x in ranked],
-        ]
-        for one in ranked
+def _win_tables(wins: Wins) -> list[Table]:
+    ranked = list(dict.fromkeys(one for one, _ in wins))
+    if not ranked:
+        return []
+    wins = {**wins, **{(one, one): Estimate(math.nan) for one in ranked}}
+    rows = [[Cell(one), *[interval(wins[one, x], ".2f") for x in ranked]] for one in ranked]
+    return [
+        Table(
+            "improvement",
+            "Probability of improvement",
+            ["a run of ... beats one of", *ranked],
+            rows,
+            "Mean over tasks of the Mann-Whitney statistic; undecided if the interval holds 0.5.",
+            left=1,
+        )
     ]
-    return Table(
-        "improvement",
-        "Probability of improvement",
-        ["a run of ... beats one of", *ranked],
-        rows,
-        "Mean over tasks of the Mann-Whitney statistic; one whose interval holds 0.5 is undecided.",
-        left=1,
-    )
 
 
 @cache

@@ -48,8 +48,8 @@ def training_blocks(panels: Sequence[Panel]) -> list[Block]:
             "q_values",
             "Q against its bound",
             "Mean Q in training batches on the data's rows (solid) and the model's (dashed). The "
-            "bound is the most that |Q| can be with these rewards, discount and bonuses; above it "
-            "the critics have left what is possible.",
+            "bound is the most that |Q| can be with these rewards, discount and bonuses, of "
+            "several algorithms the smallest; above it critics have left what is possible.",
             panels,
             _q_values,
         ),
@@ -119,16 +119,11 @@ def _q_values(panel: Panel) -> list[Chart]:
         *_lines(panel, "q/real", suffix=", data"),
         *_lines(panel, "q/model", suffix=", model", dashed=True),
     ]
-    bounds = {
-        label: float(bound)
-        for label, entries in panel.runs.items()
-        if (bound := entries[0].record.manifest.get("q_bound"))
-    }
-    if len({f"{x:.3g}" for x in bounds.values()}) == 1:
-        bounds = {"bound": next(iter(bounds.values()))}
-    else:
-        bounds = {f"bound of {label}": x for label, x in bounds.items()}
-    return _charts(panel, panel.task, "mean Q", series, marks=bounds)
+    told = (entry.record.manifest.get("q_bound") for entry in panel.entries)
+    bounds = [float(bound) for bound in told if bound]
+    name = "bound" if len({f"{x:.3g}" for x in bounds}) == 1 else "smallest bound"
+    marks = {name: min(bounds)} if bounds else {}
+    return _charts(panel, panel.task, "mean Q", series, marks=marks)
 
 
 def _gradients(panel: Panel) -> list[Chart]:
@@ -298,7 +293,7 @@ def runs_block(panels: Sequence[Panel]) -> Block:
 
 def _run(panel: Panel, entry: Entry) -> list[Cell]:
     record, frame = entry.record, entry.frame
-    step = int(frame["timestep"].iloc[-1]) if "timestep" in frame else 0
+    step = int(frame["timestep"].iloc[-1]) if len(frame) else 0
     folder, versions = record.run, record.manifest["versions"]
     commit = re.sub(r"^(.{10}).*?(-dirty)?$", r"\1\2", str(versions.get("git_commit") or "-"))
     return [

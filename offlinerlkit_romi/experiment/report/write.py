@@ -20,7 +20,7 @@ from offlinerlkit_romi.experiment.report.items import Section
 from offlinerlkit_romi.experiment.report.robustness import robustness_block
 from offlinerlkit_romi.experiment.report.scores import score_blocks
 from offlinerlkit_romi.experiment.report.training import runs_block, speed_block, training_blocks
-from offlinerlkit_romi.system.files import write_text
+from offlinerlkit_romi.system.files import make_folder, write_text
 from offlinerlkit_romi.version import __version__
 
 PAGE = "report.html"
@@ -32,6 +32,7 @@ def report(
     *,
     sweep: str | Path | None = None,
     title: str = "",
+    figures: bool = True,
 ) -> Path:
     """Report on runs: a page that needs nothing but a browser, figures and tables.
 
@@ -43,6 +44,7 @@ def report(
         output: Where `report.html`, `figures/` and `tables/` go.
         sweep: A sweep's folder, whose trials are runs too.
         title: Of the page; by default it is made from the tasks.
+        figures: Write the figures too, which takes longest.
 
     Returns:
         The page's path.
@@ -62,24 +64,33 @@ def report(
     gathered = gather(places)
     sections = [_section(name, panels) for name, panels in gathered.sections.items()]
     folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, "--output")
     command = shlex.join(["offlinerlkit-romi", "report", *places, "--output", str(output)])
     _write_tables(folder / "tables", sections)
-    _draw_figures(folder / "figures", sections, gathered.labels)
+    if figures:
+        _draw_figures(folder / "figures", sections, gathered.labels)
     page = folder / PAGE
     write_text(page, _page(gathered, sections, title, command))
     return page
 
 
 def _section(title: str, panels: Sequence[Panel]) -> Section:
-    blocks, points = score_blocks(panels)
-    blocks += [robustness_block(panels), *training_blocks(panels)]
+    (scores, *more), points = score_blocks(panels)
+    curves, *inside = training_blocks(panels)
+    blocks = [scores, curves, *more, robustness_block(panels), *inside]
     blocks += [speed_block(panels), runs_block(panels)]
+    if "(not " in title:
+        points.append("These scores do not compare with published ones: the data are others.")
     unfinished = [e for panel in panels for e in panel.entries if not e.record.finished]
     if unfinished:
-        points.append(f"{len(unfinished)} run(s) have not finished and are in no score.")
+        points.append(
+            f"In no score, for they have not finished: {len(unfinished)} of "
+            f"{sum(len(panel.entries) for panel in panels)} runs (the list at the end says which)."
+        )
     name = re.sub(r"\W+", "-", title.lower()).strip("-")
-    return Section(name, title, points, [block for block in blocks if not block.empty])
+    return Section(
+        name, title[:1].upper() + title[1:], points, [block for block in blocks if not block.empty]
+    )
 
 
 def _stem(sections: Sequence[Section], section: Section, name: str) -> str:
