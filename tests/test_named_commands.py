@@ -19,7 +19,7 @@ from offlinerlkit_romi.experiment.command_line import takes
 
 PACKAGE = Path(offlinerlkit_romi.__file__).parent
 ROOT = PACKAGE.parent
-VERBS = "train|evaluate|compare|sweep|select|data|bench"
+VERBS = "train|evaluate|compare|sweep|select|report|data|bench"
 NAMED = re.compile(rf"offlinerlkit-romi ((?:{VERBS})\b[^`\n\"'#;]*)|`((?:{VERBS}) [^`\n]+)`")
 # what stands for a value in a text
 VALUES = {

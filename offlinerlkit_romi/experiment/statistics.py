@@ -140,12 +140,3 @@ def _interval(samples: Sequence[Any], statistic: Callable[..., Any], seed: int) 
         vectorized=True,
         rng=np.random.default_rng(seed),
     ).confidence_interval
-
-
-def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
-    """Spearman's; NaN for fewer than three pairs or where one side does not vary."""
-    if len(first) < FEWEST or np.ptp(first) == 0 or np.ptp(second) == 0:
-        return math.nan
-    from scipy import stats
-
-    return float(stats.spearmanr(first, second).statistic)

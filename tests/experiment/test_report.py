@@ -179,6 +179,21 @@ def test_robustness_holds_the_conditions_that_all_tested_runs_share(tmp_path, ou
     assert charts[1]["series"][0]["x"] == [1.0, 1.2] and len(charts[1]["series"]) == 2
 
 
+def test_estimates_are_ranked_against_the_scores_they_stand_for(tmp_path, out):
+    values = {"estimate/fqe": [1.0, 3.0, 2.0, 4.0]}
+    folder = make_run(tmp_path / "log", "mopo", 0, [10.0, 20.0, 30.0, 40.0], columns=values)
+    pairs = [(3.0, 10.0), (2.0, 20.0), (1.0, 30.0), (None, 40.0)]
+    told = {"candidates": [{"estimate": x, "score": y} for x, y in pairs]}
+    (folder / "result" / "selection_model.json").write_text(json.dumps(told))
+    offlinerlkit_romi.report(tmp_path / "log", out, figures=False)
+    lines = (out / "tables" / "rank_correlation.md").read_text().splitlines()
+    rows = [[x.strip() for x in line.strip("| ").split("|")] for line in lines if "mopo" in line]
+    assert rows == [
+        [TASK, "mopo", "FQE estimate", "4", "0.80"],
+        [TASK, "mopo", "select --by model", "3", "-1.00"],
+    ]
+
+
 def test_algorithms_and_tasks_are_compared_where_there_is_a_score_for_every_pair(tmp_path):
     tasks = ("hopper-medium-v2", "walker2d-medium-v2", "halfcheetah-medium-v2")
     for number, task in enumerate(tasks):

@@ -10,7 +10,6 @@ from offlinerlkit_romi.experiment.statistics import (
     mean_and_std,
     performance_profile,
     probability_of_improvement,
-    rank_correlation,
 )
 
 # a task per row, a run per column; what rliable 1.2.0 (beside pandas 2) said of them
@@ -74,9 +73,3 @@ def test_tasks_may_have_different_numbers_of_runs_and_one_run_has_no_interval():
     alone = interquartile_mean([*ragged, [30.0]])
     assert math.isfinite(alone.value) and math.isnan(alone.low) and math.isnan(alone.high)
     assert probability_of_improvement([[1.0, 2.0]], [[2.0, 1.0, 0.0]]).value == pytest.approx(4 / 6)
-
-
-def test_a_rank_correlation_needs_three_pairs_that_vary():
-    assert rank_correlation([1, 2, 3], [1, 4, 9]) == pytest.approx(1.0)
-    assert math.isnan(rank_correlation([1, 2], [1, 4]))
-    assert math.isnan(rank_correlation([1, 2, 3], [5, 5, 5]))

@@ -215,8 +215,8 @@ def _labelled(task: str, records: Sequence[RunRecord], notes: list[str]) -> list
     for label, group in sorted(_grouped(records, lambda r: r.label).items()):
         variants = _grouped(group, lambda record: repr(own_settings(record)))
         settings = [own_settings(variant[0]) for variant in variants.values()]
-        names = dict.fromkeys(name for setting in settings for name in setting)
-        names = [n for n in names if len({repr(setting.get(n)) for setting in settings}) > 1]
+        known = dict.fromkeys(name for setting in settings for name in setting)
+        names = [n for n in known if len({repr(setting.get(n)) for setting in settings}) > 1]
         for place, (variant, setting) in enumerate(zip(variants.values(), settings, strict=True)):
             told = ", ".join(f"{name.lstrip('-')} {setting.get(name)}" for name in names)
             own = f"{label} ({told})" if told else label

@@ -141,8 +141,8 @@ class Series:
 def line(label: str, algo: str, curve: Curve, *, dashed: bool = False) -> Series:
     """A curve with its mean ± std, thinned to what can be seen."""
     x, mean, std = (_thinned(values) for values in curve)
-    band = (mean - std, mean + std) if std.any() else ((), ())
-    return Series(label, algo, x.tolist(), mean.tolist(), *map(list, band), dashed=dashed)
+    low, high = (mean - std, mean + std) if std.any() else ((), ())
+    return Series(label, algo, list(x), list(mean), list(low), list(high), dashed)
 
 
 def _thinned(values: Any) -> Any:

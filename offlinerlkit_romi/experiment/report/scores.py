@@ -37,7 +37,7 @@ THRESHOLDS = 51  # of a performance profile
 IQM = "IQM [95 %]"
 RELIABLE = 5  # runs on one task, below which a reader is warned
 Wins = dict[tuple[str, str], Estimate]
-Aggregates = dict[str, Strata]  # of each algorithm the scores of its runs, task by task
+Aggregates = Mapping[str, Strata]  # of each algorithm the scores of its runs, task by task
 
 
 def score_blocks(panels: Sequence[Panel]) -> tuple[list[Block], list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.compare.records import COLUMNS
 from offlinerlkit_romi.experiment.compare.table import steps_per_second
-from offlinerlkit_romi.experiment.folder import ESTIMATE
+from offlinerlkit_romi.experiment.folder import ESTIMATE, SELECTION
 from offlinerlkit_romi.experiment.report.gather import Entry, Panel, mean_trace
 from offlinerlkit_romi.experiment.report.items import (
     GREY,
@@ -24,7 +26,8 @@ from offlinerlkit_romi.experiment.report.items import (
     line,
 )
 from offlinerlkit_romi.experiment.report.scores import planned_steps
-from offlinerlkit_romi.experiment.statistics import mean_and_std, rank_correlation
+from offlinerlkit_romi.experiment.selection import rank_correlation
+from offlinerlkit_romi.experiment.statistics import mean_and_std
 from offlinerlkit_romi.experiment.summary import ESTIMATES
 from offlinerlkit_romi.utils.plotter import AXES
 from offlinerlkit_romi.utils.text import clock
@@ -146,8 +149,8 @@ def _profile(entries: Sequence[Entry], prefix: str, place: int) -> list[tuple[in
     values: dict[int, list[float]] = {}
     for entry in entries:
         frame = entry.frame
-        for name in frame.columns:
-            known = frame[name].dropna() if str(name).startswith(prefix) else ()
+        for name in (x for x in frame.columns if str(x).startswith(prefix)):
+            known = frame[name].dropna()
             if len(known):
                 number = int(str(name).removeprefix(prefix))
                 values.setdefault(number, []).append(float(known.iloc[place]))
@@ -190,15 +193,14 @@ def _estimates(panels: Sequence[Panel]) -> Block:
     charts: list[Chart] = []
     rows = []
     for panel in panels:
-        for name in sorted(x for x in panel.columns() if x.startswith(ESTIMATE)):
-            short = name.removeprefix(ESTIMATE)
-            if short not in ESTIMATES:
-                continue
-            title = f"{ESTIMATES[short]} · {panel.task}"
-            charts += _charts(panel, title, "discounted value", _lines(panel, name))
-            rows += _ranks(panel, name, ESTIMATES[short])
+        for name in (x for x in ESTIMATES if ESTIMATE + x in panel.columns()):
+            title, column = f"{ESTIMATES[name]} · {panel.task}", ESTIMATE + name
+            charts += _charts(panel, title, "discounted value", _lines(panel, column))
+            rows += _ranks(panel, ESTIMATES[name], lambda x, y=column: _estimated(x, y))
+        for by in ("fqe", "model"):
+            rows += _ranks(panel, f"select --by {by}", lambda x, y=by: _selected(x, y))
     note = (
-        "Spearman's, over the evaluations of all runs that have both; at 1 the estimate would "
+        "Spearman's, over all checkpoints and evaluations that have both; at 1 the estimate would "
         "choose as the score does."
     )
     head = ["task", "algorithm", "estimate", "pairs", "rank correlation with score"]
@@ -207,21 +209,37 @@ def _estimates(panels: Sequence[Panel]) -> Block:
     return Block("estimates", "Estimates without a simulator", text, [table], charts)
 
 
-def _ranks(panel: Panel, name: str, title: str) -> list[list[Cell]]:
+def _ranks(
+    panel: Panel, title: str, pairs_of: Callable[[Entry], list[tuple[float, float]]]
+) -> list[list[Cell]]:
     rows = []
     for label, entries in panel.runs.items():
-        pairs = [
-            (estimate, scores[step])
-            for entry in entries
-            for scores in [entry.trace(COLUMNS[panel.scale])]
-            for step, estimate in entry.trace(name).items()
-            if step in scores
-        ]
+        pairs = [pair for entry in entries for pair in pairs_of(entry)]
         if pairs:
-            told = rank_correlation(*zip(*pairs, strict=True))
             names = Cell(panel.task), Cell(label), Cell(title)
-            rows.append([*names, Cell(str(len(pairs)), len(pairs)), cell(told, ".2f")])
+            told = cell(rank_correlation(pairs), ".2f")
+            rows.append([*names, Cell(str(len(pairs)), len(pairs)), told])
     return rows
+
+
+def _estimated(entry: Entry, column: str) -> list[tuple[float, float]]:
+    """Estimate and score of the epochs that have both."""
+    scores = entry.record.curve
+    return [(x, scores[step]) for step, x in entry.trace(column).items() if step in scores]
+
+
+def _selected(entry: Entry, by: str) -> list[tuple[float, float]]:
+    """Estimate and score of the checkpoints that `select` looked at."""
+    assert entry.record.run is not None
+    path = entry.record.run.path / SELECTION.format(by=by)
+    try:
+        found = json.loads(path.read_text("utf-8"))["candidates"]
+        pairs = [(x["estimate"], x["score"]) for x in found]
+    except OSError:
+        return []
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} is damaged ({error}): move it away and select again") from error
+    return [(float(one), float(other)) for one, other in pairs if None not in (one, other)]
 
 
 def speed_block(panels: Sequence[Panel]) -> Block:
