@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -52,6 +52,11 @@ def interval(estimate: Estimate, form: str = ".1f") -> Cell:
     if not math.isnan(estimate.low):
         text += f" [{estimate.low:{form}}, {estimate.high:{form}}]"
     return Cell(text, estimate.value)
+
+
+def mean_known(values: Iterable[float]) -> float:
+    """Mean of what is not NaN; NaN of nothing."""
+    return mean_and_std([x for x in values if not math.isnan(x)])[0]
 
 
 @dataclass(frozen=True)

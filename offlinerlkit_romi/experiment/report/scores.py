@@ -22,6 +22,7 @@ from offlinerlkit_romi.experiment.report.items import (
     Table,
     cell,
     interval,
+    mean_known,
     spread,
 )
 from offlinerlkit_romi.experiment.statistics import (
@@ -168,7 +169,7 @@ def _details(panels: Sequence[Panel]) -> Table:
                     spread(panel.results(label)),
                     interval(interquartile_mean([panel.results(label)])),
                     spread(panel.results(label, "best"), GREY),
-                    cell(_mean([record.number("steps") for record in done]), ",.0f"),
+                    cell(mean_known(record.number("steps") for record in done), ",.0f"),
                     Cell("return" if panel.scale == "return" else "score"),
                 ]
             )
@@ -183,11 +184,6 @@ def _details(panels: Sequence[Panel]) -> Table:
         "Best is chosen with hindsight: an oracle's number, not a result to report. IQM: "
         "interquartile mean of the last-ten means, with its bootstrap interval from three runs on.",
     )
-
-
-def _mean(values: Sequence[float]) -> float:
-    known = [x for x in values if not math.isnan(x)]
-    return float(np.mean(known)) if known else math.nan
 
 
 def _charts(

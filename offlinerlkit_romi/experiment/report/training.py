@@ -24,6 +24,7 @@ from offlinerlkit_romi.experiment.report.items import (
     Table,
     cell,
     line,
+    mean_known,
 )
 from offlinerlkit_romi.experiment.report.scores import planned_steps
 from offlinerlkit_romi.experiment.selection import rank_correlation
@@ -255,18 +256,18 @@ def speed_block(panels: Sequence[Panel]) -> Block:
             if done:
                 devices = {str(x.manifest["machine"].get("device_name")) for x in done}
                 ms = ("policy_step", "rollout", "model_update", "evaluation")
-                seconds = _mean(x.number("wall_seconds") for x in done)
+                seconds = mean_known(x.number("wall_seconds") for x in done)
                 rows.append(
                     [
                         *(Cell(panel.task), Cell(label), Cell(" and ".join(sorted(devices)))),
-                        cell(_mean(map(steps_per_second, done))),
+                        cell(mean_known(map(steps_per_second, done))),
                         *[
-                            cell(_mean(x.number(f"ms_per_{name}") for x in done), ".2f")
+                            cell(mean_known(x.number(f"ms_per_{name}") for x in done), ".2f")
                             for name in ms
                         ],
                         Cell(clock(seconds), seconds),
-                        cell(_mean(x.number("peak_memory") for x in done) / 1e9, ".2f"),
-                        cell(_mean(_planned(x.manifest) for x in done) / 1e9, ".2f"),
+                        cell(mean_known(x.number("peak_memory") for x in done) / 1e9, ".2f"),
+                        cell(mean_known(_planned(x.manifest) for x in done) / 1e9, ".2f"),
                     ]
                 )
     note = (
@@ -277,11 +278,6 @@ def speed_block(panels: Sequence[Panel]) -> Block:
     )
     table = Table("speed", "Speed and memory", head, rows, note, left=3)
     return Block("speed", "Speed and memory", "Mean over finished runs.", [table])
-
-
-def _mean(values: Iterable[float]) -> float:
-    known = [x for x in values if not math.isnan(x)]
-    return float(np.mean(known)) if known else math.nan
 
 
 def _planned(manifest: Mapping[str, Any]) -> float:
