@@ -39,7 +39,7 @@ def robustness_block(panels: Sequence[Panel]) -> Block:
     table = Table("robustness", "Robustness by block of conditions", head, rows, note, left=4)
     text = (
         "The policy evaluated where sensors, actuators or the simulator differ from training, by "
-        "'offlinerlkit-romi evaluate RUN --suite quick' (docs/robustness.md)."
+        "'offlinerlkit-romi evaluate RUN --suite robust-small-v1' (docs/robustness.md)."
     )
     return Block("robustness", "Robustness", text, [table], charts)
 

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -197,9 +198,9 @@ def _estimates(panels: Sequence[Panel]) -> Block:
         for name in (x for x in ESTIMATES if ESTIMATE + x in panel.columns()):
             title, column = f"{ESTIMATES[name]} · {panel.task}", ESTIMATE + name
             charts += _charts(panel, title, "discounted value", _lines(panel, column))
-            rows += _ranks(panel, ESTIMATES[name], lambda x, y=column: _estimated(x, y))
+            rows += _ranks(panel, ESTIMATES[name], partial(_estimated, column=column))
         for by in ("fqe", "model"):
-            rows += _ranks(panel, f"select --by {by}", lambda x, y=by: _selected(x, y))
+            rows += _ranks(panel, f"select --by {by}", partial(_selected, by=by))
     note = (
         "Spearman's, over all checkpoints and evaluations that have both; at 1 the estimate would "
         "choose as the score does."
