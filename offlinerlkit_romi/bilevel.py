@@ -245,10 +245,10 @@ def constrained_response(
         overlap: b^T A^-1 g.
         beta: b^T A^-1 b.
         gap: C, at most 0 where the constraint holds.
-        multiplier: lambda.
+        multiplier: lambda > 0.
     """
     slack = (abs(gap) - gap) / 2
-    factor = (beta > FLAT) * multiplier / (slack + multiplier * beta + (beta <= FLAT))
+    factor = (beta > FLAT) / (slack / multiplier + beta + (beta <= FLAT))
     return answer - factor * overlap * constraint
 
 

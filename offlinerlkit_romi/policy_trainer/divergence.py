@@ -30,9 +30,16 @@ TERMS: tuple[tuple[str, str, str], ...] = (
     ("romi/outer", "the robust value-aware loss (outer loss)", "model"),
     (AT_BOUNDS, "the weighting network's outputs", "weights"),
     ("romi/", "the weighting network's update", "weights"),
+    ("constraint/rounds_at_bound", "rounds at the largest multiplier", "budget"),
+    ("constraint/", "the model's divergence from the pre-trained one", "budget"),
+    ("follower/", "the model's steps against the policy", "budget"),
+    ("second_order/", "the model's curvature", "correction"),
+    ("leader/", "the policy's steps against the model", "correction"),
+    ("onpolicy/", "trajectories in the model", "model"),
     ("rollout_info/", "the model's rollouts", "model"),
     ("model/", "the model's predictions on held-out data", "model"),
     ("gradient/actor", "the gradient of the actor's loss", "actor"),
+    ("gradient/leader", "the gradient of the policy's steps against the model", "correction"),
     ("gradient/critic", "the gradient of the critics' loss", "critic"),
     ("gradient/dynamics_adv", "the gradient of the model's loss beside the policy", "adversary"),
     ("gradient/dynamics", "the gradient of the model's likelihood", "model"),
@@ -47,12 +54,14 @@ ADVICE = {
     "critic": "lower --critic-lr (of IQL --critic-q-lr), or lower --gamma",
     "actor": "lower --actor-lr, or fix the temperature with --no-auto-alpha",
     "adversary": "lower the adversary's strength (--adv-weight) or --dynamics-adv-lr",
+    "budget": "raise --eps, or lower --dynamics-adv-lr",
+    "correction": "lower --leader-lr or --correction-cap, or raise --damping-floor",
     "model": "shorten --rollout-length, or lower --dynamics-adv-lr",
     "weights": "lower --weight-lr, or widen --weight-range",
     "": "lower the learning rates",
 }
 # at the same step the cause comes before what it spoils
-ORDER = (DATA, "adversary", "model", "weights", "critic", "actor", "")
+ORDER = (DATA, "adversary", "budget", "correction", "model", "weights", "critic", "actor", "")
 
 
 class OnDivergence:

@@ -25,6 +25,8 @@ GRADIENT_EVERY = 8  # optimiser steps; a norm at each would cost 2 % of a small 
 STUCK_SHARE, STUCK_EPOCHS = 0.999, 10
 OUT_OF_RANGE = "rollout_info/out_of_range"
 AT_BOUNDS = "romi/weight_at_bounds"
+# most that a metric may be; a budget whose multiplier stays at its bound is not kept
+LIMITS = {OUT_OF_RANGE: OUTSIDE_SHARE, "constraint/rounds_at_bound": 49.5}
 _UNLIMITED = torch.finfo(torch.float32).max
 
 
@@ -201,7 +203,7 @@ class Sentinel:
     def _limit(self, name: str) -> float:
         if name.startswith("q/"):
             return min(self._q_limit, _UNLIMITED)
-        return OUTSIDE_SHARE if name == OUT_OF_RANGE else _UNLIMITED
+        return LIMITS.get(name, _UNLIMITED)
 
     def _findings(self) -> Iterable[list[Finding]]:
         return (watch.findings(names) for names, watch in self._watches.items())
