@@ -225,10 +225,14 @@ class Curvature(NamedTuple):
 
 
 def smallest_eigenvalue(gram: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Of P^T D P: of L^T D L, where L L^T is the Gram matrix (R, R); at most 0."""
-    values, vectors = torch.linalg.eigh(gram)
+    """Of P^T D P: of L^T D L, where L L^T is the Gram matrix (R, R); at most 0.
+
+    NaN where an entry is not finite: the decomposition itself would raise.
+    """
+    values, vectors = torch.linalg.eigh(gram.nan_to_num(posinf=0, neginf=0))
     root = vectors * values.clamp_min(0).sqrt()
-    return torch.linalg.eigvalsh(root.mT @ weights @ root)[0].clamp_max(0)
+    inner = (root.mT @ weights @ root).nan_to_num(posinf=0, neginf=0)
+    return torch.linalg.eigvalsh(inner)[0].clamp_max(0) + 0 * (gram.sum() + weights.sum())
 
 
 def constrained_response(

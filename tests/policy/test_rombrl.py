@@ -7,12 +7,15 @@ from functools import partial
 import pytest
 import torch
 
+from offlinerlkit_romi.dynamics.losses import gaussian_log_prob
+from offlinerlkit_romi.engine import apply_gradients
 from offlinerlkit_romi.policy import ROMBRLPolicy
 from offlinerlkit_romi.policy.model_based.on_policy import (
     advantages,
     adversarial_loss,
     leader_loss,
 )
+from tests.reference import ensemble
 from tests.reference import rombrl as reference
 from tests.support.policies import (
     FLOAT64,
@@ -252,3 +255,145 @@ def test_own_data_rows_are_padded_into_whole_batches() -> None:
     policy.update_dynamics(buffer)
     order = policy._rows["order"].tolist()
     assert len(order) == 30 and sorted(order[:24]) == list(range(24)) and order[24:] == order[:6]
+
+
+# second order
+
+
+def dense_correction(policy: ROMBRLPolicy, data, rows, fisher) -> torch.Tensor:
+    """J_tp q by one gradient per row and dense matrices, in the actor's parameters."""
+    game, model = policy._game, policy.dynamics.model
+    params = [p for p in model.parameters() if p.requires_grad]
+
+    def score(inputs, place, sample) -> torch.Tensor:
+        member = int(model.elites[place])
+        predicted = ensemble.member_forward(model, member, inputs)
+        grads = torch.autograd.grad(ensemble.gaussian_log_density(*predicted, sample), params)
+        return torch.cat([g.flatten() for g in grads])
+
+    steps, count = game.trajectory_length, len(rows)
+    names = ("inputs", "place", "sample")
+    g_rows = {
+        (i, t): score(*(data[x][t, i] for x in names)) for i in rows.tolist() for t in range(steps)
+    }
+    weight = {key: data["model_push"][key[1], key[0], 0].item() / (steps * count) for key in g_rows}
+    identity = torch.eye(len(next(iter(g_rows.values()))), dtype=FLOAT64)
+    hessian = torch.zeros_like(identity)
+    for i in rows.tolist():
+        for t in range(steps):
+            for other in range(steps):
+                if t != other and data["episode"][t, i] == data["episode"][other, i]:
+                    hessian += weight[i, t] * torch.outer(g_rows[i, t], g_rows[i, other])
+    multiplier = policy._multiplier.item()
+    f_rows = torch.stack([score(x, place, y) for x, y, place in zip(*fisher, strict=True)])
+    hessian = (hessian + hessian.mT) / 2 + multiplier / len(f_rows) * f_rows.mT @ f_rows
+    lowest = torch.linalg.eigvalsh(hessian)[0].item()
+    curvature = hessian + max(game.damping_floor, -1.1 * lowest) * identity
+    g = flat(torch.autograd.grad(policy._model_objective(data), params))
+    q = torch.linalg.solve(curvature, g)
+    if game.leader_mode == "kkt":
+        inputs = policy.dynamics.inputs(BATCH["observations"], BATCH["actions"])
+        gap = policy.divergence(inputs, elites=True).sum(-1).mean() - game.eps
+        b = flat(torch.autograd.grad(gap, params)).unsqueeze(1)
+        system = torch.cat([curvature, b], 1), torch.cat([multiplier * b.mT, gap.view(1, 1)], 1)
+        q = torch.linalg.inv(torch.cat(system).detach())[: len(g), : len(g)] @ g
+    log_prob, old, push = policy._acts(data, rows)
+    ratio = (log_prob - old).exp()
+    mask = push * ratio <= push * ratio.clamp(1 - game.clip_range, 1 + game.clip_range)
+    total = torch.zeros((), dtype=FLOAT64)
+    for k, i in enumerate(rows.tolist()):
+        kappa = sum(weight[i, t] * (g_rows[i, t] @ q).item() for t in range(steps))
+        total = total + kappa * (mask * log_prob)[:, k].sum()
+    return data["scale"] * flat(torch.autograd.grad(total, list(policy.actor.parameters())))
+
+
+def flat(tensors) -> torch.Tensor:
+    return torch.cat([x.flatten() for x in tensors]).detach()
+
+
+@pytest.mark.parametrize("mode", ["stackelberg", "kkt"])
+def test_the_correction_is_that_of_dense_matrices_and_single_rows(mode: str) -> None:
+    dynamics = make_dynamics(
+        weighted=False, members=3, elites=2, hidden_dims=(4,), terminal_fn=ends_high
+    )
+    policy = moved(make_rombrl(dynamics=dynamics, leader_mode=mode, damping_floor=0.1), 0.02)
+    # the model stands a step from what it was pre-trained to, the policy from who played
+    buffer = ScriptedBuffer([BATCH])
+    data, _ = policy.play(buffer)
+    with torch.no_grad():
+        for p in policy.actor.parameters():
+            p.add_(0.02)
+    stakes, seen = policy._stakes(data, buffer), {}
+    drawn, policy._fisher_rows = policy._fisher_rows(buffer), lambda _: seen["fisher"]
+    seen["fisher"] = drawn
+    torch.manual_seed(3)  # a scripted buffer has no generator of its own
+    rows = torch.randperm(8)[: policy._game.curvature_trajectories]
+    torch.manual_seed(3)
+    found, metrics = policy._correction(data, stakes, buffer)
+    expected = dense_correction(policy, data, rows, drawn)
+    torch.testing.assert_close(flat(found), expected, rtol=1e-8, atol=1e-12)
+    assert metrics["second_order/min_eig"] < 0 and expected.abs().max() > 1e-6
+
+
+def test_a_corrected_step_descends_the_plain_gradient_and_the_capped_correction() -> None:
+    policy, buffer = make_rombrl(correction_cap=0.5, correction_weight=1e6), ScriptedBuffer([BATCH])
+    data, _ = policy.play(buffer)
+    stakes, steps = policy._stakes(data, buffer), []
+    policy.leader_optim = torch.optim.SGD(policy.actor.parameters(), lr=1.0)
+    before = flat(policy.actor.parameters()).clone()
+    metrics = policy._leader_step(data, torch.arange(8), stakes, buffer)
+    steps.append(flat(policy.actor.parameters()) - before)
+    assert metrics["leader/cap_share"] == 1
+    cosine, norm = metrics["leader/cos_correction"], metrics["leader/grad_norm"]
+    # |G - 0.5 |G| c / |c||, G the gradient ascended, c the correction taken off
+    expected = norm * (1 - cosine + 0.25).sqrt()
+    torch.testing.assert_close(steps[0].norm(), expected, rtol=1e-6, atol=0)
+    torch.testing.assert_close(metrics["leader/total_norm"], expected, rtol=1e-6, atol=0)
+
+
+def test_a_correction_that_is_not_finite_shows_in_the_metrics_and_raises_nothing() -> None:
+    policy, buffer = make_rombrl(), ScriptedBuffer([BATCH])
+    data, _ = policy.play(buffer)
+    stakes = policy._stakes(data, buffer)
+    data["sample"][0, :, 0] = torch.nan
+    _, metrics = policy._correction(data, stakes, buffer)
+    broken = policy._leader_step(data, torch.arange(4), stakes, buffer)
+    assert broken["leader/correction_norm"].isnan() and metrics["second_order/damping"].isnan()
+
+
+# the budget
+
+
+@pytest.mark.parametrize("start", [1.0, 100.0])
+def test_the_divergence_comes_to_its_budget_and_stays_there(start: float) -> None:
+    """A worst model within the ball, for one advantage that is linear in the sample."""
+    eps, rows = 2.0, 64
+    dynamics = make_dynamics(
+        weighted=False, members=3, elites=2, hidden_dims=(), dtype=torch.float32
+    )
+    policy = make_rombrl(
+        dynamics=dynamics, dtype=torch.float32, eps=eps, lambda_init=start, kl_rows=rows
+    )
+    policy._dynamics_adv_optim.param_groups[0]["lr"].fill_(3e-2)
+    source = generator(5)
+    batch = make_batch(rows, dtype=torch.float32, seed=7)
+    inputs = dynamics.inputs(batch["observations"], batch["actions"])
+    params, found = list(dynamics.model.parameters()), []
+    for _ in range(110):
+        with torch.no_grad():
+            divergence = policy.divergence(inputs, elites=True)
+            policy._move_multiplier(divergence.sum(-1).mean() - eps, divergence)
+        found.append(policy._means.result()["constraint/kl"])
+        mean, logvar = (x.detach() for x in policy._predict(dynamics.model, inputs))
+        place = torch.randint(2, (rows,), generator=source)
+        noise = torch.randn(rows, 4, generator=source)
+        chosen = place, torch.arange(rows)
+        sample = mean[chosen] + (0.5 * logvar[chosen]).exp() * noise
+        old = gaussian_log_prob(mean, logvar, sample)[chosen].unsqueeze(1)
+        spread = {"inputs": inputs, "sample": sample, "place": place, "sample_log_prob": old}
+        for _ in range(8):
+            loss, _ = policy.follower_loss(spread | {"push": noise[:, :1]}, batch)
+            grads = torch.autograd.grad(loss, params)
+            apply_gradients(policy._dynamics_adv_optim, params, grads)
+    late = torch.tensor(found[90:])
+    assert 0.8 * eps < late.min() and late.max() < 1.2 * eps, late
