@@ -65,11 +65,13 @@ class Recurring(NamedTuple):
         name: What one of it is called.
         setting: The field that says how many policy steps lie between two.
         times: How many there are in the whole run.
+        ahead: Whether the first comes before the first policy step, or after so many.
     """
 
     name: str
     setting: str
     times: int
+    ahead: bool = True
 
 
 @dataclass(frozen=True)
@@ -471,7 +473,8 @@ class AdaptiveConfig(ModelBasedConfig):
         """Rollouts, and model updates in rounds, the first after so many policy updates."""
         every = self.dynamics_update_freq
         updates = self.steps // every * self.updates_per_round if every else 0
-        return (*super().recurring, Recurring("model update", "dynamics_update_freq", updates))
+        own = Recurring("model update", "dynamics_update_freq", updates, ahead=False)
+        return (*super().recurring, own)
 
     @property
     def adaptation(self) -> AdaptiveConfig:
@@ -548,14 +551,15 @@ def _written(value: Any) -> str:
 def left_out(config: RunConfig) -> list[str]:
     """Parts of the algorithm that the run leaves out, or does before anything is learned."""
     found = []
-    for name, setting, times in config.recurring:
+    for name, setting, times, ahead in config.recurring:
         every = getattr(config, setting)
         why = f"it ends after {config.steps:,} policy steps, and " if every else ""
         why += f"{flag(setting)} is {every}"
         if not times:
             found.append(f"no {name}s in this run: {why}")
         elif every >= config.steps > 1 and times == 1:
-            found.append(f"one {name} in this run, at its first policy step: {why}")
+            place = "at its first" if ahead else "after its last"
+            found.append(f"one {name} in this run, {place} policy step: {why}")
     if config.model is not None:
         real, told = config.model.real_rows, f"--real-ratio is {config.model.real_ratio}"
         if real == config.batch_size:

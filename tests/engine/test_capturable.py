@@ -60,6 +60,15 @@ def test_a_model_update_waits_for_nothing_and_rebinds_nothing(algo, options) -> 
     assert_captureable(run, lambda: next(updates), calls=4)  # RAMBO: over a rollout's end
 
 
+@pytest.mark.parametrize("anchor", ["kl", "nll"])
+def test_a_followers_step_waits_for_nothing_and_rebinds_nothing(anchor) -> None:
+    run = build("rombrl", anchor=anchor)
+    rows = run.buffers.for_model.rows
+    run.policy.update_dynamics(rows)
+    run.policy._cursor.zero_()
+    assert_captureable(run, lambda: run.policy._follower_step(rows), calls=2)
+
+
 @pytest.mark.parametrize("algo", ["romi", "count_morl"])
 def test_a_pretraining_step_waits_for_nothing_and_rebinds_nothing(algo) -> None:
     run = build(algo)

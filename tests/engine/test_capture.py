@@ -39,7 +39,7 @@ SETTINGS = {
     **{"keep_state": True, "checkpoint_share": 1.0},
 }
 MODEL_BASED = {"rollout_freq": 5, "dynamics_update_freq": 10, "adv_train_steps": 7}
-HUNDRED_UPDATES = ("romi", "rambo", "mopo", "td3bc")  # the others go through 20
+HUNDRED_UPDATES = ("romi", "rambo", "rombrl", "mopo", "td3bc")  # the others go through 20
 
 
 @pytest.fixture

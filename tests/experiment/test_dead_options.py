@@ -32,8 +32,8 @@ OPTIONS = [
     if field.name not in OF_ALL or algo in ("romi", "iql")
     if (algo, field.name) != ("count_morl", "dynamics")  # refuses all but one value
 ]
-# the only difference is in a rule: it ends no rollout of so small a run
-BUILT = {("mopo", "compat")}
+# the only difference is in a rule, or past one: it ends no rollout of so small a run
+BUILT = {("mopo", "compat"), ("rombrl", "discount_restarts")}
 # what else must be set for an option to matter
 FIXED_ALPHA = {"auto_alpha": False}
 LAGRANGE = {"with_lagrange": True}
@@ -72,6 +72,9 @@ CONTEXT = {
     "beta_ood": {"lambda_ood": 1.0},
     "lambda_ood_min": {"beta_ood": 0.5, "lambda_ood": 1.0, "lambda_ood_decay": 1.0},
     "preconditioner": {"adv_train_steps": 4},
+    "trajectory_length": {"leader_mode": "plain"},
+    "model_horizon": {"leader_mode": "plain", "model_horizon": 2},
+    "follower_clip": {"dynamics_adv_lr": 0.05},
     "matmul_precision": {"matmul_precision": "highest"},
 }
 # values of a text; where there are several, one must change something

@@ -42,6 +42,11 @@ def test_a_single_rollout_comes_from_a_policy_that_has_learned_nothing(algo):
     assert not notes(algo, **values, rollout_freq=199)
 
 
+def test_a_round_after_the_last_step_changes_no_policy_step_and_is_told():
+    (line,) = notes("rombrl", **SHORT, dynamics_update_freq=400, rollout_freq=100)
+    assert line.startswith("one model update in this run, after its last policy step: ")
+
+
 def test_td3s_actor_that_is_stepped_once_is_told():
     (line,) = notes("td3bc", **SHORT, update_actor_freq=400)
     assert line.startswith("one actor update in this run, at its first policy step: ")
