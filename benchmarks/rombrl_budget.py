@@ -28,7 +28,7 @@ SETTINGS = {
     **{"hidden_dims": (64, 64), "dynamics_hidden_dims": (64, 64), "num_samples": 3},
     **{"dynamics_weight_decay": (2.5e-5, 5e-5, 1e-4), "dynamics_max_epochs": 20},
     **{"dynamics_early_stop": False, "step_per_epoch": ROUND, "dynamics_update_freq": ROUND},
-    **{"rollout_freq": 1000, "rollout_batch_size": 2000, "trajectories": 256, "kl_rows": 512},
+    **{"rollout_freq": 1000, "rollout_batch_size": 2000, "trajectories": 256},
     **{"leader_epochs": 2, "leader_batch": 128, "follower_epochs": 6},
 }
 COLUMNS = {
@@ -44,11 +44,11 @@ COLUMNS = {
 WARM_UP, BAND = 40, 0.2  # rounds; share of eps
 
 
-def curve(eps: float, rounds: int, mode: str, seed: int) -> pd.DataFrame:
+def curve(eps: float, settings: dict[str, object]) -> pd.DataFrame:
     """A row per round of one run."""
     with tempfile.TemporaryDirectory() as folder:
-        told = {"eps": eps, "epoch": rounds, "leader_mode": mode, "seed": seed}
-        run = offlinerlkit_romi.train("rombrl", **SETTINGS | told | {"log_root": folder})
+        told = settings | {"eps": eps, "log_root": folder}
+        run = offlinerlkit_romi.train("rombrl", **told)
         rows = pd.read_csv(Path(run.run_dir) / "record" / "policy_training_progress.csv")
     found = rows[[name for name in COLUMNS if name in rows]].rename(columns=COLUMNS)
     found.insert(0, "round", range(1, len(found) + 1))
@@ -94,13 +94,18 @@ def main() -> None:
     parser.add_argument("--eps", type=float, nargs="+", default=[10.0])
     parser.add_argument("--rounds", type=int, default=140)
     parser.add_argument("--leader-mode", default="kkt")
+    parser.add_argument("--kl-rows", type=int, default=512)
     parser.add_argument("--seed", type=int, default=0)
     told = parser.parse_args()
     load, start = os.getloadavg()[0], time.perf_counter()
-    curves = [curve(eps, told.rounds, told.leader_mode, told.seed) for eps in told.eps]
+    settings: dict[str, object] = SETTINGS | {
+        **{"epoch": told.rounds, "leader_mode": told.leader_mode},
+        **{"kl_rows": told.kl_rows, "seed": told.seed},
+    }
+    curves = [curve(eps, settings) for eps in told.eps]
     report = making("cpu", load) | {"seconds": round(time.perf_counter() - start)}
-    settings = {k: list(v) if isinstance(v, tuple) else v for k, v in SETTINGS.items()}
-    report |= {"settings": settings, "warm_up_rounds": WARM_UP, "band": BAND}
+    told_as = {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
+    report |= {"settings": told_as, "warm_up_rounds": WARM_UP, "band": BAND}
     told.out.parent.mkdir(parents=True, exist_ok=True)
     pd.concat(curves).to_csv(told.out.with_suffix(".csv"), index=False, float_format="%.5g")
     report |= {"found": [judge(rows) for rows in curves]}
