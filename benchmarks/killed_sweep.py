@@ -1,17 +1,17 @@
 """A sweep under Ray, one of its workers killed with SIGKILL, beside one that nobody disturbed.
 
-    python benchmarks/killed_sweep.py docs/results/sweep
+    python benchmarks/killed_sweep.py docs/results/sweep [SCRATCH]
 
 Carries out FOLDER/sweep.yaml on Ray, kills the process of a run of ROMI's once it has saved, does
-all again on a pool of processes, and compares all runs bit for bit. Leaves log.txt, killed.json and
-the table there. Exits with 1 if a run differs.
+all again on a pool of processes, three seeds in each, and compares all runs bit for bit. Leaves
+log.txt, killed.json and the table there. Exits with 1 if a run differs. Given again with the same
+SCRATCH it goes on, as a sweep does.
 """
 
 import json
 import os
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -22,42 +22,44 @@ from tests.support.sweeps import differing, kill_one, resumed, runs_of, start_sw
 
 def main() -> int:
     place = Path(sys.argv[1])
-    text, seconds = (place / "sweep.yaml").read_text(), {}
-    with tempfile.TemporaryDirectory() as scratch:
-        folder, killed = Path(scratch), None
-        for where in ("ray", "local"):
-            file = folder / where / "sweep.yaml"
-            file.parent.mkdir()
-            file.write_text(text)
-            start = time.perf_counter()
-            sweep = start_sweep(file, where, file.parent, folder / f"{where}.txt")
-            if where == "ray":
-                killed = kill_one(file.parent / "log", sweep, "romi")
-            if sweep.wait():
-                print((folder / f"{where}.txt").read_text())
-                return 1
-            seconds[where] = round(time.perf_counter() - start, 1)
-        ours, theirs = folder / "ray/log", folder / "local/log"
-        log = (folder / "ray.txt").read_text().replace(f"{folder}/ray/", "")
-        (place / "log.txt").write_text(log)
-        for table in (ours / "sweep").glob("*.md"):
-            (place / table.name).write_text(table.read_text())
-        names = {run: name for name, run in runs_of(ours).items()}
-        found = {
-            "command": f"python benchmarks/killed_sweep.py {place}",
-            "runs": len(names),
-            "killed": names.get(killed),
-            "resumed": [names[run] for run in resumed(ours)],
-            "differences_to_undisturbed": differing(ours, theirs),
-            "seconds": seconds,
-            "cores": usable_cores(),
-            "cpu": cpu_name(),
-            "load_average": os.getloadavg(),
-            "versions": versions() | {"ray": __import__("ray").__version__},
-        }
+    scratch = Path(sys.argv[2] if len(sys.argv) > 2 else tempfile.mkdtemp())
+    for where in ("ray", "local"):
+        file, log = scratch / where / "sweep.yaml", scratch / f"{where}.txt"
+        if log.is_file() and "written:" in log.read_text():
+            continue
+        file.parent.mkdir(parents=True, exist_ok=True)
+        extra = {"ray": "", "local": "seeds_per_trial: 3\n"}
+        file.write_text((place / "sweep.yaml").read_text() + extra[where])
+        sweep = start_sweep(file, where, file.parent, log)
+        if where == "ray" and not resumed(file.parent / "log"):
+            kill_one(file.parent / "log", sweep, "romi")
+        if sweep.wait():
+            print(log.read_text())
+            return 1
+    return compare(place, scratch)
+
+
+def compare(place: Path, scratch: Path) -> int:
+    ours, theirs = scratch / "ray/log", scratch / "local/log"
+    log = (scratch / "ray.txt").read_text().replace(f"{scratch}/ray/", "")
+    (place / "log.txt").write_text(log)
+    for table in (ours / "sweep").glob("*.md"):
+        (place / table.name).write_text(table.read_text())
+    names = {run: name for name, run in runs_of(ours).items()}
+    went_on = [names[run] for run in resumed(ours)]
+    found = {
+        "command": f"python benchmarks/killed_sweep.py {place}",
+        "runs": len(names),
+        "went_on_in_another_process": went_on,
+        "differences_to_undisturbed": differing(ours, theirs),
+        "cores": usable_cores(),
+        "cpu": cpu_name(),
+        "load_average": os.getloadavg(),
+        "versions": versions() | {"ray": __import__("ray").__version__},
+    }
     (place / "killed.json").write_text(json.dumps(found, indent=2) + "\n")
     print(json.dumps(found, indent=2))
-    return int(bool(found["differences_to_undisturbed"]) or not killed)
+    return int(bool(found["differences_to_undisturbed"]) or not went_on)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ def start_sweep(path: Path, where: str, folder: Path, log: Path) -> subprocess.P
     """Start it in a folder; what it prints goes to a file."""
     words = [sys.executable, "-m", "offlinerlkit_romi.cli", "sweep", str(path), "--on", where]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with log.open("wb") as out:
+    with log.open("ab") as out:
         return subprocess.Popen(
             words, cwd=folder, env=environment, stdout=out, stderr=subprocess.STDOUT
         )
