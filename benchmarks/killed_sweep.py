@@ -41,8 +41,9 @@ def main() -> int:
 
 def compare(place: Path, scratch: Path) -> int:
     ours, theirs = scratch / "ray/log", scratch / "local/log"
-    log = (scratch / "ray.txt").read_text().replace(f"{scratch}/ray/", "")
-    (place / "log.txt").write_text(log)
+    # but what Ray itself tells of the dead worker, with addresses
+    lines = (scratch / "ray.txt").read_text().replace(f"{scratch}/ray/", "").splitlines(True)
+    (place / "log.txt").write_text("".join(line for line in lines if "(raylet)" not in line))
     for table in (ours / "sweep").glob("*.md"):
         (place / table.name).write_text(table.read_text())
     names = {run: name for name, run in runs_of(ours).items()}
