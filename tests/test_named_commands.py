@@ -23,7 +23,7 @@ VERBS = "train|evaluate|compare|sweep|select|report|data|bench"
 NAMED = re.compile(rf"offlinerlkit-romi ((?:{VERBS})\b[^`\n\"'#;]*)|`((?:{VERBS}) [^`\n]+)`")
 # what stands for a value in a text
 VALUES = {
-    **dict.fromkeys(("<algo>", "{algo}", "A"), "romi"),
+    **dict.fromkeys(("<algo>", "{algo}", "ALGO", "A"), "romi"),
     **dict.fromkeys(
         ("T", "TASK", "{name}", "<task>", "{named}", "TASK|SOURCE"), "hopper-medium-v2"
     ),
