@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib
 import pytest
+import yaml
 
 import offlinerlkit_romi
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
@@ -134,3 +135,4 @@ def test_badges_say_what_the_project_says() -> None:
     assert f'requires-python = "{said("python")}"' in project
     assert f'"torch{said("torch")}"' in project
     assert f'license = "{said("licence")}"' in project
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))["license"] == said("licence")
