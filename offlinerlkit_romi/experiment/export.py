@@ -94,7 +94,7 @@ def export_policy(
     facts = get_task(known) if isinstance(known, str) else known
     module = Deployed(policy, facts).requires_grad_(False)
     _check_finite(module, run.weights)
-    target = run.weights.with_suffix(suffix) if output is None else Path(output)
+    target = Path(output) if output else run.weights.with_suffix(suffix)
     program = trace(module, facts.obs_dim)
     try:
         with written_whole(target) as partial:

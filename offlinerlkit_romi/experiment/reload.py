@@ -19,7 +19,7 @@ from offlinerlkit_romi.envs import EvalSettings, Evaluator, Task, get_task, norm
 from offlinerlkit_romi.envs.custom import CustomTask, InUserUnits
 from offlinerlkit_romi.envs.functions import Function, name_of
 from offlinerlkit_romi.envs.shifts import CLEAN, needs_std, parse
-from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.errors import UserError, shown
 from offlinerlkit_romi.experiment.build import Setting
 from offlinerlkit_romi.experiment.folder import (
     MANIFEST,
@@ -162,9 +162,8 @@ class OwnRun:
     @property
     def data(self) -> tuple[str, float]:
         """Source of its data, and their mean return, NaN where unknown."""
-        told = self.folder.manifest["data"]
-        behaviour = told["behaviour_return"]
-        return told["source"], math.nan if behaviour is None else float(behaviour)
+        behaviour = self._noted("behaviour_return", float | int | None)
+        return self._noted("source", str), math.nan if behaviour is None else float(behaviour)
 
     @property
     def weights(self) -> Path:
@@ -195,14 +194,28 @@ class OwnRun:
                 "observations, restore it or train the run again"
             )
         return Setting(
-            data["obs_dim"],
-            data["action_dim"],
+            self._noted("obs_dim", int),
+            self._noted("action_dim", int),
             device,
             Generators(config.seed, device),
             scaler,
             self.facts if isinstance(self.facts, Task) else None,
             _goal(data.get("goal")),
         )
+
+    def _noted(self, name: str, kind: Any) -> Any:
+        """What the manifest says of the data.
+
+        Raises:
+            UserError: Nothing, or nothing of that kind.
+        """
+        data = self.folder.manifest["data"]
+        if name not in data or not isinstance(data[name], kind):
+            raise UserError(
+                f"{self.folder.path / MANIFEST} is damaged: its data's {name} is "
+                f"{shown(data.get(name))}"
+            )
+        return data[name]
 
 
 def load_policy(

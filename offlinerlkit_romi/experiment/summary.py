@@ -103,10 +103,14 @@ class Summary:
         """The summary of plain values, None where unknown; of other names none is taken.
 
         Raises:
-            TypeError: They do not say which run it was.
+            TypeError: They do not say which run it was, or text stands for a number.
         """
-        names = [item.name for item in fields(cls)]
-        known = {name: values[name] for name in names if values.get(name) is not None}
+        known = {i.name: values[i.name] for i in fields(cls) if values.get(i.name) is not None}
+        for item in fields(cls):
+            if item.type in ("float", "int") and isinstance(
+                known.get(item.name), str | list | dict
+            ):
+                raise TypeError(f"{item.name} is {known[item.name]!r}")
         for name in ("returns", "estimates"):
             told = known.get(name, {})
             known[name] = {key: math.nan if x is None else x for key, x in told.items()}

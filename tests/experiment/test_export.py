@@ -222,6 +222,27 @@ def test_a_damaged_file_of_a_run_is_refused(run: Path, capsys: pytest.CaptureFix
         (run / name).write_bytes(whole)
 
 
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [("obs_dim", "x"), ("action_dim", None), ("source", 3), ("behaviour_return", [])],
+)
+def test_a_manifest_that_tells_nonsense_of_the_data_is_refused(
+    place: str, value: Any, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = json.loads((run / MANIFEST).read_text())
+    told["data"][place] = value
+    (run / MANIFEST).write_text(json.dumps(told))
+    assert f"is damaged: its data's {place} is" in refused(["export", run], capsys)
+
+
+def test_a_summary_with_text_for_a_number_is_refused(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = json.loads((run / SUMMARY).read_text())
+    (run / SUMMARY).write_text(json.dumps(told | {"score_last": "high"}))
+    assert "summary.json is damaged: score_last is 'high'" in refused(["export", run], capsys)
+
+
 def test_places_and_words_that_make_no_sense_are_refused(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
