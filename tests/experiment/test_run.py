@@ -247,7 +247,7 @@ def test_the_pieces_that_measure_the_model_are_kept_from_it():
     config = settle("romi", TINY_ROMI).config
     device = torch.device("cpu")
     _, buffers = prepare(config, make_dataset(), device, Generators(0, device))
-    observations, actions = buffers.for_model.segments
+    observations, actions, *_ = buffers.for_model.segments
     assert observations.shape == (2, 3, 17) and actions.shape == (2, 2, 6)
     assert len(buffers.real) == 400
     shown = {row.tobytes() for row in buffers.for_model.rows.sample_all()["actions"]}

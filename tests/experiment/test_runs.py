@@ -45,7 +45,7 @@ def test_its_curve_holds_every_cell_of_the_file(made):
     curve, rows = package.load_run(summary.run_dir).curve, rows_of(summary.run_dir)
     assert curve.columns[0] == "timestep" and curve["timestep"].tolist() == [4, 8]
     for name in rows[0]:
-        np.testing.assert_array_equal(curve[name], [float(row[name]) for row in rows])
+        np.testing.assert_array_equal(curve[name], [float(row[name] or "nan") for row in rows])
     assert summary.curve().equals(curve)
 
 
