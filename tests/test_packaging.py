@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.packaging import ROOT, build, requirements
+from benchmarks.clean_installs import ROOT, build, requirements
 from offlinerlkit_romi.version import __version__
 
 pytest.importorskip("setuptools", "77")

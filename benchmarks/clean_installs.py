@@ -1,7 +1,7 @@
 """Build the sdist and the wheel, and install the wheel where nothing of it is: one clean
 environment per Python.
 
-    python benchmarks/packaging.py [--pythons ~/.pyenv/versions/3.1*/bin/python] [--pipx]
+    python benchmarks/clean_installs.py [--pythons ~/.pyenv/versions/3.1*/bin/python] [--pipx]
 
 torch is installed where pip's configuration names a CPU build for that Python (`--torch 3.11`, as
 the constraints pin it); elsewhere everything else is installed, the index is asked whether a wheel
