@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -56,7 +57,7 @@ def compare(place: Path, scratch: Path) -> int:
         "cores": usable_cores(),
         "cpu": cpu_name(),
         "load_average": os.getloadavg(),
-        "versions": versions() | {"ray": __import__("ray").__version__},
+        "versions": versions() | {"ray": version("ray")},
     }
     (place / "killed.json").write_text(json.dumps(found, indent=2) + "\n")
     print(json.dumps(found, indent=2))
