@@ -156,6 +156,15 @@ def test_it_is_dark_where_the_reader_likes_it_dark_and_changes_at_a_click(browse
     assert light != dark and seen == [light, dark, dark, light]
 
 
+def test_a_link_opens_the_part_it_leads_to(browser, page):
+    open_page(browser, page, 390)
+    folded = "return document.querySelector('details[id$=gradients]').open"
+    assert not browser.execute_script(folded)
+    click(browser, "nav a[href$=gradients]")
+    time.sleep(0.3)
+    assert browser.execute_script(folded)
+
+
 def test_one_task_can_be_looked_at_alone(browser, page):
     open_page(browser, page, 1280)
     browser.execute_script(

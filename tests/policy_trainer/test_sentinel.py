@@ -105,6 +105,7 @@ def test_a_gradient_that_explodes_against_its_own_past_is_seen():
     sentinel.close()
     gradient_steps(sentinel, optim, [1e6] * GRADIENT_EVERY)
     assert sentinel.check(6, {}) == []
+    assert sentinel.gradients == {}  # no step was looked at
 
 
 def test_a_network_with_a_nan_is_seen_without_any_metric():

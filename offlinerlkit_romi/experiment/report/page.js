@@ -196,6 +196,13 @@
     document.querySelectorAll("tr[data-algo]").forEach((row) => { row.hidden = hidden.has(row.dataset.algo); });
   }
 
+  function unfold() { // a link to a folded part opens it
+    const part = document.getElementById(location.hash.slice(1));
+    if (part && part.tagName === "DETAILS") part.open = true;
+  }
+  addEventListener("hashchange", unfold);
+  unfold();
+
   const chips = [...document.querySelectorAll(".chip")];
   chips.forEach((chip) => {
     chip.onclick = (event) => {
