@@ -4,7 +4,7 @@ import argparse
 import ast
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -81,34 +81,40 @@ def words_of(command: str) -> list[str]:
     return [word for word in words if not re.fullmatch(r"\{.*\}|TASK.*|", word)]
 
 
-def understood(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Any) -> str:
-    """What the command line's own parser says against the words; "" where it takes them."""
+Understood = Callable[[list[str]], str]
+
+
+@pytest.fixture
+def understood(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Understood:
+    """What the command line's own parser says against words; "" where it takes them."""
     original = argparse.ArgumentParser.parse_args
 
     def stop(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
         original(self, *args, **kwargs)
         raise Parsed
 
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
-    try:
-        status = cli.main(words)
-    except Parsed:
-        return ""
-    finally:
-        monkeypatch.undo()
-    message = capsys.readouterr().err
-    return message if status else ""
+    def ask(words: list[str]) -> str:
+        with monkeypatch.context() as patch:
+            patch.setattr(argparse.ArgumentParser, "parse_args", stop)
+            try:
+                status = cli.main(words)
+            except Parsed:
+                return ""
+        message = capsys.readouterr().err
+        return message if status else ""
+
+    return ask
 
 
-def check(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def check(words: list[str], understood: Understood, capsys: Any) -> None:
     verb, flags = words[0], [w.partition("=")[0] for w in words[1:] if w.startswith("--")]
     if verb in ("train", "compare"):
         _check_training(words, flags, capsys)
         return
-    message = understood(words, monkeypatch, capsys)
+    message = understood(words)
     if any(word in message for word in INCOMPLETE):  # a command named in part
         place = words[:2] if verb == "data" and len(words) > 1 else words[:1]
-        assert not understood([*place, "--help"], monkeypatch, capsys), words
+        assert not understood([*place, "--help"]), words
         assert cli.main([*place, "--help"]) == 0
         shown = capsys.readouterr().out
         assert all(re.search(rf"{flag}\b", shown) for flag in flags), (words, shown)
@@ -131,7 +137,7 @@ def _check_training(words: list[str], flags: list[str], capsys: Any) -> None:
 
 
 def test_every_named_command_is_understood(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    understood: Understood, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = commands()
     assert len(found) > 50
@@ -139,7 +145,7 @@ def test_every_named_command_is_understood(
     for place, command in found:
         for words in spelt_out(command):
             try:
-                check(words, monkeypatch, capsys)
+                check(words, understood, capsys)
             except (AssertionError, UserError) as error:
                 unknown.append(f"{place}: {command}: {str(error)[:300]}")
     assert not unknown, "\n".join(unknown)
@@ -159,8 +165,8 @@ def test_every_named_command_is_understood(
     ],
 )
 def test_a_command_that_there_is_not_is_seen(
-    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str, understood: Understood, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises((AssertionError, UserError)):
         for words in spelt_out(command):
-            check(words, monkeypatch, capsys)
+            check(words, understood, capsys)

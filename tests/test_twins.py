@@ -11,7 +11,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from offlinerlkit_romi import policy as policies
 from offlinerlkit_romi.engine import descend_apart, frozen_copy, make_adam
 from offlinerlkit_romi.modules import Critic, lay_side_by_side, twin_values
-from offlinerlkit_romi.modules import twins as twins_module
 from offlinerlkit_romi.nets import MLP
 from offlinerlkit_romi.policy.model_free import iql, sac, td3
 from tests.support.policies import make_batch, make_policy
@@ -19,9 +18,7 @@ from tests.support.policies import make_batch, make_policy
 S, A, B = 3, 2, 8
 
 
-@pytest.fixture(autouse=True)
-def as_on_a_gpu(monkeypatch) -> None:
-    monkeypatch.setattr(twins_module, "WORTH_IT_ON", ["cpu"])
+pytestmark = pytest.mark.usefixtures("twins_together")
 
 
 def make_twins(first: MLP | None = None, second: MLP | None = None) -> tuple[Critic, Critic]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -23,7 +24,16 @@ class PrecisionProbe(NamedTuple):
     error: float
 
 
-def probe_matmul_precision(size: int = 256, repeats: int = 5) -> list[PrecisionProbe]:
+def seconds_of_product(a: torch.Tensor, b: torch.Tensor) -> float:
+    """How long a @ b takes."""
+    start = time.perf_counter()
+    _ = a @ b
+    return time.perf_counter() - start
+
+
+def probe_matmul_precision(
+    size: int = 256, repeats: int = 5, seconds_of: Callable[..., float] = seconds_of_product
+) -> list[PrecisionProbe]:
     """Time a CPU product under each of torch's settings and compare it with float64.
 
     Takes a few milliseconds. The current setting is put back.
@@ -38,7 +48,7 @@ def probe_matmul_precision(size: int = 256, repeats: int = 5) -> list[PrecisionP
         for setting in SETTINGS:
             torch.set_float32_matmul_precision(setting)
             product = a @ b
-            seconds = min(_seconds(a, b) for _ in range(repeats))
+            seconds = min(seconds_of(a, b) for _ in range(repeats))
             error = float((product.double() - exact).abs().max() / exact.abs().max())
             probes.append(PrecisionProbe(setting, 2 * size**3 / seconds / 1e9, error))
     finally:
@@ -46,7 +56,11 @@ def probe_matmul_precision(size: int = 256, repeats: int = 5) -> list[PrecisionP
     return probes
 
 
-def choose_matmul_precision(setting: str = "auto", device: str | torch.device = "cpu") -> str:
+def choose_matmul_precision(
+    setting: str = "auto",
+    device: str | torch.device = "cpu",
+    probe: Callable[[], list[PrecisionProbe]] = probe_matmul_precision,
+) -> str:
     """Set torch's float32 matmul precision and return what was set.
 
     On CUDA `high` and `medium` round the factors to TF32, ten bits of fraction: `auto` is `highest`
@@ -56,6 +70,7 @@ def choose_matmul_precision(setting: str = "auto", device: str | torch.device = 
         setting: `auto` takes the fastest setting whose error is float32-like on this CPU, if it
             is clearly faster than `highest`; otherwise one of torch's own names.
         device: where the products will be.
+        probe: measures the settings on this CPU.
 
     Source: on AVX-512 machines "medium" may select other oneDNN kernels of the same accuracy at
         twice the speed; on other CPUs it may mean bf16, hence the probe.
@@ -63,15 +78,9 @@ def choose_matmul_precision(setting: str = "auto", device: str | torch.device = 
     if setting == "auto" and torch.device(device).type == "cuda":
         setting = "highest"
     elif setting == "auto":
-        full, *others = probe_matmul_precision()
+        full, *others = probe()
         exact = [p for p in others if p.error < FLOAT32_LIKE]
         best = max(exact, key=lambda p: p.gflops, default=full)
         setting = (best if best.gflops > CLEAR_LEAD * full.gflops else full).setting
     torch.set_float32_matmul_precision(setting)
     return setting
-
-
-def _seconds(a: torch.Tensor, b: torch.Tensor) -> float:
-    start = time.perf_counter()
-    _ = a @ b
-    return time.perf_counter() - start

@@ -222,11 +222,11 @@ def _choose(rows: Rows, seed: int) -> Rows:
     return np.sort(np.random.default_rng(seed).choice(rows, FQE_ROWS, replace=False))
 
 
-def actions_of(policy: Any, obs: Floats) -> Floats:
-    """The policy's deterministic actions (n, A) for raw observations (n, S)."""
+def actions_of(policy: Any, obs: Floats, block: int = BLOCK) -> Floats:
+    """The policy's deterministic actions (n, A) for raw observations (n, S), by blocks."""
     parts = [
-        policy.select_action(obs[i : i + BLOCK], deterministic=True)
-        for i in range(0, len(obs), BLOCK)
+        policy.select_action(obs[i : i + block], deterministic=True)
+        for i in range(0, len(obs), block)
     ]
     return np.concatenate(parts).astype(np.float32)
 

@@ -23,6 +23,7 @@ class Checkpoints:
         share: Most of the run's time that saves may take; a state too large for that is saved
             every few epochs instead of every one. 1 saves whatever it takes.
         keep_last: Leave the last state in place when the run has ended.
+        clock: Tells the seconds.
     """
 
     def __init__(
@@ -34,12 +35,13 @@ class Checkpoints:
         every: int = 1,
         share: float = 0.05,
         keep_last: bool = False,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.store = store
         self._parts = dict(parts)
         self._tell = tell
         self._every, self._share, self._keep_last = every, share, keep_last
-        self._start = time.perf_counter()
+        self._clock, self._start = clock, clock()
         self._spent = 0.0
         self._last = (0.0, 0)  # seconds and bytes of the last save
         self._said = ""
@@ -65,12 +67,12 @@ class Checkpoints:
             size = count_bytes(state)
             if if_affordable and not self._affords(size):
                 return False
-            start = time.perf_counter()
+            start = self._clock()
             self.store.save(state, step)
         except OSError as error:
             self._complain(error)
             return False
-        seconds = time.perf_counter() - start
+        seconds = self._clock() - start
         self._spent += seconds
         self._last = (seconds, size)
         self._said = ""
@@ -103,7 +105,7 @@ class Checkpoints:
             return True
         seconds, before = self._last
         expected = seconds + max(size - before, 0) / BYTES_PER_SECOND
-        return self._spent + expected <= self._share * (time.perf_counter() - self._start)
+        return self._spent + expected <= self._share * (self._clock() - self._start)
 
     def _complain(self, error: OSError) -> None:
         reason = error.strerror or str(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from offlinerlkit_romi.utils.logger import BACKUP, DEBUG, INFO, Logger
@@ -84,11 +85,14 @@ class Stage:
     Args:
         logger: Takes the lines.
         title: What is done.
+        clock: Tells the seconds.
     """
 
-    def __init__(self, logger: Logger, title: str) -> None:
-        self._logger, self._title = logger, title
-        self._next = time.perf_counter() + FIRST_LINE
+    def __init__(
+        self, logger: Logger, title: str, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._logger, self._title, self._clock = logger, title, clock
+        self._next = clock() + FIRST_LINE
         self._bar: Any = None
 
     def __enter__(self) -> Stage:
@@ -106,8 +110,8 @@ class Stage:
         """Tell how much is done, up to 1."""
         if self._bar is not None:
             self._bar.update(round(100 * share) - self._bar.n)
-        elif time.perf_counter() >= self._next:
-            self._next = time.perf_counter() + NEXT_LINE
+        elif self._clock() >= self._next:
+            self._next = self._clock() + NEXT_LINE
             self._logger.log(f"{self._title}: {share:.0%}")
 
 

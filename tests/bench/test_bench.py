@@ -90,8 +90,7 @@ def test_the_kit_itself_is_timed_beside_ours(tiny_bench):
         (["--repeats", "few"], "--repeats: 'few' is no number; see"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(words, message, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_bad_input_is_one_line_and_status_2(words, message, here, capsys):
     assert cli.main(["bench", *words]) == 2
     shown = capsys.readouterr()
     assert shown.out == "" and shown.err.startswith(f"error: {message}")

@@ -11,7 +11,7 @@ from offlinerlkit_romi.bench.report import find, tables
 from offlinerlkit_romi.bench.workload import Workload, engines_beside_eager
 from offlinerlkit_romi.envs import get_task
 from tests.bench.conftest import TINY
-from tests.support.recording import RecordedEngines, mask_model_buffers
+from tests.support.recording import RecordedEngines
 
 CPU = torch.device("cpu")
 TABLES = Path(__file__).parents[2] / "benchmarks" / "tables.py"
@@ -23,8 +23,7 @@ def captured_by(engines):
     return {"engines": ("graph",), "make_engine": engines.make}
 
 
-def test_every_piece_that_training_captures_has_a_captured_figure(monkeypatch, tiny_bench):
-    mask_model_buffers(monkeypatch)
+def test_every_piece_that_training_captures_has_a_captured_figure(masked_model_buffers, tiny_bench):
     engines = RecordedEngines()
     result = tiny_bench("--pieces", *TRAINED, "--algos", "romi", "td3bc", **captured_by(engines))
     rows = {(r["piece"], r["algo"]): r for r in result["rows"] if r["column"] == "captured"}
@@ -54,8 +53,7 @@ def test_on_a_gpu_captured_steps_are_timed_beside_eager_ones(tiny_bench):
 
 
 @pytest.mark.parametrize(("ask", "steps"), [("policy_step", 25), ("model_update", 8)])
-def test_a_captured_sample_does_what_an_eager_one_does(ask, steps, monkeypatch):
-    mask_model_buffers(monkeypatch)
+def test_a_captured_sample_does_what_an_eager_one_does(ask, steps, masked_model_buffers):
     engines = RecordedEngines()
     sizes = TINY | captured_by(engines) | {"steps": steps}
     workload = Workload(get_task("walker2d-medium-v2"), CPU, **sizes)

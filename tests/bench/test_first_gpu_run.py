@@ -21,9 +21,8 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "first_gpu_run.py"
 
 
 @pytest.fixture
-def script(tmp_path, monkeypatch) -> dict[str, Any]:
+def script(here) -> dict[str, Any]:
     """Its names; it writes into a folder of the test's."""
-    monkeypatch.chdir(tmp_path)
     return run_path(str(SCRIPT))["main"].__globals__
 
 
@@ -46,15 +45,14 @@ def test_its_commands_are_ones_that_the_package_knows(script) -> None:
     assert (config.device, config.epoch, config.data) == ("cuda", 5, "generated")
 
 
-def test_it_packs_what_every_part_printed_though_one_fails(script, monkeypatch, capsys) -> None:
+def test_it_packs_what_every_part_printed_though_one_fails(script, capsys) -> None:
     weights = "from pathlib import Path; Path('gpu-run/policy.pth').write_text('weights')"
     parts = {
         "tests": ("-c", f"print('3 passed'); {weights}"),
         "bench": ("-c", "import sys; sys.exit('out of memory')"),
         "romi": ("-c", "print('score 20')"),
     }
-    monkeypatch.setitem(script, "PARTS", parts)
-    monkeypatch.setitem(script, "resolve_device", lambda _: torch.device("cpu"))
+    script |= {"PARTS": parts, "resolve_device": lambda _: torch.device("cpu")}
     assert script["main"]() == 1
     told = capsys.readouterr().out
     assert "bench  failed with status 1" in told and told.endswith("send back: gpu-run.zip\n")

@@ -1,7 +1,6 @@
 """Every benchmark's files from a server on 127.0.0.1 that answers as servers do on a bad day."""
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,13 +8,12 @@ from typing import Any
 import pytest
 
 from offlinerlkit_romi import cli
-from offlinerlkit_romi.data import download
 from offlinerlkit_romi.data.archive import Archive
 from offlinerlkit_romi.data.benchmarks import ORIGINS
 from offlinerlkit_romi.data.download import UnavailableError
 from offlinerlkit_romi.envs.tasks import TASKS
 from offlinerlkit_romi.errors import UserError
-from tests.support.servers import Server, serving
+from tests.support.servers import Serve, Server
 
 BODY = bytes(range(256)) * 2000
 FIRST_TASK = {
@@ -44,9 +42,7 @@ class Site:
 
 
 @pytest.fixture(params=list(ORIGINS))
-def site(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Site]:
+def site(request: pytest.FixtureRequest, serve: Serve) -> Site:
     archive, task = ORIGINS[request.param].archive, FIRST_TASK[request.param]
     registry = archive.registry()
     facts = dict(registry["files"][task])
@@ -56,13 +52,7 @@ def site(
     if "bytes" in facts:
         facts["bytes"] = len(BODY)
     changed = {**registry, "files": {**registry["files"], task: facts}}
-    # the archive asks its module for the list anew each time
-    monkeypatch.setattr(Archive, "registry", lambda self: changed)
-    monkeypatch.setattr(download, "PAUSE_SECONDS", 0.0)
-    with serving(BODY) as server:
-        monkeypatch.setenv(archive.url_variable, server.url)
-        monkeypatch.setenv(archive.folder_variable, str(tmp_path / "own"))
-        yield Site(task, archive, server)
+    return Site(task, archive, serve(archive, changed, BODY))
 
 
 def knows_size(site: Site) -> bool:
@@ -73,14 +63,15 @@ def test_a_good_day(site: Site) -> None:
     assert site.fetch() == BODY and site.left() == [site.path.name]
 
 
-@pytest.mark.parametrize("code", [403, 404, 500])
+@pytest.mark.parametrize("code", [403, 404, 500, 503])
 def test_a_refusal_ends_the_command_with_2_one_line_and_nothing_left(
     site: Site, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     site.server.plan = [code]
     assert cli.main(["data", "fetch", "--task", site.task]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert f"answers {code}" in error and str(site.path) in error
+    assert f"answers {code}" in error and str(site.path) in error and site.path.name in error
+    assert "mirror" in error
     assert site.archive.url_variable in error and site.left() == []
 
 

@@ -52,8 +52,7 @@ def test_unknown_task_is_refused_before_anything_happens() -> None:
         main(["fetch", "--task", "hopper-medum-v2"])
 
 
-def test_fetch_without_network_never_generates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OFFLINERLKIT_ROMI_D4RL_URL", "http://127.0.0.1:9/")
+def test_fetch_without_network_never_generates(offline: None) -> None:
     with pytest.raises(UserError, match="cannot download"):
         main(["fetch", "--task", "hopper-medium-v2"])
 

@@ -73,9 +73,8 @@ def test_odd_types_and_values_survive(tmp_path: Path) -> None:
 @needs_minari
 @pytest.mark.parametrize("name", ["mine-v0", "mine/hopper/small-v3"])
 def test_minari_and_back_keeps_every_bit_of_every_column(
-    tmp_path: Path, generated: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    tmp_path: Path, generated: Path, name: str
 ) -> None:
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     told = convert(str(generated), "minari", name)
     assert len(told) == 1 and "metadata/seed" in told[0]
     convert(f"minari:{name}", "d4rl", str(tmp_path / "back.hdf5"))
@@ -87,10 +86,7 @@ def test_minari_and_back_keeps_every_bit_of_every_column(
 
 
 @needs_minari
-def test_minari_gets_the_rows_that_have_a_next_state(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+def test_minari_gets_the_rows_that_have_a_next_state(tmp_path: Path) -> None:
     arrays = in_order(next_observations=None)
     told = convert(str(write_hdf5(tmp_path / "a.hdf5", arrays)), "minari", "cut-v0")
     assert "2 rows at time limits and at the end are left out, 1 terminal" in told[0]
@@ -105,10 +101,7 @@ def test_minari_gets_the_rows_that_have_a_next_state(
 
 
 @needs_minari
-def test_rows_that_do_not_follow_each_other_become_episodes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+def test_rows_that_do_not_follow_each_other_become_episodes(tmp_path: Path) -> None:
     source = write_hdf5(tmp_path / "a.hdf5", hopper_rows())  # next states are drawn at random
     told = convert(str(source), "minari", "loose-v0")
     assert "9 rows are not followed by their next state (the first is row 0)" in told[0]
@@ -282,10 +275,9 @@ def test_a_table_is_converted_and_what_is_left_out_is_said(
 
 
 @needs_minari
-def test_minari_hears_the_actions_own_box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_minari_hears_the_actions_own_box(tmp_path: Path) -> None:
     import minari
 
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     arrays = in_order(60)
     arrays["actions"] = 2 * arrays["actions"]
     source = str(write_hdf5(tmp_path / "a.hdf5", arrays))

@@ -4,34 +4,27 @@ import errno
 import hashlib
 import io
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from offlinerlkit_romi import data
-from offlinerlkit_romi.data import archive, download
+from offlinerlkit_romi.data import download
 from offlinerlkit_romi.data.archive import D4RL
 from offlinerlkit_romi.errors import UserError
 from tests.support.data import hopper_rows, write_hdf5
-from tests.support.servers import Server, serving
+from tests.support.servers import Serve, Server
 
 TASK = "hopper-medium-v2"
 NAME = "hopper_medium-v2.hdf5"
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def server(tmp_path: Path, serve: Serve) -> Server:
     body = write_hdf5(tmp_path / "origin.hdf5", hopper_rows(3000)).read_bytes()
     facts = {"file": NAME, "bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
-    monkeypatch.setattr(
-        archive, "read_registry", lambda name: {"base_url": "", "files": {TASK: facts}}
-    )
-    monkeypatch.setattr(download, "PAUSE_SECONDS", 0.0)
-    with serving(body) as server:
-        monkeypatch.setenv(D4RL.url_variable, server.url)
-        yield server
+    return serve(D4RL, {"base_url": "", "files": {TASK: facts}}, body)
 
 
 def folder() -> Path:
@@ -92,17 +85,6 @@ def test_connection_that_keeps_breaking_is_given_up_and_can_go_on_later(server: 
     assert D4RL.fetch(TASK, progress=False)[0].read_bytes() == server.body
 
 
-@pytest.mark.parametrize("code", [403, 404, 503])
-def test_refusals_name_the_code_the_file_and_the_remedy(server: Server, code: int) -> None:
-    server.plan = [code]
-    with pytest.raises(UserError) as caught:
-        data.load(TASK, "d4rl", progress=False)
-    message = str(caught.value)
-    assert f"answers {code}" in message and NAME in message and "mirror" in message
-    assert str(D4RL.cached_path(TASK)) in message and "\n" not in message
-    assert left_over() == []
-
-
 def test_file_of_another_size_is_refused_before_it_is_fetched(server: Server) -> None:
     server.body += b"more"
     with pytest.raises(UserError, match="it is another file"):
@@ -150,8 +132,7 @@ def test_disk_too_small_is_said_before_anything_is_fetched(
     assert server.ranges == []
 
 
-def test_no_network_ends_d4rl_and_lets_auto_generate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(D4RL.url_variable, "http://127.0.0.1:9/")  # nobody listens there
+def test_no_network_ends_d4rl_and_lets_auto_generate(offline: None) -> None:
     with pytest.raises(UserError, match=r"cannot download .*refused.*use generated data"):
         data.load(TASK, "d4rl", progress=False)
     told: list[str] = []

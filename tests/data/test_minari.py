@@ -23,12 +23,6 @@ STEP = ("actions", "rewards", "terminations", "truncations")
 SWING = "mine/swing/random-v0"
 
 
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
-    return tmp_path
-
-
 def make(
     name: str, env_id: str, episodes: int = 4, steps: int = 30, with_env: bool = True, **facts: Any
 ) -> list[Any]:
@@ -77,12 +71,12 @@ def make(
     return buffers
 
 
-def tiny(algo: str, root: Path, **values: Any) -> dict[str, Any]:
+def tiny(algo: str, tmp_path: Path, **values: Any) -> dict[str, Any]:
     settings = {k: v for k, v in TINY_SETTINGS[algo].items() if k != "task"}
-    return {**settings, "epoch": 1, "log_root": str(root / "log"), **values}
+    return {**settings, "epoch": 1, "log_root": str(tmp_path / "log"), **values}
 
 
-def test_every_step_is_a_transition_with_its_true_next_observation(root: Path) -> None:
+def test_every_step_is_a_transition_with_its_true_next_observation(tmp_path: Path) -> None:
     buffers = make(SWING, "Pendulum-v1")
     dataset = load_dataset(f"minari:{SWING}")
     observations = np.concatenate([b.observations[:-1] for b in buffers])
@@ -109,7 +103,7 @@ def test_every_step_is_a_transition_with_its_true_next_observation(root: Path) -
 
 
 @pytest.mark.slow
-def test_terminals_and_reference_returns_are_the_data_sets(root: Path) -> None:
+def test_terminals_and_reference_returns_are_the_data_sets(tmp_path: Path) -> None:
     make("mine/pole-v0", "InvertedPendulum-v5", steps=60, ref_min_score=-5.0, ref_max_score=45.0)
     dataset = load_dataset("minari:mine/pole-v0")
     assert dataset.terminals.sum() == 4 and dataset.model_rows is None
@@ -123,8 +117,8 @@ def test_terminals_and_reference_returns_are_the_data_sets(root: Path) -> None:
     assert not load_dataset("minari:mine/pole-v0", max_episode_steps=7).task.has_scores
     assert task.termination == "" and (task.action_low, task.action_high) == ((-3,), (3,))
     with pytest.raises(UserError, match="no termination rule is known for minari-mine-pole-v0"):
-        train("mopo", data="minari:mine/pole-v0", **tiny("mopo", root))
-    summary = train("iql", data="minari:mine/pole-v0", **tiny("iql", root, eval_episodes=1))
+        train("mopo", data="minari:mine/pole-v0", **tiny("mopo", tmp_path))
+    summary = train("iql", data="minari:mine/pole-v0", **tiny("iql", tmp_path, eval_episodes=1))
     assert summary.score_last == pytest.approx((_return(summary) + 5) / 50 * 100)
     assert not summary.returns
 
@@ -138,12 +132,12 @@ def _return(summary: Any) -> float:
 
 @pytest.mark.parametrize("algo", ["romi", "rambo", "iql"])
 def test_a_run_on_minari_is_marked_and_evaluated_in_its_own_environment(
-    algo: str, root: Path
+    algo: str, tmp_path: Path
 ) -> None:
     make(SWING, "Pendulum-v1")
-    summary = train(algo, data=f"minari:{SWING}", **tiny(algo, root, eval_episodes=1))
+    summary = train(algo, data=f"minari:{SWING}", **tiny(algo, tmp_path, eval_episodes=1))
     folder = Path(summary.run_dir)
-    assert folder.parent == root / "log" / "minari-mine-swing-random-v0" / f"{algo}&data=minari"
+    assert folder.parent == tmp_path / "log" / "minari-mine-swing-random-v0" / f"{algo}&data=minari"
     assert summary.data_source == "minari" and "Minari data (not D4RL)" in summary.table()
     assert np.isnan(summary.score_last) and -2000 < summary.returns["last"] < 0
     data = json.loads((folder / "record/manifest.json").read_text())["data"]
@@ -156,9 +150,9 @@ def test_a_run_on_minari_is_marked_and_evaluated_in_its_own_environment(
     assert evaluate(folder, episodes=1, device="cpu").episode_length == 200
 
 
-def test_without_a_stored_environment_estimates_take_the_place_of_evaluation(root: Path) -> None:
+def test_without_a_stored_environment_estimates_take_the_place_of_scores(tmp_path: Path) -> None:
     make("mine/bare-v0", "Pendulum-v1", with_env=False)
-    summary = train("td3bc", data="minari:mine/bare-v0", **tiny("td3bc", root))
+    summary = train("td3bc", data="minari:mine/bare-v0", **tiny("td3bc", tmp_path))
     assert set(summary.estimates) >= {"fqe_settled", "behaviour"}
 
 
@@ -169,7 +163,7 @@ def test_without_a_stored_environment_estimates_take_the_place_of_evaluation(roo
         ("Blackjack-v1", "the space of observations is Tuple: only boxes of vectors"),
     ],
 )
-def test_other_spaces_are_refused_in_one_line(env_id: str, words: str, root: Path) -> None:
+def test_other_spaces_are_refused_in_one_line(env_id: str, words: str, tmp_path: Path) -> None:
     import gymnasium
     import minari
     from minari.data_collector.episode_buffer import EpisodeBuffer
@@ -197,7 +191,7 @@ def test_other_spaces_are_refused_in_one_line(env_id: str, words: str, root: Pat
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_what_is_not_there_is_said_in_one_line(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_there_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     import minari
 
     def refuse(name: str, download: bool = False) -> Any:

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 
 from offlinerlkit_romi import data
-from offlinerlkit_romi.data import archive, download
 from offlinerlkit_romi.data.archive import NEORL
 from offlinerlkit_romi.envs.tasks import task_names
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.standins import recipes as generation
 from offlinerlkit_romi.standins.recipes import generate
-from tests.support.servers import Server, serving
+from tests.support.servers import Serve, Server
 
 TASK = "Hopper-v3-low-100"
 
@@ -114,16 +113,10 @@ def test_the_registry_names_every_tasks_file_as_polixir_does() -> None:
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def server(tmp_path: Path, serve: Serve) -> Server:
     body = write(tmp_path / "origin.npz", neorl_arrays(3000)).read_bytes()
     facts = {"folder": "x/", "file": "a.npz", "md5": hashlib.md5(body).hexdigest()}
-    monkeypatch.setattr(
-        archive, "read_registry", lambda name: {"base_url": "", "files": {TASK: facts}}
-    )
-    monkeypatch.setattr(download, "PAUSE_SECONDS", 0.0)
-    with serving(body) as server:
-        monkeypatch.setenv(NEORL.url_variable, server.url)
-        yield server
+    return serve(NEORL, {"base_url": "", "files": {TASK: facts}}, body)
 
 
 def test_a_file_of_unknown_size_is_downloaded_by_its_md5_and_resumed(server: Server) -> None:

@@ -11,8 +11,7 @@ from tests.docs.pages import ROOT, blocks, run
 
 
 @pytest.mark.slow
-def test_the_pages_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_the_pages_code_runs(here: Path, capsys: Any) -> None:
     page = (ROOT / "docs/your_own_data.md").read_text("utf-8")
     assert [(block.language, block.file) for block in blocks(page)] == [
         *[("python", "")] * 4,

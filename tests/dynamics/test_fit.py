@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -38,13 +39,16 @@ def make(members: int = 4, elites: int = 2, lr: float = 5e-3, **kwargs) -> Ensem
     return dynamics
 
 
-def make_fit(dynamics: EnsembleDynamics, rows: int = 40, batch_size: int = 16) -> EnsembleFit:
+def make_fit(
+    dynamics: EnsembleDynamics,
+    rows: int = 40,
+    batch_size: int = 16,
+    kind: type[EnsembleFit] = EnsembleFit,
+) -> EnsembleFit:
     g = generator(3)
     train = torch.randn(rows, 5, generator=g), torch.randn(rows, 4, generator=g)
     holdout = torch.randn(10, 5, generator=g), torch.randn(10, 4, generator=g)
-    return EnsembleFit(
-        dynamics.model, dynamics.optim, train, holdout, batch_size, 0.01, generator(4)
-    )
+    return kind(dynamics.model, dynamics.optim, train, holdout, batch_size, 0.01, generator(4))
 
 
 @pytest.mark.parametrize("graphs", [None, RecordedGraphs(), RecordedGraphs(refused_after=0)])
@@ -110,51 +114,54 @@ def test_a_step_is_one_adam_step_on_each_members_own_rows() -> None:
     assert fit.step(rows).item() == pytest.approx(total.item(), rel=1e-10)
 
 
-def scripted_errors(
-    monkeypatch, errors: list[list[float]]
-) -> tuple[EnsembleFit, list[FitProgress]]:
+class Scripted(EnsembleFit):
     """A fit whose hold-out errors are decided here; its weights are the epoch number."""
-    dynamics = make(members=2, elites=1)
-    fit, epochs = make_fit(dynamics), iter(range(1, 100))
 
-    def epoch(_: object) -> float:
-        number = next(epochs)
+    errors: Iterator[list[float]]
+    epochs = 0
+
+    def step(self, rows: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(())
+
+    def holdout_errors(self) -> torch.Tensor:
+        self.epochs += 1
         with torch.no_grad():
-            for layer in dynamics.model.layers:
-                layer.weight.fill_(number)
-                layer.bias.fill_(number)
-        return 0.0
+            for layer in self.model.layers:
+                layer.weight.fill_(self.epochs)
+                layer.bias.fill_(self.epochs)
+        return torch.tensor(next(self.errors))
 
-    table = iter(errors)
-    monkeypatch.setattr(fit, "_epoch", epoch)
-    monkeypatch.setattr(fit, "holdout_errors", lambda: torch.tensor(next(table)))
+
+def scripted_errors(errors: list[list[float]]) -> tuple[EnsembleFit, list[FitProgress]]:
+    fit = make_fit(make(members=2, elites=1), kind=Scripted)
+    fit.errors = iter(errors)  # type: ignore[attr-defined]
     return fit, []
 
 
-def test_fit_stops_after_the_patience_without_one_percent_gain(monkeypatch) -> None:
+def test_fit_stops_after_the_patience_without_one_percent_gain() -> None:
     # 0.995 is less than 1 % better than 1.0; epoch 4 brings member 1 a real gain
     errors = [[1.0, 1.0], [0.995, 1.0], [0.992, 1.1], [0.991, 0.5], [9.0, 9.0]]
     errors += [[9.0, 9.0], [9.0, 9.0], [0.0, 0.0]]
-    fit, seen = scripted_errors(monkeypatch, errors)
+    fit, seen = scripted_errors(errors)
     best = fit.run(None, 3, seen.append)
     assert [p.epoch for p in seen] == [1, 2, 3, 4, 5, 6, 7]
     assert [p.epochs_since_update for p in seen] == [0, 1, 2, 0, 1, 2, 3]
     assert best.tolist() == [1.0, 0.5]
 
 
-def test_small_gains_add_up_against_the_best_kept_error(monkeypatch) -> None:
-    fit, seen = scripted_errors(monkeypatch, [[1.0, 1.0], [0.995, 2.0], [0.985, 2.0]])
+def test_small_gains_add_up_against_the_best_kept_error() -> None:
+    fit, seen = scripted_errors([[1.0, 1.0], [0.995, 2.0], [0.985, 2.0]])
     assert fit.run(3, 5, seen.append).tolist() == pytest.approx([0.985, 1.0])
 
 
-def test_max_epochs_ends_the_fit(monkeypatch) -> None:
-    fit, seen = scripted_errors(monkeypatch, [[1.0 / k, 1.0 / k] for k in range(1, 9)])
+def test_max_epochs_ends_the_fit() -> None:
+    fit, seen = scripted_errors([[1.0 / k, 1.0 / k] for k in range(1, 9)])
     fit.run(4, 5, seen.append)
     assert len(seen) == 4
 
 
-def test_every_members_best_weights_come_back(monkeypatch) -> None:
-    fit, seen = scripted_errors(monkeypatch, [[1.0, 3.0], [2.0, 2.0], [2.0, 1.0], [2.0, 2.0]])
+def test_every_members_best_weights_come_back() -> None:
+    fit, seen = scripted_errors([[1.0, 3.0], [2.0, 2.0], [2.0, 1.0], [2.0, 2.0]])
     fit.run(4, 5, seen.append)
     fit.model.load_save()
     for layer in fit.model.layers:
@@ -162,8 +169,8 @@ def test_every_members_best_weights_come_back(monkeypatch) -> None:
         assert (layer.bias[0] == 1).all() and (layer.bias[1] == 3).all()
 
 
-def test_a_diverged_member_keeps_its_last_good_weights(monkeypatch) -> None:
-    fit, seen = scripted_errors(monkeypatch, [[1.0, 1.0], [float("nan"), 0.5], [float("nan"), 0.4]])
+def test_a_diverged_member_keeps_its_last_good_weights() -> None:
+    fit, seen = scripted_errors([[1.0, 1.0], [float("nan"), 0.5], [float("nan"), 0.4]])
     assert fit.run(3, 5, seen.append).tolist() == pytest.approx([1.0, 0.4])
     fit.model.load_save()
     assert (fit.model.layers[0].weight[0] == 1).all()

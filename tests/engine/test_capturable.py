@@ -8,7 +8,6 @@ import torch
 from offlinerlkit_romi.engine import MetricMeans
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.config import AdversarialConfig
-from offlinerlkit_romi.modules import twins
 from offlinerlkit_romi.policy_trainer import Sentinel
 from tests.support.building import Run, build, policy_updates
 from tests.support.recording import HostSync, guarded, pointers
@@ -35,9 +34,7 @@ SWITCHES: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def critics_as_on_cuda(monkeypatch) -> None:
-    monkeypatch.setattr(twins, "WORTH_IT_ON", ["cpu"])
+pytestmark = pytest.mark.usefixtures("twins_together")
 
 
 @pytest.mark.parametrize(

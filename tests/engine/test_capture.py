@@ -23,7 +23,6 @@ from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.run import configure, run
 from offlinerlkit_romi.experiment.summary import Summary
 from offlinerlkit_romi.experiment.user_data import take_objects
-from offlinerlkit_romi.modules import twins
 from offlinerlkit_romi.policy import MOPOPolicy, SACPolicy
 from offlinerlkit_romi.policy_trainer import Checkpoints, MBPolicyTrainer, MFPolicyTrainer
 from offlinerlkit_romi.utils.logger import Logger
@@ -31,7 +30,7 @@ from tests.experiment import own_functions
 from tests.experiment.conftest import TINY_SETTINGS, make_dataset
 from tests.support.comparing import differences, outcome
 from tests.support.policies import generator, make_buffer, make_policy
-from tests.support.recording import RecordedEngines, RecordedGraphs, mask_model_buffers, pointers
+from tests.support.recording import RecordedEngines, RecordedGraphs, pointers
 from tests.support.stopping import at_update, terminate
 
 SETTINGS = {
@@ -43,16 +42,14 @@ HUNDRED_UPDATES = ("romi", "rambo", "rombrl", "mopo", "td3bc")  # the others go 
 
 
 @pytest.fixture
-def engines(monkeypatch):
+def engines(monkeypatch, twins_together, masked_model_buffers):
     """Updates as on CUDA, and engines that record graphs, or run eagerly if `engine` says so."""
     recorded = RecordedEngines()
-    mask_model_buffers(monkeypatch)
 
     def adam_with_rate_as_tensor(params, lr):
         return torch.optim.Adam(params, lr=torch.tensor(lr), fused=True)
 
     monkeypatch.setattr(build_module, "make_adam", adam_with_rate_as_tensor)  # as on CUDA
-    monkeypatch.setattr(twins, "WORTH_IT_ON", ["cpu"])  # as on CUDA
     return recorded
 
 

@@ -1,9 +1,11 @@
 """The matmul probe: it restores the setting, and speed never beats accuracy."""
 
+from functools import partial
+
 import pytest
 import torch
 
-from offlinerlkit_romi.engine import choose_matmul_precision, precision
+from offlinerlkit_romi.engine import choose_matmul_precision
 from offlinerlkit_romi.engine.precision import FLOAT32_LIKE, PrecisionProbe, probe_matmul_precision
 
 
@@ -23,14 +25,13 @@ def test_probing_puts_the_setting_back(before: str) -> None:
     assert probes[0].error < FLOAT32_LIKE and all(p.gflops > 0 for p in probes)
 
 
-def test_probing_puts_the_setting_back_after_an_error(monkeypatch) -> None:
+def test_probing_puts_the_setting_back_after_an_error() -> None:
     def fail(a, b) -> float:
         raise RuntimeError
 
-    monkeypatch.setattr(precision, "_seconds", fail)
     torch.set_float32_matmul_precision("high")
     with pytest.raises(RuntimeError):
-        probe_matmul_precision(32, 1)
+        probe_matmul_precision(32, 1, fail)
     assert torch.get_float32_matmul_precision() == "high"
 
 
@@ -45,18 +46,17 @@ PROBES = {
 
 
 @pytest.mark.parametrize(("probes", "expected"), PROBES.values(), ids=PROBES.keys())
-def test_the_fastest_float32_like_setting_is_chosen(probes, expected: str, monkeypatch) -> None:
+def test_the_fastest_float32_like_setting_is_chosen(probes, expected: str) -> None:
     settings = zip(("highest", "high", "medium"), probes, strict=True)
     results = [PrecisionProbe(name, *probe) for name, probe in settings]
-    monkeypatch.setattr(precision, "probe_matmul_precision", lambda: results)
-    assert choose_matmul_precision() == expected
+    assert choose_matmul_precision(probe=lambda: results) == expected
     assert torch.get_float32_matmul_precision() == expected
 
 
-def test_a_gpu_keeps_full_precision_unless_told_otherwise(monkeypatch) -> None:
+def test_a_gpu_keeps_full_precision_unless_told_otherwise() -> None:
     """The probe is the CPU's; what it likes is TF32 on CUDA."""
-    monkeypatch.setattr(precision, "probe_matmul_precision", lambda: pytest.fail("probed"))
-    assert choose_matmul_precision("auto", "cuda") == "highest"
+    probe = partial(pytest.fail, "probed")
+    assert choose_matmul_precision("auto", "cuda", probe) == "highest"
     assert not torch.backends.cuda.matmul.allow_tf32
     for setting in ("high", "medium"):
         assert choose_matmul_precision(setting, "cuda:0") == setting

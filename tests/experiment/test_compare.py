@@ -19,15 +19,17 @@ from tests.support.stopping import Killed, at_update, kill
 ALGOS = ["iql", "romi"]
 
 
-@pytest.fixture
-def made(monkeypatch, tiny_data):
+class Made(list):
     """Commands that were run: in this process, for speed; children are started elsewhere."""
-    commands = []
 
-    def run_here(todo, workers, say):
+    def run(self, todo, *rest):
+        """What carries them out; a test may put its own in the place."""
+        return self.run_here(todo, *rest)
+
+    def run_here(self, todo, *rest):
         codes = []
         for command in todo:
-            commands.append(command.name)
+            self.append(command.name)
             command.log.parent.mkdir(parents=True, exist_ok=True)
             with (
                 command.log.open("w") as log,
@@ -37,8 +39,12 @@ def made(monkeypatch, tiny_data):
                 codes.append(cli.main(command.argv[3:]))
         return codes
 
-    monkeypatch.setattr(perform, "run_commands", run_here)
-    return commands
+
+@pytest.fixture
+def made(monkeypatch, tiny_data):
+    made = Made()
+    monkeypatch.setattr(perform, "run_commands", lambda *how: made.run(*how))
+    return made
 
 
 def compare(root, *words, algos=ALGOS, seeds=(0, 1)):
@@ -109,15 +115,13 @@ def test_a_run_of_another_process_is_left_to_it(made, tmp_path, capsys):
     assert "mopo: seed 0 still running, step 8 so far" in capsys.readouterr().out
 
 
-def test_a_failed_run_is_in_the_table_and_the_others_are_made(made, tmp_path, monkeypatch, capsys):
-    run_here = perform.run_commands
-
-    def failing(todo, workers, say):
-        codes = run_here(todo[1:], workers, say)
+def test_a_failed_run_is_in_the_table_and_the_others_are_made(made, tmp_path, capsys):
+    def failing(todo, *rest):
+        codes = made.run_here(todo[1:], *rest)
         todo[0].log.write_text("Traceback\nOutOfMemoryError: too large\n")
         return [1, *codes]
 
-    monkeypatch.setattr(perform, "run_commands", failing)
+    made.run = failing
     assert compare(tmp_path, algos=["iql", "mopo"], seeds=(0,)) == 2
     shown = capsys.readouterr()
     assert re.search(r"^iql +0 of 1 +-", shown.out, re.M)
@@ -138,11 +142,11 @@ def test_other_data_than_the_finished_runs_are_refused_before_training(made, tmp
     assert len(made) == 2
 
 
-def test_an_interruption_ends_with_status_75(made, tmp_path, monkeypatch, capsys):
+def test_an_interruption_ends_with_status_75(made, tmp_path, capsys):
     def interrupted(*_):
         raise TrainingInterrupted("interrupted")
 
-    monkeypatch.setattr(perform, "run_commands", interrupted)
+    made.run = interrupted
     assert compare(tmp_path) == 75
     error = capsys.readouterr().err
     assert error.startswith("interrupted; go on with: offlinerlkit-romi compare --algos iql romi ")
@@ -150,10 +154,8 @@ def test_an_interruption_ends_with_status_75(made, tmp_path, monkeypatch, capsys
     assert cli.main(again) == 75 and capsys.readouterr().err == error
 
 
-def test_a_killed_run_is_told_with_its_log(made, tmp_path, monkeypatch, capsys):
-    run_here = perform.run_commands
-    killed = lambda todo, *rest: [-9, *run_here(todo[1:], *rest)]  # noqa: E731
-    monkeypatch.setattr(perform, "run_commands", killed)
+def test_a_killed_run_is_told_with_its_log(made, tmp_path, capsys):
+    made.run = lambda todo, *rest: [-9, *made.run_here(todo[1:], *rest)]
     assert compare(tmp_path, algos=["iql", "mopo"], seeds=(0,)) == 2
     shown = capsys.readouterr().out
     assert "iql: seed 0 killed (SIGKILL), log: iql_seed_0.log\n" in shown

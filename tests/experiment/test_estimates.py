@@ -112,13 +112,18 @@ def test_the_model_that_estimates_is_the_one_before_the_policy_trained(
     assert any(not torch.equal(models[0][name], models[1][name]) for name in models[0])
 
 
-def test_an_algorithm_without_a_model_gets_one_when_told(
-    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
+@pytest.fixture
+def small_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three epochs, for algorithms without one."""
     small = ModelBasedConfig(
-        dynamics_hidden_dims=(8,), dynamics_weight_decay=(0.0, 0.0), dynamics_max_epochs=1
+        dynamics_hidden_dims=(8,), dynamics_weight_decay=(0.0, 0.0), dynamics_max_epochs=3
     )
     monkeypatch.setattr(estimates_module, "OWN_MODEL", small)
+
+
+def test_an_algorithm_without_a_model_gets_one_when_told(
+    data: Dataset, tmp_path: Path, small_model: None, capsys: Any
+) -> None:
     assert set(run("td3bc", data, tmp_path).estimates) == {*FQE, "behaviour"}
     told = run("td3bc", data, tmp_path, estimates="both").estimates
     assert set(told) == {*FQE, "model", "model_std", "behaviour"}
@@ -149,7 +154,7 @@ def test_discounted_values_equal_a_loop_over_the_episodes(data: Dataset) -> None
     np.testing.assert_allclose(discounted_values(data, 0.9), expected, rtol=1e-6)
 
 
-def test_actions_are_the_policys_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_actions_are_the_policys_block_by_block() -> None:
     class Doubles:
         calls = 0
 
@@ -158,9 +163,8 @@ def test_actions_are_the_policys_block_by_block(monkeypatch: pytest.MonkeyPatch)
             self.calls += 1
             return 2 * obs
 
-    monkeypatch.setattr(estimates_module, "BLOCK", 7)
     obs, policy = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32), Doubles()
-    np.testing.assert_array_equal(actions_of(policy, obs), 2 * obs)
+    np.testing.assert_array_equal(actions_of(policy, obs, 7), 2 * obs)
     assert policy.calls == 3
 
 
@@ -245,12 +249,8 @@ def test_a_signal_during_an_estimate_saves_a_state_to_go_on_from(
 
 
 def test_a_model_fitted_for_estimates_looks_for_signals_after_every_epoch(
-    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Dataset, tmp_path: Path, small_model: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = ModelBasedConfig(
-        dynamics_hidden_dims=(8,), dynamics_weight_decay=(0.0, 0.0), dynamics_max_epochs=3
-    )
-    monkeypatch.setattr(estimates_module, "OWN_MODEL", small)
     looked = []
     monkeypatch.setattr(Interrupts, "check", lambda self: looked.append(1))
     run("td3bc", data, tmp_path, estimates="both")

@@ -104,12 +104,9 @@ def test_the_runs_of_a_folder_are_one_frame_with_their_names(tmp_path):
         ("log/*/*/seed_1", ["mopo"]),
     ],
 )
-def test_places_are_folders_or_patterns_and_no_run_is_there_twice(
-    places, found, tmp_path, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
-    make_run(tmp_path / "log", "iql", 0, [1.0])
-    make_run(tmp_path / "log", "mopo", 1, [1.0])
+def test_places_are_folders_or_patterns_and_no_run_is_there_twice(places, found, here):
+    make_run(here / "log", "iql", 0, [1.0])
+    make_run(here / "log", "mopo", 1, [1.0])
     assert load_runs(places)["algorithm"].tolist() == found
 
 
@@ -193,8 +190,7 @@ def test_epochs_that_end_within_seconds_are_details_but_for_the_last(tmp_path, c
 
 
 @pytest.mark.parametrize(("level", "seen"), [(DEBUG, True), (INFO, True), (30, False)])
-def test_a_quiet_run_has_no_bar(level, seen, tmp_path, monkeypatch):
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+def test_a_quiet_run_has_no_bar(level, seen, tmp_path, terminal):
     assert Logger(str(tmp_path / "run"), {}, console_level=level).shows_bars is seen
 
 

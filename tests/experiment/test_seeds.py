@@ -263,8 +263,7 @@ def test_every_line_on_the_console_names_its_seed_and_no_line_in_the_files(
     assert "epoch 2/2" in text and "seed 4 | " not in text
 
 
-def test_each_run_has_a_bar_of_its_own_with_its_name(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+def test_each_run_has_a_bar_of_its_own_with_its_name(tmp_path, terminal, capsys):
     bars = []
     for row, seed in enumerate((4, 7)):
         logger = Logger(str(tmp_path / str(seed)), {}, label=f"seed {seed} | ", row=row)

@@ -56,18 +56,15 @@ def no_space(*_):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_states_take_at_most_their_share_of_the_time(tmp_path, monkeypatch):
+def test_states_take_at_most_their_share_of_the_time(tmp_path):
     now = [0.0]
-    monkeypatch.setattr(
-        "offlinerlkit_romi.policy_trainer.checkpoints.time.perf_counter", lambda: now[0]
-    )
 
     class SlowStore(StateStore):
         def save(self, state, step):
             now[0] += 3.0
             return super().save(state, step)
 
-    checkpoints = Checkpoints(SlowStore(tmp_path), {}, print, share=0.05)
+    checkpoints = Checkpoints(SlowStore(tmp_path), {}, print, share=0.05, clock=lambda: now[0])
     saved = 0
     for epoch in range(1, 101):
         now[0] += 10.0

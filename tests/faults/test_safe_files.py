@@ -54,16 +54,15 @@ class Evil:
         return (os.mkdir, ("executed",))
 
 
-def test_a_state_that_would_run_code_is_refused_though_its_digest_fits(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    store = StateStore(tmp_path)
+def test_a_state_that_would_run_code_is_refused_though_its_digest_fits(here):
+    store = StateStore(here)
     for save in (torch.save, lambda x, path: path.write_bytes(pickle.dumps(x))):
         path = store.path(3)
         save({"step": 3, "policy/actor": Evil()}, path)
         path.with_name(path.name + ".sha256").write_text(f"{file_digest(path)}  {path.name}\n")
         with pytest.raises(UserError, match="holds more than tensors and values"):
             store.load(3)
-    assert not (tmp_path / "executed").exists()
+    assert not (here / "executed").exists()
 
 
 @pytest.mark.parametrize(

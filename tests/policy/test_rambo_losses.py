@@ -27,12 +27,12 @@ def make_rambo(**kwargs) -> RAMBOPolicy:
     return policy
 
 
-def update_both_ways(policy: RAMBOPolicy, alive: list[bool], monkeypatch, **reference):
+def update_both_ways(policy: RAMBOPolicy, alive: list[bool], **reference):
     """Metrics of one package update and the restated losses on the same rows and sample."""
     obs = make_batch(ROWS, seed=1)["observations"]
     batch = make_batch(ROWS, seed=2)
     sample = draw(generator(5), ROWS, 4)
-    monkeypatch.setattr(policy, "_sample_elite", lambda mean, logvar: sample)
+    policy._sample_elite = lambda mean, logvar: sample  # type: ignore[method-assign]
     state = policy.generator.get_state()
     action = policy.actforward(obs)[0].detach()
     policy.generator.set_state(state)
@@ -54,19 +54,17 @@ def update_both_ways(policy: RAMBOPolicy, alive: list[bool], monkeypatch, **refe
     ids=["all alive", "half alive", "one alive", "none alive"],
 )
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_model_losses_equal_the_row_loop(alive: list[bool], reduction: str, monkeypatch) -> None:
+def test_model_losses_equal_the_row_loop(alive: list[bool], reduction: str) -> None:
     policy = make_rambo(adv_weight=0.3, adv_reduction=reduction)
-    fast, slow = update_both_ways(policy, alive, monkeypatch, weight=0.3, reduction=reduction)
+    fast, slow = update_both_ways(policy, alive, weight=0.3, reduction=reduction)
     for name, key in [("adv_loss", "adv"), ("sl_loss", "sl"), ("all_loss", "all")]:
         assert fast[name] == pytest.approx(slow[key].item(), rel=1e-10, abs=1e-12), name
 
 
-def test_entropy_enters_the_adversarial_value_when_asked(monkeypatch) -> None:
+def test_entropy_enters_the_adversarial_value_when_asked() -> None:
     policy = make_rambo(adv_weight=0.3, include_ent_in_adv=True)
     alpha = float(policy._alpha)
-    fast, slow = update_both_ways(
-        policy, [True] * ROWS, monkeypatch, weight=0.3, entropy_weight=alpha
-    )
+    fast, slow = update_both_ways(policy, [True] * ROWS, weight=0.3, entropy_weight=alpha)
     assert fast["adv_loss"] == pytest.approx(slow["adv"].item(), rel=1e-10)
 
 

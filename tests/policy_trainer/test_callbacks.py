@@ -7,17 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from offlinerlkit_romi.engine import StateStore
 from offlinerlkit_romi.errors import StopTraining, UserError
 from offlinerlkit_romi.policy_trainer import (
     Callback,
-    Checkpoints,
     EarlyStopping,
     KeepBest,
-    MFPolicyTrainer,
     RunInfo,
 )
-from tests.support.training import CountingBuffer, CountingPolicy, LateScorer, rows_of
+from tests.support.training import CountingPolicy, make_trainer, rows_of
 
 ARRIVALS = [
     pytest.param(lambda n: 0, id="at once"),
@@ -56,28 +53,6 @@ class Diary(Callback):
 
     def of(self, hook):
         return [told for name, *told in self.heard if name == hook]
-
-
-def make_trainer(
-    logger, callbacks, *, arrives=lambda n: 0, folder=None, policy=None, epoch=4, **options
-):
-    policy = policy or CountingPolicy()
-    checkpoints = None
-    if folder is not None:
-        folder.mkdir(exist_ok=True)
-        checkpoints = Checkpoints(StateStore(folder), {"logger": logger}, print, every=0)
-    return MFPolicyTrainer(
-        policy,
-        LateScorer(policy, arrives),
-        CountingBuffer("data"),
-        logger,
-        epoch=epoch,
-        step_per_epoch=4,
-        close_logger=False,
-        callbacks=callbacks,
-        checkpoints=checkpoints,
-        **options,
-    )
 
 
 def follow(trainer, logger):

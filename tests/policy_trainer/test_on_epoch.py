@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from offlinerlkit_romi.engine import StateStore
 from offlinerlkit_romi.errors import DivergedError, TrainingInterrupted
-from offlinerlkit_romi.policy_trainer import Checkpoints, MFPolicyTrainer
-from tests.support.training import CountingBuffer, CountingPolicy, LateScorer, rows_of
+from offlinerlkit_romi.policy_trainer import MFPolicyTrainer
+from tests.support.training import CountingBuffer, CountingPolicy, rows_of
+from tests.support.training import make_trainer as trainer_of
 
 SCORE = "eval/normalized_episode_reward"
 ARRIVALS = [
@@ -34,22 +34,8 @@ class Hook:
 
 
 def make_trainer(logger, arrives, hook, folder=None, policy=None):
-    policy = policy or CountingPolicy()
-    checkpoints = None
-    if folder is not None:
-        folder.mkdir(exist_ok=True)
-        checkpoints = Checkpoints(StateStore(folder), {"logger": logger}, print, every=0)
-    return MFPolicyTrainer(
-        policy,
-        LateScorer(policy, arrives),
-        CountingBuffer("data"),
-        logger,
-        epoch=4,
-        step_per_epoch=4,
-        close_logger=False,
-        on_epoch=hook,
-        checkpoints=checkpoints,
-    )
+    told = {"arrives": arrives, "folder": folder, "policy": policy}
+    return trainer_of(logger, on_epoch=hook, **told)
 
 
 def heard(*epochs):

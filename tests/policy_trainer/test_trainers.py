@@ -185,9 +185,8 @@ def test_a_run_that_is_no_terminal_prints_one_line_per_epoch_with_the_data_sourc
 
 
 def test_a_terminal_gets_a_bar_with_score_and_source_and_the_file_gets_the_lines(
-    logger, capsys, monkeypatch
+    logger, capsys, terminal
 ):
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     mb_trainer(logger, env=KitStyleEnv(), data_source="generated").train()
     shown = capsys.readouterr()
     assert "epoch 2/2" not in shown.out
@@ -240,8 +239,7 @@ def test_a_policy_that_only_knows_learn_is_trained_through_it(logger):
     assert float(rows_of(logger)[0]["loss/actor"]) == 3.0
 
 
-def test_work_beside_the_steps_has_a_bar_on_a_terminal(logger, capsys, monkeypatch):
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+def test_work_beside_the_steps_has_a_bar_on_a_terminal(logger, capsys, terminal):
     with Stage(logger, "fitted-Q evaluation") as stage:
         for share in (0.25, 0.5, 1.0):
             stage(share)
@@ -250,12 +248,9 @@ def test_work_beside_the_steps_has_a_bar_on_a_terminal(logger, capsys, monkeypat
     assert "fitted-Q evaluation" in shown.err and not shown.out
 
 
-def test_work_beside_the_steps_is_told_in_lines_elsewhere_where_it_takes_long(
-    logger, capsys, monkeypatch
-):
+def test_work_beside_the_steps_is_told_in_lines_elsewhere_where_it_takes_long(logger, capsys):
     now = [0.0]
-    monkeypatch.setattr("time.perf_counter", lambda: now[0])
-    with Stage(logger, "value in the model") as stage:
+    with Stage(logger, "value in the model", lambda: now[0]) as stage:
         for second in range(1, 15):
             now[0] = float(second)
             stage(second / 20)

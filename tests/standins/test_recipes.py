@@ -160,10 +160,13 @@ def test_behaviour_return_is_the_mean_of_complete_episodes() -> None:
     assert loaded.info.behaviour_return == pytest.approx(np.mean(returns))
 
 
-def test_cached_file_is_not_simulated_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_file_is_not_simulated_again() -> None:
     path = generate("hopper-random-v2", 20, progress=False)
-    monkeypatch.setattr(generation, "collected", lambda *args: pytest.fail("simulated again"))
+    made = path.stat().st_mtime_ns
     assert generate("hopper-random-v2", 20, progress=False) == path
+    assert path.stat().st_mtime_ns == made
+    assert generate("hopper-random-v2", 20, progress=False, force=True) == path
+    assert path.stat().st_mtime_ns > made
 
 
 def test_progress_is_shown_unless_switched_off(capsys: pytest.CaptureFixture[str]) -> None:

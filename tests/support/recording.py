@@ -6,15 +6,11 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
 
-import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from offlinerlkit_romi.buffer import ReplayBuffer
 from offlinerlkit_romi.engine import Engine
-from offlinerlkit_romi.experiment import parts
-from offlinerlkit_romi.model_buffer import MaskedReplayBuffer
 
 # ops whose result, or whose result's shape, the host must wait for, and values it must bring along
 SYNCS = (
@@ -131,15 +127,6 @@ class RecordedEngines:
             return Engine(None, tell)
         self.made.append(RecordedGraphs(**self.options))
         return Engine(self.made[-1], tell)
-
-
-def mask_model_buffers(patch: pytest.MonkeyPatch) -> None:
-    """Model buffers of fixed shape, as on CUDA."""
-
-    def make(config: Any, setting: Any, free: Any) -> ReplayBuffer:
-        return parts.make_buffer(parts.fake_buffer_rows(config), setting, MaskedReplayBuffer)
-
-    patch.setattr(parts, "make_model_buffer", make)
 
 
 def pointers(state: dict[str, Any]) -> dict[str, int]:

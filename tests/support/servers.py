@@ -2,7 +2,7 @@
 
 import http.server
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -63,6 +63,10 @@ class Server:
         if order == "stall":  # the connection stays, nothing comes
             request.wfile.flush()
             self.closing.wait(30)
+
+
+# of a benchmark's archive, its list of files and the one file: the server
+Serve = Callable[[Any, dict[str, Any], bytes], Server]
 
 
 @contextmanager

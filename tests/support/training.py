@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from offlinerlkit_romi.policy_trainer import Scores
+from offlinerlkit_romi.engine import StateStore
+from offlinerlkit_romi.policy_trainer import Checkpoints, MFPolicyTrainer, Scores
 
 
 class CountingDynamics:
@@ -147,3 +148,25 @@ def rows_of(logger, name="policy_training_progress"):
     """Of one of a run's CSV files, as dicts of text."""
     with open(Path(logger.record_dir) / f"{name}.csv", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def make_trainer(
+    logger, callbacks=(), *, arrives=lambda n: 0, folder=None, policy=None, epoch=4, **options
+):
+    policy = policy or CountingPolicy()
+    checkpoints = None
+    if folder is not None:
+        folder.mkdir(exist_ok=True)
+        checkpoints = Checkpoints(StateStore(folder), {"logger": logger}, print, every=0)
+    return MFPolicyTrainer(
+        policy,
+        LateScorer(policy, arrives),
+        CountingBuffer("data"),
+        logger,
+        epoch=epoch,
+        step_per_epoch=4,
+        close_logger=False,
+        callbacks=callbacks,
+        checkpoints=checkpoints,
+        **options,
+    )

@@ -91,8 +91,8 @@ DIALECTS: dict[str, type[_Hopper]] = {"gym": OldGymHopper, "gymnasium": Gymnasiu
 def put_in_place(hopper: type[_Hopper], monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on `import gym` and `import d4rl` find modules that know this hopper alone."""
     gym, d4rl = ModuleType("gym"), ModuleType("d4rl")
-    monkeypatch.setattr(gym, "make", lambda task: hopper(), raising=False)
-    monkeypatch.setattr(d4rl, "qlearning_dataset", _qlearning_dataset, raising=False)
+    vars(gym)["make"] = lambda task: hopper()
+    vars(d4rl)["qlearning_dataset"] = _qlearning_dataset
     monkeypatch.setitem(sys.modules, "gym", gym)
     monkeypatch.setitem(sys.modules, "d4rl", d4rl)
 

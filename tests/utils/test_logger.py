@@ -88,8 +88,7 @@ def test_two_runs_in_one_second_get_two_folders(tmp_path):
     assert len(made) == 3 and all(os.path.isdir(path) for path in made)
 
 
-def test_the_default_root_is_log_in_the_current_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_the_default_root_is_log_in_the_current_folder(here):
     path = make_log_dirs("hopper", "romi", 3, {"data": "generated"}, ["data"])
     assert path.startswith(os.path.join("log", "hopper", "romi&data=generated", "seed_3&timestamp"))
 

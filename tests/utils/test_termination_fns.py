@@ -77,9 +77,8 @@ def verdicts(simulator: str, states: list[tuple[np.ndarray, bool, float]]) -> np
 
 @pytest.mark.parametrize("simulator", SIMULATORS)
 def test_a_rule_agrees_with_the_simulator_on_thousands_of_states(
-    simulator: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    simulator: str, here: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # where MuJoCo would log a simulation that blows up
     states = list(simulated(simulator, 3000))
     expected = np.array([terminated for _, terminated, _ in states])
     got = verdicts(simulator, states)
