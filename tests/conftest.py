@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Progress bars are drawn."""
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From its call on stderr is one; when fixtures are made it is not yet the test's own."""
+    return lambda: monkeypatch.setattr("sys.stderr.isatty", lambda: True)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import json
 import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,15 +28,19 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         return {name: generate(name, rows, 3, progress=False) for name, rows in FAMILIES.items()}
 
 
-def run_script(algo: str, settings: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
-    words = [f"run_{algo}.py"]
-    for name, value in settings.items():
-        values = value if isinstance(value, tuple) else (value,)
-        words += ["--" + name.replace("_", "-"), *map(str, values)]
-    monkeypatch.setattr(sys, "argv", words)
-    with pytest.raises(SystemExit) as end:
-        runpy.run_path(str(SCRIPTS / words[0]), run_name="__main__")
-    assert not end.value.code
+@pytest.fixture
+def run_script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, dict[str, object]], None]:
+    def run(algo: str, settings: dict[str, object]) -> None:
+        words = [f"run_{algo}.py"]
+        for name, value in settings.items():
+            values = value if isinstance(value, tuple) else (value,)
+            words += ["--" + name.replace("_", "-"), *map(str, values)]
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(SCRIPTS / words[0]), run_name="__main__")
+        assert not end.value.code
+
+    return run
 
 
 @pytest.mark.parametrize("algo", ["romi", "rambo", "iql"])
@@ -45,11 +50,11 @@ def test_a_family_trains_on_its_own_file_and_is_scored(
     algo: str,
     files: dict[str, Path],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    run_script: Callable[[str, dict[str, object]], None],
 ) -> None:
     chosen = {"task": task, "data": str(files[task]), "log_root": str(tmp_path)}
     settings = TINY_SETTINGS[algo] | chosen | {"epoch": 1, "eval_episodes": 1}
-    run_script(algo, settings, monkeypatch)
+    run_script(algo, settings)
     (run,) = tmp_path.glob(f"{task}/{algo}*/seed_*")
     summary = json.loads((run / "result" / "summary.json").read_text())
     manifest = json.loads((run / "record" / "manifest.json").read_text())

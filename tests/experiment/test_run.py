@@ -11,7 +11,7 @@ import offlinerlkit_romi
 from offlinerlkit_romi.engine import Generators
 from offlinerlkit_romi.engine.device import resolve_device
 from offlinerlkit_romi.errors import StopTraining, UserError
-from offlinerlkit_romi.experiment import lifecycle, parts
+from offlinerlkit_romi.experiment import parts
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.config import ModelBasedConfig
 from offlinerlkit_romi.experiment.folder import SUMMARY, RunFolder
@@ -224,23 +224,16 @@ def test_a_saved_model_is_used_instead_of_a_fit(tiny_data, tmp_path, capsys):
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-def test_rows_that_must_not_teach_a_model_are_kept_from_it(tmp_path, monkeypatch):
+def test_rows_that_must_not_teach_a_model_are_kept_from_it():
     good = np.arange(400) % 4 != 0
-    seen = {}
-
-    class Stop(Exception):
-        pass
-
-    def pretrain(policy, real_buffer, model_buffer, config, logger, check):
-        seen.update(real=real_buffer.sample_all(), model=model_buffer.sample_all())
-        raise Stop
-
-    monkeypatch.setattr(lifecycle, "pretrain", pretrain)
-    with pytest.raises(Stop):
-        run_tiny(tmp_path, error_segments=0, data=make_dataset(model_rows=good))
-    assert len(seen["real"]["rewards"]) == 400
-    for name, rows in seen["real"].items():
-        np.testing.assert_array_equal(seen["model"][name], rows[good])
+    config = settle("romi", TINY_ROMI | {"error_segments": 0}).config
+    device = torch.device("cpu")
+    dataset = make_dataset(model_rows=good)
+    _, buffers = prepare(config, dataset, device, Generators(0, device))
+    assert len(buffers.real) == 400
+    taught = buffers.for_model.rows.sample_all()
+    for name, rows in buffers.real.sample_all().items():
+        np.testing.assert_array_equal(taught[name], rows[good])
 
 
 def test_the_pieces_that_measure_the_model_are_kept_from_it():
@@ -265,13 +258,12 @@ def test_without_a_simulator_training_runs_and_says_so_once(
     assert capsys.readouterr().out.count(said) == 1
 
 
-def test_an_interrupted_run_says_where_it_lies(tiny_data, tmp_path, monkeypatch, capsys):
+def test_an_interrupted_run_says_where_it_lies(tiny_data, tmp_path, capsys):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(lifecycle, "pretrain", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        run_tiny(tmp_path)
+        run_tiny(tmp_path, on_epoch=interrupt)
     assert "interrupted; what there is lies in" in capsys.readouterr().out
 
 

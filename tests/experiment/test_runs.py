@@ -191,6 +191,7 @@ def test_epochs_that_end_within_seconds_are_details_but_for_the_last(tmp_path, c
 
 @pytest.mark.parametrize(("level", "seen"), [(DEBUG, True), (INFO, True), (30, False)])
 def test_a_quiet_run_has_no_bar(level, seen, tmp_path, terminal):
+    terminal()
     assert Logger(str(tmp_path / "run"), {}, console_level=level).shows_bars is seen
 
 

@@ -264,6 +264,7 @@ def test_every_line_on_the_console_names_its_seed_and_no_line_in_the_files(
 
 
 def test_each_run_has_a_bar_of_its_own_with_its_name(tmp_path, terminal, capsys):
+    terminal()
     bars = []
     for row, seed in enumerate((4, 7)):
         logger = Logger(str(tmp_path / str(seed)), {}, label=f"seed {seed} | ", row=row)

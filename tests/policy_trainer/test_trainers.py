@@ -187,6 +187,7 @@ def test_a_run_that_is_no_terminal_prints_one_line_per_epoch_with_the_data_sourc
 def test_a_terminal_gets_a_bar_with_score_and_source_and_the_file_gets_the_lines(
     logger, capsys, terminal
 ):
+    terminal()
     mb_trainer(logger, env=KitStyleEnv(), data_source="generated").train()
     shown = capsys.readouterr()
     assert "epoch 2/2" not in shown.out
@@ -240,6 +241,7 @@ def test_a_policy_that_only_knows_learn_is_trained_through_it(logger):
 
 
 def test_work_beside_the_steps_has_a_bar_on_a_terminal(logger, capsys, terminal):
+    terminal()
     with Stage(logger, "fitted-Q evaluation") as stage:
         for share in (0.25, 0.5, 1.0):
             stage(share)
