@@ -325,7 +325,7 @@ def draw(path: Path, runs: Mapping[str, Sequence[Outcomes]], title: str) -> None
 def panels_of(runs: Mapping[str, Sequence[Outcomes]]) -> dict[str, Panel]:
     """Score over scale of each algorithm, by kind and unit; the band is the spread.
 
-    It is that over training seeds where there are several, otherwise that over episodes.
+    It is that over training seeds (none of a single run), of one run alone that over episodes.
     """
     first = next(iter(runs.values()))[0]
     panels: dict[str, Panel] = {}
@@ -334,12 +334,13 @@ def panels_of(runs: Mapping[str, Sequence[Outcomes]]) -> dict[str, Panel]:
         if len(shifts) == 1:
             title_of = f"{shifts[0].kind} [{shifts[0].unit}]"
             panels.setdefault(
-                title_of, {label: _curve(group, shifts[0]) for label, group in runs.items()}
+                title_of,
+                {label: _curve(group, shifts[0], len(runs) == 1) for label, group in runs.items()},
             )
     return panels
 
 
-def _curve(runs: Sequence[Outcomes], like: Any) -> tuple[Any, Any, Any]:
+def _curve(runs: Sequence[Outcomes], like: Any, alone: bool) -> tuple[Any, Any, Any]:
     """Scales, means and spreads of the conditions that differ from one by the scale alone."""
     points = {like.neutral: CLEAN}
     for name in runs[0]:
@@ -348,5 +349,5 @@ def _curve(runs: Sequence[Outcomes], like: Any) -> tuple[Any, Any, Any]:
             points[shifts[0].scale] = name
     x = sorted(points)
     means = np.array([[run[points[scale]].mean for scale in x] for run in runs])
-    spread = means.std(0, ddof=1) if len(runs) > 1 else [runs[0][points[scale]].std for scale in x]
-    return np.array(x), means.mean(0), np.asarray(spread)
+    within = np.array([runs[0][points[scale]].std for scale in x]) * alone
+    return np.array(x), means.mean(0), means.std(0, ddof=1) if len(runs) > 1 else within
