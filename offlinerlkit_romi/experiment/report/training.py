@@ -78,8 +78,8 @@ def training_blocks(panels: Sequence[Panel]) -> list[Block]:
             "model_error",
             "Model error per rollout step",
             "Root mean squared error of the model's mean prediction on held-out pieces of "
-            "episodes, open loop: last epoch solid, first epoch dashed. In the units that a model is "
-            "trained in, standardised for RAMBO and ROMI: compare like with like.",
+            "episodes, open loop: last epoch solid, first epoch dashed. In the units that a model "
+            "is trained in, standardised for RAMBO and ROMI: compare like with like.",
             panels,
             _model_error,
         ),
