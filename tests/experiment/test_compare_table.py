@@ -121,6 +121,20 @@ def test_a_mixture_is_refused_with_what_differs(change, said, tmp_path):
     assert lines[0].strip().startswith(f"mopo seed 1: {said}") and str(runs[1]) in lines[0]
 
 
+def test_a_run_older_than_a_setting_stands_beside_one_that_leaves_it_alone(tmp_path):
+    folder = make_run(tmp_path, "mopo", 0, [1.0])
+    path = folder / "record" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["config"]["actor"]
+    path.write_text(json.dumps(manifest))
+    old = read_record(folder)
+    alone = read_record(make_run(tmp_path, "mopo", 1, [1.0], actor=""))
+    own = read_record(make_run(tmp_path, "mopo", 2, [1.0], actor="nets:wide"))
+    refuse_mixtures([old, alone])
+    with pytest.raises(UserError, match="--actor nets:wide, but "):
+        refuse_mixtures([old, own])
+
+
 def test_every_difference_has_a_line(tmp_path):
     make_run(tmp_path, "mopo", 0, [1.0])
     make_run(tmp_path, "romi", 0, [1.0], data={"sha256": "b" * 64, "source": "file"})

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal
 
 from offlinerlkit_romi.envs import normalized_score
 from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.config import flag
 from offlinerlkit_romi.experiment.folder import MANIFEST, RunFolder, Status
 from offlinerlkit_romi.experiment.resume import FREE
@@ -99,7 +100,9 @@ def read_record(run: RunFolder) -> RunRecord:
     """
     manifest = run.manifest
     try:
-        settings = {name: entry["value"] for name, entry in manifest["config"].items()}
+        settings = _defaults(str(manifest["algo"])) | {
+            name: entry["value"] for name, entry in manifest["config"].items()
+        }
         task, data = str(manifest["task"]), manifest["data"]
         label, seed = settings.get("algo_name") or manifest["algo"], int(manifest["seed"])
         behaviour = math.nan if (told := data.get("behaviour_return")) is None else float(told)
@@ -125,6 +128,13 @@ def read_record(run: RunFolder) -> RunRecord:
         summary=run.summary if status == "finished" else None,
         data_score=behaviour if scale == "return" else float(normalized_score(behaviour, run.task)),
     )
+
+
+def _defaults(algo: str) -> dict[str, Any]:
+    """What settings mean that came after a run was made, as a manifest writes them."""
+    kind = ALGORITHMS.get(algo)
+    known = {x.name: x.default for x in fields(kind) if x.default is not MISSING} if kind else {}
+    return {name: list(x) if isinstance(x, tuple) else x for name, x in known.items()}
 
 
 _WHY = {
