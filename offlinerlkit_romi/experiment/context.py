@@ -66,7 +66,10 @@ class Identity:
             UserError: The state is of another configuration.
         """
         if state["hash"] != config_hash(self._resolved):
-            raise UserError("the saved state is of another configuration: start the run afresh")
+            raise UserError(
+                "the saved state is of another configuration, or of an earlier version of this "
+                "package: go on with that version (record/manifest.json), or start the run afresh"
+            )
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +116,17 @@ def find_earlier(resolved: Resolved, runs: Runs | None = None) -> RunFolder | No
 
 
 def config_hash(resolved: Resolved) -> str:
-    """SHA-256 of all that decides what a run computes, its number of epochs apart."""
-    text = json.dumps({"algo": resolved.algo, **_decisive(resolved)}, sort_keys=True)
+    """SHA-256 of all that decides what a run computes, its number of epochs apart.
+
+    Settings left at the class's default are not in it: one that comes new changes no hash.
+    """
+    usual = {x.name: x.default for x in fields(resolved.config)}
+    told = {
+        name: value
+        for name, value in _decisive(resolved).items()
+        if getattr(resolved.config, name) != usual[name]
+    }
+    text = json.dumps({"algo": resolved.algo, **told}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

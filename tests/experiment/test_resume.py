@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 import time
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,10 @@ from offlinerlkit_romi.errors import TrainingInterrupted, UserError
 from offlinerlkit_romi.experiment import lifecycle
 from offlinerlkit_romi.experiment.folder import RunFolder
 from offlinerlkit_romi.experiment.reload import load_policy
-from offlinerlkit_romi.experiment.resolve import ALGORITHMS
+from offlinerlkit_romi.experiment.resolve import ALGORITHMS, settle
+from offlinerlkit_romi.experiment.resume import config_hash
 from offlinerlkit_romi.experiment.run import train
-from tests.experiment.conftest import TINY_SETTINGS, make_dataset
+from tests.experiment.conftest import TASK, TINY_SETTINGS, make_dataset
 from tests.support.comparing import differences, outcome
 from tests.support.stopping import Killed, at_update, kill, terminate
 
@@ -215,6 +217,18 @@ def test_a_state_of_another_run_does_not_fit(tiny_data, tmp_path):
         path.rename(first / "checkpoint" / path.name)
     with pytest.raises(UserError, match="the saved state is of another configuration"):
         train("romi", resume=str(first))
+
+
+def test_a_setting_that_comes_new_keeps_states_readable_until_it_is_used():
+    resolved = settle("iql", {"task": TASK})
+
+    @dataclass(frozen=True)
+    class Later(type(resolved.config)):
+        new: float = 0.0
+
+    told = {x.name: getattr(resolved.config, x.name) for x in fields(resolved.config)}
+    later, used = (replace(resolved, config=Later(**told, new=new)) for new in (0.0, 1.0))
+    assert config_hash(later) == config_hash(resolved) != config_hash(used)
 
 
 def test_two_processes_cannot_train_in_one_folder(tiny_data, tmp_path):
