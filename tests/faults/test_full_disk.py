@@ -78,7 +78,7 @@ def test_states_take_at_most_their_share_of_the_time(tmp_path):
 def small_disk(tmp_path):
     folder = tmp_path / "disk"
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=400k", "none", str(folder)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=600k", "none", str(folder)]
     if os.geteuid() or subprocess.run(command, capture_output=True).returncode:
         pytest.skip("mounting a small disk needs root")
     yield folder
