@@ -24,7 +24,7 @@ NUMBERS = ("nan", "inf", "-inf", "1e30", "1" + 18 * "0", "abc", "")
 NEGATIVE = {"reward_scale", "reward_bias", "target_entropy", "lagrange_threshold"}
 # 0 is none either in what these types say, nor here
 WITH_ZERO = (limits.Whole, limits.Seed, limits.Share, limits.Dropout, limits.Weight, limits.Number)
-ZERO = {"threads", "dynamics_threads", "eval_episodes", "error_segments"}
+ZERO = {"threads", "dynamics_threads", "eval_episodes", "error_segments", "keep_checkpoints"}
 # what is more than one value, and why it is wrong
 SEVERAL = {
     "hidden_dims": ("", "0", "8 -8", "8 1.5", "8 nan", "8 abc", "8 1000000000"),
@@ -48,6 +48,9 @@ TEXTS = {
     "dynamics_cache": ("/dev/null",),
     "load_dynamics_path": ("nonsense", "", "."),
     "load_bc_path": ("nonsense", "", "."),
+    **dict.fromkeys(
+        ("actor", "critic", "dynamics", "weighting_net"), ("nonsense", "no.module:nothing", "8")
+    ),
 }
 ANY_TEXT = {"log_root", "algo_name"}
 

@@ -135,13 +135,13 @@ class Fuzzer:
         root = self._root()
         words = command(algo, self.data, root, **TINY)
         before = resolve_module._read_book
-        resolve_module._book.cache_clear()
-        resolve_module._read_book = lambda _: text
+        resolve_module._book_of.cache_clear()
+        resolve_module._read_book = lambda *_: text
         try:
             return check("preset", f"{algo} {mutation}", words, root)
         finally:
             resolve_module._read_book = before
-            resolve_module._book.cache_clear()
+            resolve_module._book_of.cache_clear()
 
     def checkpoint(self, rng: random.Random) -> Case:
         """Damaged states in a run that shall be resumed."""

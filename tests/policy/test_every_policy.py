@@ -184,7 +184,7 @@ def optimisers(policy: Any) -> dict[str, torch.optim.Optimizer]:
 
 def test_no_policy_is_forgotten() -> None:
     kinds = {f"{kind}Policy" for kind, *_ in CASES.values()}
-    assert kinds == set(policies.__all__) - {"BasePolicy"}
+    assert kinds == {name for name in policies.__all__ if name.endswith("Policy")} - {"BasePolicy"}
 
 
 # What an update may change

@@ -90,7 +90,7 @@ class ROMBRLConfig(AdaptiveConfig, MOBILEConfig):
     damping: Literal["safe", "fixed"] = "safe"
     """Added to the curvature: at least what makes it positive, or --damping-floor alone."""
     damping_floor: Positive = 5.0
-    """Least damping."""
+    """Least damping of the curvature."""
 
     follower_epochs: Count = 10
     """Passes of the model over a round's transitions."""
