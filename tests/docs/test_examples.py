@@ -23,11 +23,14 @@ PRIVATE = re.compile(
 
 
 def in_a_project_of_its_own(words: list[str], folder: Path) -> str:
-    """What a command says that runs where nothing of the repository lies, the package installed."""
+    """What a command says that runs where nothing of the repository lies, the package installed.
+
+    mypy too takes what it finds by PYTHONPATH for installed: typed by its `py.typed` alone.
+    """
     done = subprocess.run(
         [sys.executable, *words],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "MYPYPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )
