@@ -384,7 +384,7 @@ class ROMBRLPolicy(MOBILEPolicy):
         if not self._rows:
             size = self._game.follower_batch
             batches = -(-len(rows["push"]) // size)
-            rows["order"] = torch.zeros_like(rows["place"]).new_zeros(batches * size)
+            rows["order"] = rows["place"].new_zeros(batches * size)
             self._rows = rows
         else:
             for name, value in rows.items():
