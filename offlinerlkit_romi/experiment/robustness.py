@@ -30,7 +30,7 @@ from offlinerlkit_romi.errors import UserError, unknown_name
 from offlinerlkit_romi.system.files import write_text
 from offlinerlkit_romi.system.machine import versions
 from offlinerlkit_romi.utils.plotter import AXES, Panel, plot_panels
-from offlinerlkit_romi.utils.text import number
+from offlinerlkit_romi.utils.text import number, plus_minus
 
 EPISODES = 20  # of each condition of a suite
 OWN = "own"  # critics
@@ -284,7 +284,7 @@ def block_cells(blocks: Sequence[Block]) -> list[list[str]]:
                 f"  {x.block}" if x.block in PARAMETERS else x.block,
                 *([x.label, str(x.runs)] if several else []),
                 str(x.conditions),
-                f"{x.mean:.1f}" if math.isnan(x.std) else f"{x.mean:.1f} ± {x.std:.1f}",
+                plus_minus(x.mean, x.std),
                 number(x.drop, ".1f"),
                 *(("-", "-") if x.block == CLEAN else (x.worst, f"{x.worst_mean:.1f}")),
                 f"{x.tail:.1f}",

@@ -48,6 +48,11 @@ def number(value: float, form: str = ".2f") -> str:
     return "-" if math.isnan(value) else format(value, form)
 
 
+def plus_minus(mean: float, std: float, form: str = ".1f") -> str:
+    """A mean ± its spread, where there is one; "-" for NaN."""
+    return number(mean, form) + ("" if math.isnan(std) else f" ± {std:{form}}")
+
+
 def bar(title: str, total: float | None, unit: str, **settings: Any) -> Any:
     """A progress bar of tqdm's on stderr, as wide as the terminal."""
     from tqdm import tqdm

@@ -15,7 +15,7 @@ from offlinerlkit_romi.experiment.statistics import (
     interquartile_mean,
     mean_and_std,
 )
-from offlinerlkit_romi.utils.text import clock, number
+from offlinerlkit_romi.utils.text import clock, number, plus_minus
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _mean(values: Sequence[float]) -> float:
 COLUMNS = (
     Column("algorithm", lambda row: row.label),
     Column("runs", lambda row: _runs(row)),
-    Column("last 10, mean ± std", lambda row: _spread(row)),
+    Column("last 10, mean ± std", lambda row: plus_minus(row.score, row.std)),
     Column("IQM [95 %]", lambda row: _interval(row.iqm)),
     Column("steps", lambda row: number(row.steps, ",.0f")),
     Column("steps/s", lambda row: number(row.steps_per_second, ".1f")),
@@ -209,12 +209,6 @@ def _fits(records: Sequence[RunRecord]) -> list[str]:
 def _runs(row: Row) -> str:
     total = len(row.seeds) + len(row.others)
     return str(total) if not row.others else f"{len(row.seeds)} of {total}"
-
-
-def _spread(row: Row) -> str:
-    if math.isnan(row.score):
-        return "-"
-    return f"{row.score:.1f}" if math.isnan(row.std) else f"{row.score:.1f} ± {row.std:.1f}"
 
 
 def _interval(estimate: Estimate) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from offlinerlkit_romi.experiment.statistics import Estimate, mean_and_std
 from offlinerlkit_romi.utils.plotter import Curve
-from offlinerlkit_romi.utils.text import markdown, number
+from offlinerlkit_romi.utils.text import markdown, number, plus_minus
 
 BEST, GREY = "best", "grey"
 MOST_POINTS = 150  # of a curve on the page and in a figure
@@ -42,8 +42,7 @@ def cell(value: float, form: str = ".1f", mark: str = "") -> Cell:
 def spread(values: Sequence[float], mark: str = "", form: str = ".1f") -> Cell:
     """Mean ± sample standard deviation of what is known."""
     mean, std = mean_and_std([x for x in values if not math.isnan(x)])
-    text = number(mean, form) + ("" if math.isnan(std) else f" ± {std:{form}}")
-    return Cell(text, mean, mark)
+    return Cell(plus_minus(mean, std, form), mean, mark)
 
 
 def interval(estimate: Estimate, form: str = ".1f") -> Cell:

@@ -15,7 +15,7 @@ from offlinerlkit_romi.experiment.robustness import (
     panels_of,
     read_outcomes,
 )
-from offlinerlkit_romi.utils.text import number
+from offlinerlkit_romi.utils.text import plus_minus
 
 Tested = dict[str, list[Outcomes]]  # of each algorithm its runs
 
@@ -49,7 +49,7 @@ def _rows(runs: Tested) -> list[list[Cell]]:
         [
             *(Cell(x.label), Cell(x.block), Cell("-" if x.block == CLEAN else x.worst)),
             *(Cell(str(x.runs), x.runs), Cell(str(x.conditions), x.conditions)),
-            Cell(number(x.mean, ".1f") + (f" ± {x.std:.1f}" if x.std == x.std else ""), x.mean),
+            Cell(plus_minus(x.mean, x.std), x.mean),
             *(cell(x.drop), cell(x.worst_mean), cell(x.tail)),
         ]
         for x in blocks_of(runs)

@@ -32,7 +32,7 @@ from offlinerlkit_romi.experiment.statistics import (
     performance_profile,
     probability_of_improvement,
 )
-from offlinerlkit_romi.utils.text import number
+from offlinerlkit_romi.utils.text import plus_minus
 
 THRESHOLDS = 51  # of a performance profile
 IQM = "IQM [95 %]"
@@ -314,14 +314,13 @@ def _beside(panel: Panel, label: str, source: Mapping[str, Any]) -> Iterator[lis
     std = _printed(source.get("std", {}), source.get("std_columns", source["columns"]), task, algo)
     why = ", ".join(_reasons(panel, label, source, algo))
     mark = GREY if why else ""
-    told = number(value, ".1f") + ("" if math.isnan(std) else f" ± {std:.1f}")
     yield [
         Cell(panel.task),
         Cell(label),
         Cell(source["by"], None, mark),
         Cell(why, None, mark),
         spread(panel.results(label)),
-        Cell(told, value, mark),
+        Cell(plus_minus(value, std), value, mark),
     ]
 
 

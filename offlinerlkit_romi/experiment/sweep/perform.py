@@ -32,7 +32,7 @@ from offlinerlkit_romi.experiment.sweep.plan import Plan, Trial, read_plan
 from offlinerlkit_romi.system.files import write_text
 from offlinerlkit_romi.system.machine import usable_cores
 from offlinerlkit_romi.utils.logger import ROOT_DIR
-from offlinerlkit_romi.utils.text import aligned, clock, markdown, number
+from offlinerlkit_romi.utils.text import aligned, clock, markdown, plus_minus
 
 LOCAL, RAY = "local", "ray"
 BAD_INPUT, DIVERGED = 2, 3
@@ -240,9 +240,9 @@ class Line:
     def cells(self) -> list[str]:
         """For the table."""
         mean, std = mean_and_std(self.scores)
-        score = number(mean, ".1f") + ("" if math.isnan(std) else f" ± {std:.1f}")
         epochs, many = f"{self.epochs[0]}/{self.epochs[1]}", f"{len(self.scores)} of {self.runs}"
-        return [self.task, self.label, many, str(self.diverged or ""), epochs, score]
+        told = [self.task, self.label, many, str(self.diverged or ""), epochs]
+        return [*told, plus_minus(mean, std)]
 
 
 def _best(plan: Plan, lines: Sequence[Line]) -> list[str]:
