@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from offlinerlkit_romi.utils.plotter import Curve
+from offlinerlkit_romi.utils.text import number
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
@@ -28,6 +29,11 @@ class Estimate(NamedTuple):
     value: float
     low: float = math.nan
     high: float = math.nan
+
+    def text(self, form: str = ".1f") -> str:
+        """The number, and its interval where there is one."""
+        told = "" if math.isnan(self.low) else f" [{self.low:{form}}, {self.high:{form}}]"
+        return number(self.value, form) + told
 
 
 UNKNOWN = Estimate(math.nan)
@@ -70,11 +76,10 @@ def interquartile_mean(strata: Strata, seed: int = 0) -> Estimate:
     Returns:
         NaN for fewer than three runs, for an unknown score among them, and without scipy.
     """
-    if not can_estimate():
-        return UNKNOWN
-    from scipy import stats
 
     def iqm(*samples: Any, axis: int = -1) -> Any:
+        from scipy import stats
+
         return stats.trim_mean(np.concatenate(samples, axis), 0.25, axis=axis)
 
     (found,) = _estimates(strata, iqm, seed)

@@ -110,7 +110,7 @@ COLUMNS = (
     Column("algorithm", lambda row: row.label),
     Column("runs", lambda row: _runs(row)),
     Column("last 10, mean ± std", lambda row: plus_minus(row.score, row.std)),
-    Column("IQM [95 %]", lambda row: _interval(row.iqm)),
+    Column("IQM [95 %]", lambda row: row.iqm.text()),
     Column("steps", lambda row: number(row.steps, ",.0f")),
     Column("steps/s", lambda row: number(row.steps_per_second, ".1f")),
     Column("wall time", lambda row: clock(row.wall_seconds)),
@@ -209,9 +209,3 @@ def _fits(records: Sequence[RunRecord]) -> list[str]:
 def _runs(row: Row) -> str:
     total = len(row.seeds) + len(row.others)
     return str(total) if not row.others else f"{len(row.seeds)} of {total}"
-
-
-def _interval(estimate: Estimate) -> str:
-    if math.isnan(estimate.value):
-        return "-"
-    return f"{estimate.value:.1f} [{estimate.low:.1f}, {estimate.high:.1f}]"

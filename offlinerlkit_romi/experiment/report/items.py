@@ -47,10 +47,7 @@ def spread(values: Sequence[float], mark: str = "", form: str = ".1f") -> Cell:
 
 def interval(estimate: Estimate, form: str = ".1f") -> Cell:
     """An estimate's."""
-    text = number(estimate.value, form)
-    if not math.isnan(estimate.low):
-        text += f" [{estimate.low:{form}}, {estimate.high:{form}}]"
-    return Cell(text, estimate.value)
+    return Cell(estimate.text(form), estimate.value)
 
 
 def mean_known(values: Iterable[float]) -> float:

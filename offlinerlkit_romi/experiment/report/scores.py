@@ -103,7 +103,7 @@ def _points(
     first, where = ranked[0], tasks[0].task if len(tasks) == 1 else f"{len(tasks)} tasks"
     told = f"mean score {_key(means[first], strata[first]):.1f}; too few runs for an interval"
     if not math.isnan(means[first].value):
-        told = f"interquartile mean {interval(means[first]).text}"
+        told = f"interquartile mean {means[first].text()}"
     points = [f"Highest on {where}: {first}, {told}."]
     if len({tuple(map(len, runs)) for runs in strata.values()}) > 1:
         counts = ", ".join(f"{label} {sum(map(len, strata[label]))}" for label in ranked)
@@ -112,7 +112,7 @@ def _points(
         better = wins[first, ranked[1]]
         sure = "clearly more often than not" if better.low > 0.5 else "undecided: it may be chance"
         sure = "no interval from so few runs" if math.isnan(better.low) else sure
-        told = f"with probability {interval(better, '.2f').text}: {sure}."
+        told = f"with probability {better.text('.2f')}: {sure}."
         points.append(f"A run of {first} beats one of {ranked[1]}, the next, {told}")
     if len(tasks) == 1 and all(len(runs[0]) < RELIABLE for runs in strata.values()):
         points.append(f"Fewer than {RELIABLE} runs of each: a ranking from so few may be chance.")
