@@ -15,7 +15,6 @@ from offlinerlkit_romi.data import Dataset
 from offlinerlkit_romi.engine.device import resolve_device
 from offlinerlkit_romi.envs import EvalSettings, Task
 from offlinerlkit_romi.errors import UserError
-from offlinerlkit_romi.experiment.compare.records import COLUMNS
 from offlinerlkit_romi.experiment.config import RunConfig
 from offlinerlkit_romi.experiment.estimates import (
     FOLDER,
@@ -32,7 +31,7 @@ from offlinerlkit_romi.experiment.lifecycle import obtain_data
 from offlinerlkit_romi.experiment.reload import OwnRun
 from offlinerlkit_romi.experiment.summary import source_label
 from offlinerlkit_romi.experiment.user_data import source_of, task_of
-from offlinerlkit_romi.policy_trainer.evaluation import task_scorer
+from offlinerlkit_romi.policy_trainer.evaluation import SCORE_COLUMNS, task_scorer
 from offlinerlkit_romi.system.files import write_json
 from offlinerlkit_romi.utils.logger import Logger
 from offlinerlkit_romi.utils.text import aligned, number
@@ -199,10 +198,12 @@ def _estimator(folder: RunFolder, dataset: Dataset, by: str, device: torch.devic
 
 def _scores(folder: RunFolder, task: Task, episodes: int) -> Callable[[int, Any], float]:
     """The score of a step's policy: the run's own, else from fresh episodes; NaN without any."""
-    told: dict[int, float] = {}
-    for row in folder.rows():
-        scores = [row[name] for name in COLUMNS.values() if name in row]
-        told |= dict.fromkeys([int(row["timestep"])], scores[0]) if scores else {}
+    told = {
+        int(row["timestep"]): row[name]
+        for row in folder.rows()
+        for name in SCORE_COLUMNS.values()  # a run has one of them
+        if name in row
+    }
 
     def score(step: int, policy: Any) -> float:
         if step in told or not (episodes and task.env_id):

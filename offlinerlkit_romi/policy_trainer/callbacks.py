@@ -18,7 +18,7 @@ from offlinerlkit_romi.errors import (
     UserError,
     reason_of,
 )
-from offlinerlkit_romi.policy_trainer.evaluation import Scores
+from offlinerlkit_romi.policy_trainer.evaluation import SCORE_COLUMNS, Scores
 from offlinerlkit_romi.system.files import write_json
 
 Metrics = Mapping[str, float]
@@ -26,7 +26,6 @@ OnEpoch = Callable[[int, Metrics], object]
 Status = Literal["finished", "stopped", "interrupted", "diverged", "failed"]
 Result = TypeVar("Result")
 SCORE = "score"
-_SCORES = ("eval/normalized_episode_reward", "eval/episode_reward")
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,7 @@ class _Watch(Callback):
             )
 
     def _value(self, metrics: Metrics) -> float | None:
-        names = _SCORES if self.metric == SCORE else (self.metric,)
+        names = SCORE_COLUMNS.values() if self.metric == SCORE else (self.metric,)
         return next((metrics[name] for name in names if name in metrics), None)
 
     def _improves(self, value: float, by: float = 0.0) -> bool:

@@ -14,6 +14,8 @@ from offlinerlkit_romi.errors import UserError
 if TYPE_CHECKING:
     from offlinerlkit_romi.envs import EvalSettings, Task
 
+# the column of an evaluation's outcome, by its scale
+SCORE_COLUMNS = {"score": "eval/normalized_episode_reward", "return": "eval/episode_reward"}
 Returns = NDArray[np.float64]
 
 
@@ -34,10 +36,10 @@ class Scores:
 
     def as_metrics(self) -> dict[str, float]:
         """Under the kit's keys."""
-        name = "normalized_episode_reward" if self.scale == "score" else "episode_reward"
+        name = SCORE_COLUMNS[self.scale]
         return {
-            f"eval/{name}": self.mean,
-            f"eval/{name}_std": self.std,
+            name: self.mean,
+            f"{name}_std": self.std,
             "eval/episode_length": self.length_mean,
             "eval/episode_length_std": self.length_std,
             **{f"shifted/{condition}": mean for condition, mean in self.shifted.items()},

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from offlinerlkit_romi.experiment.compare.records import COLUMNS
 from offlinerlkit_romi.experiment.folder import MANIFEST, PROGRESS, SUMMARY, describe_config
 from offlinerlkit_romi.experiment.resolve import settle
+from offlinerlkit_romi.policy_trainer.evaluation import SCORE_COLUMNS
 from tests.experiment.conftest import TASK, TINY_SETTINGS
 
 SHA = "a" * 64
@@ -74,7 +74,7 @@ def make_run(
     if columns is None:
         known = [10.0 * seed + n for n in range(1, len(scores) + 1)]
         columns = {"q/real": known, "q/model": [""] * len(scores)}
-    names = ["timestep", COLUMNS[scale], *columns]
+    names = ["timestep", SCORE_COLUMNS[scale], *columns]
     with (folder / PROGRESS).open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(names)

@@ -14,9 +14,8 @@ from offlinerlkit_romi.experiment.config import flag
 from offlinerlkit_romi.experiment.folder import MANIFEST, RunFolder, Status
 from offlinerlkit_romi.experiment.resume import FREE
 from offlinerlkit_romi.experiment.summary import Summary
+from offlinerlkit_romi.policy_trainer.evaluation import SCORE_COLUMNS
 
-# the column of an evaluation's outcome, by its scale
-COLUMNS = {"score": "eval/normalized_episode_reward", "return": "eval/episode_reward"}
 # settings in which the runs of one row may differ
 _OWN = FREE | {"seed", "device"}
 
@@ -109,8 +108,8 @@ def read_record(run: RunFolder) -> RunRecord:
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"{run.path / MANIFEST} is damaged: it lacks {error}") from error
     rows, status = run.rows(), run.status
-    scale = "return" if any(COLUMNS["return"] in row for row in rows) else "score"
-    column = COLUMNS[scale]
+    scale = "return" if any(SCORE_COLUMNS["return"] in row for row in rows) else "score"
+    column = SCORE_COLUMNS[scale]
     evaluated = [row for row in rows if not math.isnan(row.get(column, math.nan))]
     last = rows[-1] if rows else {}
     return RunRecord(

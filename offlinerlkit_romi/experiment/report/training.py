@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from offlinerlkit_romi.errors import UserError
-from offlinerlkit_romi.experiment.compare.records import COLUMNS
 from offlinerlkit_romi.experiment.compare.table import steps_per_second
 from offlinerlkit_romi.experiment.folder import ESTIMATE, SELECTION
 from offlinerlkit_romi.experiment.report.gather import Entry, Panel, mean_trace
@@ -31,6 +30,7 @@ from offlinerlkit_romi.experiment.report.scores import planned_steps
 from offlinerlkit_romi.experiment.selection import rank_correlation
 from offlinerlkit_romi.experiment.statistics import mean_and_std
 from offlinerlkit_romi.experiment.summary import ESTIMATES
+from offlinerlkit_romi.policy_trainer.evaluation import SCORE_COLUMNS
 from offlinerlkit_romi.utils.plotter import AXES
 from offlinerlkit_romi.utils.text import clock
 
@@ -109,7 +109,7 @@ def _lines(panel: Panel, column: str, *, dashed: bool = False, suffix: str = "")
 
 
 def _curves(panel: Panel) -> list[Chart]:
-    series, own = _lines(panel, COLUMNS[panel.scale]), panel.first.data_score
+    series, own = _lines(panel, SCORE_COLUMNS[panel.scale]), panel.first.data_score
     marks = {} if math.isnan(own) else {"the data": own}
     axis = "score" if panel.scale == "score" else AXES[panel.scale]
     return _charts(panel, panel.task, axis, series, marks=marks)

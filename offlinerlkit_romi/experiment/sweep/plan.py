@@ -18,11 +18,12 @@ from offlinerlkit_romi.errors import UserError, unknown_name
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.command_line import parse
 from offlinerlkit_romi.experiment.compare.plan import Job, jobs_of
-from offlinerlkit_romi.experiment.compare.records import COLUMNS, RunRecord
+from offlinerlkit_romi.experiment.compare.records import RunRecord
 from offlinerlkit_romi.experiment.config import RunConfig, flag, hints
 from offlinerlkit_romi.experiment.resolve import config_type_of
 from offlinerlkit_romi.experiment.resume import Runs
 from offlinerlkit_romi.experiment.sweep.file import Axis, SweepFile, read_axes, read_sweep
+from offlinerlkit_romi.policy_trainer.evaluation import SCORE_COLUMNS
 from offlinerlkit_romi.system.machine import usable_cores
 from offlinerlkit_romi.utils.logger import ROOT_DIR
 
@@ -205,7 +206,7 @@ class Plan:
 
     def value(self, row: Mapping[str, float]) -> float | None:
         """The metric in a row of the progress; None where it has none."""
-        columns = COLUMNS.values() if self.file.metric == "score" else (self.file.metric,)
+        columns = SCORE_COLUMNS.values() if self.file.metric == "score" else (self.file.metric,)
         return next((row[name] for name in columns if name in row), None)
 
     def measured(self, rows: Sequence[Mapping[str, float]]) -> float:
