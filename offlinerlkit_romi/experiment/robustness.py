@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -30,7 +29,7 @@ from offlinerlkit_romi.errors import UserError, unknown_name
 from offlinerlkit_romi.system.files import write_text
 from offlinerlkit_romi.system.machine import versions
 from offlinerlkit_romi.utils.plotter import AXES, Panel, plot_panels
-from offlinerlkit_romi.utils.text import number, plus_minus
+from offlinerlkit_romi.utils.text import csv_table, number, plus_minus
 
 EPISODES = 20  # of each condition of a suite
 OWN = "own"  # critics
@@ -174,13 +173,9 @@ def merged(earlier: Iterable[Outcome], now: Iterable[Outcome]) -> list[Outcome]:
 
 
 def write_outcomes(path: Path, outcomes: Iterable[Outcome]) -> None:
-    """Write a row per outcome."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [f.name for f in fields(Outcome)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(outcome) for outcome in outcomes)
+    """Write a row per outcome, of which there are some."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, text.getvalue())
+    write_text(path, csv_table([asdict(outcome) for outcome in outcomes]))
 
 
 def read_outcomes(path: Path) -> list[Outcome]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -32,6 +34,15 @@ def html(title: str, lines: Lines) -> str:
         "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in line) + "</tr>" for line in lines
     )
     return f"<table><caption>{escape(title)}</caption>{rows}</table>"
+
+
+def csv_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A CSV file's text, its head from the first row's names."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def clock(seconds: float) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -31,7 +29,7 @@ from offlinerlkit_romi.experiment.statistics import mean_curve
 from offlinerlkit_romi.experiment.summary import source_label
 from offlinerlkit_romi.system.files import write_json, write_text
 from offlinerlkit_romi.utils.plotter import AXES, plot_comparison
-from offlinerlkit_romi.utils.text import aligned, markdown
+from offlinerlkit_romi.utils.text import aligned, csv_table, markdown
 
 # of a run's manifest, without the folders of the machine it was made on
 _PLACES = ("log_root", "resume", "dynamics_cache", "load_dynamics_path", "load_bc_path")
@@ -196,7 +194,7 @@ class RobustReport:
         stem = f"{self.suite}_{task}"
         paths = {kind: folder / f"{stem}.{kind}" for kind in ("md", "csv", "png")}
         draw(paths["png"], self.runs, self._heading)
-        write_text(paths["csv"], _table([block._asdict() for block in self.blocks]))
+        write_text(paths["csv"], csv_table([block._asdict() for block in self.blocks]))
         table, notes = markdown(block_cells(self.blocks), 2, False), [f"- {x}" for x in NOTES]
         picture, made = (
             f"![score against scale]({stem}.png)",
@@ -207,7 +205,7 @@ class RobustReport:
         rows = folder / f"{stem}_conditions.csv"
         write_text(
             rows,
-            _table(
+            csv_table(
                 [
                     {"algorithm": label, "run": number, **asdict(outcome)}
                     for label, runs in self.runs.items()
@@ -250,12 +248,6 @@ def _machine(record: RunRecord) -> str:
 def _csv(rows: Sequence[Row]) -> str:
     lists = ("seeds", "others")
     table = [row.as_dict() for row in rows]
-    return _table([row | {name: "; ".join(map(str, row[name])) for name in lists} for row in table])
-
-
-def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_table(
+        [row | {name: "; ".join(map(str, row[name])) for name in lists} for row in table]
+    )
