@@ -244,7 +244,7 @@ def blocks_of(runs: Mapping[str, Sequence[Outcomes]]) -> list[Block]:
 
 def _several(first: Outcomes, parameter: str) -> bool:
     """Whether a parameter of the simulator is not the only one."""
-    return len({x.kind for x in first.values() if x.block == DYNAMICS} - {parameter}) > 0
+    return any(x.block == DYNAMICS and x.kind != parameter for x in first.values())
 
 
 def _block(block: str, label: str, runs: Sequence[Outcomes], names: Sequence[str]) -> Block:
@@ -323,16 +323,12 @@ def panels_of(runs: Mapping[str, Sequence[Outcomes]]) -> dict[str, Panel]:
     It is that over training seeds (none of a single run), of one run alone that over episodes.
     """
     first = next(iter(runs.values()))[0]
-    panels: dict[str, Panel] = {}
-    for outcome in first.values():
-        shifts = parse(outcome.condition)
-        if len(shifts) == 1:
-            title_of = f"{shifts[0].kind} [{shifts[0].unit}]"
-            panels.setdefault(
-                title_of,
-                {label: _curve(group, shifts[0], len(runs) == 1) for label, group in runs.items()},
-            )
-    return panels
+    alone = [shifts[0] for name in first if len(shifts := parse(name)) == 1]
+    kinds = {f"{one.kind} [{one.unit}]": one for one in alone}
+    return {
+        title: {label: _curve(group, one, len(runs) == 1) for label, group in runs.items()}
+        for title, one in kinds.items()
+    }
 
 
 def _curve(runs: Sequence[Outcomes], like: Any, alone: bool) -> tuple[Any, Any, Any]:

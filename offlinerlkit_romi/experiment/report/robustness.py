@@ -9,6 +9,7 @@ from offlinerlkit_romi.experiment.folder import ROBUSTNESS
 from offlinerlkit_romi.experiment.report.gather import Entry, Panel
 from offlinerlkit_romi.experiment.report.items import Block, Cell, Chart, Table, cell, line
 from offlinerlkit_romi.experiment.robustness import (
+    OWN,
     Outcome,
     Outcomes,
     blocks_of,
@@ -101,4 +102,4 @@ def _outcomes(entry: Entry) -> list[Outcome]:
     run = entry.record.run
     if run is None or not entry.record.finished:
         return []
-    return [x for x in read_outcomes(run.path / ROBUSTNESS) if x.critic in ("", "own")]
+    return [x for x in read_outcomes(run.path / ROBUSTNESS) if x.critic in ("", OWN)]
