@@ -61,7 +61,7 @@ class Panel:
     task: str
     entries: Sequence[Entry]
 
-    @property
+    @cached_property
     def runs(self) -> dict[str, list[Entry]]:
         """By label."""
         found: dict[str, list[Entry]] = {}
@@ -125,7 +125,7 @@ def gather(places: Sequence[str]) -> Gathered:
     """
     records, notes = _without_twins([_sound(read_record(run)) for run in find_runs(places)])
     sections: dict[str, list[Panel]] = {}
-    by_source = _grouped(records, lambda record: _source(record))
+    by_source = _grouped(records, _source)
     for source in sorted(by_source, key=lambda title: ("(not " in title, title)):
         for task, group in _grouped(by_source[source], lambda r: r.facts["task"]).items():
             sections.setdefault(source, []).extend(_panels(task, group, notes))
@@ -185,15 +185,17 @@ def _folder(record: RunRecord) -> Path:
 
 
 def _identity(record: RunRecord) -> str:
-    facts = {name: value for name, value in record.facts.items() if name != "scale"}
-    return repr((record.label, record.seed, sorted(facts.items()), own_settings(record)))
+    return repr((record.label, record.seed, _world(record), own_settings(record)))
+
+
+def _world(record: RunRecord) -> tuple[tuple[str, str], ...]:
+    """Its data set and simulator; an evaluation tells the scale, which says nothing of them."""
+    return tuple(sorted((k, v) for k, v in record.facts.items() if k != "scale"))
 
 
 def _panels(task: str, records: Sequence[RunRecord], notes: list[str]) -> list[Panel]:
     """A panel per data set and simulator; where there are several, they are told apart."""
-    groups = _grouped(
-        records, lambda r: tuple(sorted((k, v) for k, v in r.facts.items() if k != "scale"))
-    )
+    groups = _grouped(records, _world)
     differing = [
         name
         for name in dict(next(iter(groups)))
