@@ -97,7 +97,8 @@ class Attacker:
         """A function of observations (n, K, S), to be made as large as can be, (n, K)."""
         policy = self._policy
         if attack.kind.startswith("action_diff"):
-            return lambda x: action_difference(policy, _seen(policy, centre), _seen(policy, x))
+            seen = _seen(policy, centre)
+            return lambda x: action_difference(policy, seen, _seen(policy, x))
         critic, state = self._critic, _seen(self._critic, true)
 
         def value(x: torch.Tensor) -> torch.Tensor:

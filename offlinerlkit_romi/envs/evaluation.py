@@ -166,9 +166,8 @@ class Evaluator:
         if self._given is None:
             outcomes = self._run(policy, self._episodes(), seeds)
         else:
-            each = ([seed] for seed in seeds)
             outcomes = [
-                x for i, s in enumerate(each) for x in self._run(policy, [self._given], s, i)
+                self._run(policy, [self._given], [seed], i)[0] for i, seed in enumerate(seeds)
             ]
         self.calls += 1
         returns, lengths = zip(*outcomes, strict=True)

@@ -4,7 +4,7 @@ A shift is written KIND:SCALE[:UNIT]; a condition is one shift, or several joine
 data are never touched, nor the true state, reward and termination: sensors and attacks change what
 the policy is shown, actuation what reaches the simulator, dynamics the simulator itself.
 
-A kind's step is a pure function of (state, x, draws, shift, std) for all running episodes at once;
+A kind's step is a pure function of (state, x, `By`) for all running episodes at once;
 it returns the new state, arrays that begin with (n,), and what takes the place of x. Sources of the
 kinds: ROMBRL (delta), DMBP (gaussian, uniform, mask), RORL (attacks), Google's RWRL suite (drop,
 stuck, repeat, delay), RFQI (action_random, dynamics). docs/robustness.md names the differences.
