@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from offlinerlkit_romi.data import load
-from offlinerlkit_romi.envs import EvalSettings, Evaluator, Task, family_of, get_task
+from offlinerlkit_romi.envs import EvalSettings, Evaluator, Task, family_of
 from offlinerlkit_romi.envs.functions import Function
 from offlinerlkit_romi.envs.make import make_bare_env
 from offlinerlkit_romi.errors import UserError, reason_of
@@ -82,8 +82,7 @@ def enjoy(
     target = Path(video)
     options = writer_options(target)
     run = find_run(Path(run_dir), algo, task)
-    known = facts_of(run, env)
-    facts = get_task(known) if isinstance(known, str) else known
+    facts = facts_of(run, env)
     scaler = None if data is None else obs_statistics(load(run.task, data))
     policy = run.load(torch.device("cpu"), scaler)
     choose_renderer(facts, os.environ)

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from offlinerlkit_romi.data import load
-from offlinerlkit_romi.envs import Task, get_task
+from offlinerlkit_romi.envs import Task
 from offlinerlkit_romi.envs.custom import CustomTask
 from offlinerlkit_romi.errors import UserError, reason_of, unknown_name
 from offlinerlkit_romi.experiment.folder import RunFolder
@@ -90,8 +90,7 @@ def export_policy(
         raise UserError(f"{run_dir} diverged: its policy is no result, export another run's")
     scaler = None if data is None else obs_statistics(load(run.task, data))
     policy = run.load(torch.device("cpu"), scaler)
-    known = facts_of(run)
-    facts = get_task(known) if isinstance(known, str) else known
+    facts = facts_of(run)
     module = Deployed(policy, facts).requires_grad_(False)
     _check_finite(module, run.weights)
     target = Path(output) if output else run.weights.with_suffix(suffix)

@@ -349,10 +349,7 @@ def _critic(
 ) -> Any:
     """The policy of another run, whose critics value what the first one observes and does."""
     other = find_run(Path(path), None, None)
-    tasks = [
-        task if isinstance(task := facts_of(x), Task) else get_task(task) for x in (run, other)
-    ]
-    if len({(task.obs_dim, task.action_dim) for task in tasks}) > 1:
+    if len({(task.obs_dim, task.action_dim) for task in map(facts_of, (run, other))}) > 1:
         told = f"--attack-critic {path} is a run of {other.task}"
         raise UserError(told, f"its critics cannot value {run.task}: take a run of its simulator")
     return other.load(device, scaler if isinstance(other, KitRun) else None)
@@ -375,13 +372,14 @@ def _obs_std(run: OwnRun | KitRun, dataset: Dataset | None) -> NDArray[np.float6
     return run.obs_std()
 
 
-def facts_of(run: OwnRun | KitRun, env: Function | None = None) -> Task | str:
+def facts_of(run: OwnRun | KitRun, env: Function | None = None) -> Task:
     """A run's task, with another simulator where one is given.
 
     Raises:
         UserError: A simulator for a benchmark's task, which has its own.
     """
-    facts = run.facts if isinstance(run, OwnRun) else run.task
+    known = run.facts if isinstance(run, OwnRun) else run.task
+    facts = get_task(known) if isinstance(known, str) else known
     if env is None:
         return facts
     if not isinstance(facts, CustomTask):
