@@ -234,8 +234,9 @@ def _check(found: SweepFile) -> None:
     for name, value in (found.asha or {}).items():
         if name not in ASHA:
             raise UserError(f"asha: {unknown_name('key', str(name), ASHA)}")
-        if not isinstance(value, int) or value < (1 if name == "grace" else 2):
-            raise UserError(f"asha.{name} is {shown(value)}: give a whole number of 1 or more")
+        least = 1 if name == "grace" else 2
+        if not isinstance(value, int) or value < least:
+            raise UserError(f"asha.{name} is {shown(value)}: give a whole number, {least} or more")
 
 
 def _range(place: str, values: Mapping[str, Any]) -> Range:
