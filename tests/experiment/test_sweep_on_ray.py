@@ -53,12 +53,13 @@ def test_a_killed_worker_leaves_no_trace_in_any_run(folder):
     assert shown.count("died: it goes on from its last saved state") == 1
     assert "Usage stats" not in shown and "dashboard" not in shown.lower()
     assert killed is not None and resumed(folder / "killed") == [killed]
-    end_of(start(folder, "undisturbed", "local"), folder / "undisturbed.txt")
+    together = start(folder, "undisturbed", "local", seeds_per_trial=2, cpus=1)
+    end_of(together, folder / "undisturbed.txt")
     assert len(runs_of(folder / "killed")) == 4
     assert differing(folder / "killed", folder / "undisturbed") == {}
 
 
-def test_optuna_and_asha_choose_stop_and_go_on_when_the_command_is_given_again(folder):
+def test_a_search_by_optuna_with_asha_goes_on_when_the_command_is_given_again(folder):
     pytest.importorskip("optuna")
     axes = {"actor_lr": {"from": 1e-4, "to": 1e-2, "log": True}, "hidden_dims": [[8], [8, 8]]}
     keys = {
