@@ -263,6 +263,9 @@ BAD = {
     "set": (["--algos", "iql", "--task", TASK, "--set", "gamma=1"], "write algorithm.setting="),
     "set whom": (["--algos", "iql", "--task", TASK, "--set", "romi.xi=1"], "unknown algorithm"),
     "jobs": (["--algos", "iql", "--task", TASK, "--jobs", "0"], "--jobs is 0"),
+    "episodes": (["--runs", "{}", "--suite", "robust-v1", "--episodes", "0"], "--episodes is 0"),
+    "of no suite": (["--runs", "{}", "--episodes", "5"], "--episodes is of a suite: name it by"),
+    "nobody attacks": (["--runs", "{}", "--attack-critic", "x"], "--attack-critic is of a suite"),
 }
 
 

@@ -19,6 +19,7 @@ from offlinerlkit_romi.experiment.compare.records import (
     refuse_mixtures,
 )
 from offlinerlkit_romi.experiment.compare.report import Report, RobustReport
+from offlinerlkit_romi.experiment.config import flag
 from offlinerlkit_romi.experiment.folder import ROBUSTNESS, RunFolder, find_runs
 from offlinerlkit_romi.experiment.reload import evaluate
 from offlinerlkit_romi.experiment.resume import Runs
@@ -48,6 +49,7 @@ def perform(chosen: argparse.Namespace, rest: list[str], command: str) -> int:
         UserError: Something asked for is wrong, runs do not belong together, or a run failed.
         TrainingInterrupted: A signal; what ran has saved.
     """
+    _check_suite(chosen)
     if chosen.runs:
         if rest or chosen.algos:
             raise UserError(f"--runs only reports: leave out {(rest or ['--algos'])[0]}")
@@ -140,6 +142,15 @@ def _report(report: Report, out: Path) -> int:
         names = ", ".join(record.name for record in failed)
         raise UserError(f"{len(failed)} runs failed, the table says how: {names}")
     return DIVERGED if any(record.status == "diverged" for record in report.records) else 0
+
+
+def _check_suite(chosen: argparse.Namespace) -> None:
+    """Find what a suite cannot take before hours of training."""
+    for name in ("episodes", "attack_critic"):
+        if getattr(chosen, name) is not None and not chosen.suite:
+            raise UserError(f"{flag(name)} is of a suite: name it by --suite, or leave it out")
+    if chosen.episodes is not None and chosen.episodes < 1:
+        raise UserError(f"--episodes is {chosen.episodes}: it must be 1 or more")
 
 
 def _test(report: Report, chosen: argparse.Namespace, out: Path) -> None:
