@@ -5,16 +5,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from offlinerlkit_romi.arguments import Parser
-from offlinerlkit_romi.errors import (
-    DivergedError,
-    TrainingInterrupted,
-    UserError,
-    unknown_name,
-)
+from offlinerlkit_romi.errors import DivergedError, TrainingInterrupted, UserError, unknown_name
 from offlinerlkit_romi.version import __version__
 
 if TYPE_CHECKING:
@@ -90,22 +86,27 @@ def _dispatch(words: list[str]) -> int:
     if words[0] == "--version":
         print(f"offlinerlkit-romi {__version__}")
         return 0
-    commands = {
+    commands: dict[str, Callable[[list[str]], int]] = {
         "train": _train,
         "evaluate": _evaluate,
         "export": _export,
         "enjoy": _enjoy,
-        "compare": _compare,
+        "compare": _main_of("experiment.compare.command"),
         "select": _select,
-        "sweep": _sweep,
-        "config": _config,
-        "report": _report,
-        "data": _data,
-        "bench": _bench,
+        "sweep": _main_of("experiment.sweep.command"),
+        "config": _main_of("experiment.facts"),
+        "report": _main_of("experiment.report.command"),
+        "data": _main_of("data.commands"),
+        "bench": _main_of("bench.command"),
     }
     if words[0] not in commands:
         raise UserError(unknown_name("command", words[0], commands))
     return commands[words[0]](words[1:])
+
+
+def _main_of(room: str) -> Callable[[list[str]], int]:
+    """A command that reads its own arguments; its module is imported when it is called."""
+    return lambda words: import_module(f"offlinerlkit_romi.{room}").main(words)
 
 
 def _train(words: list[str]) -> int:
@@ -261,42 +262,6 @@ def _run_parser(command: str, description: str, nargs: str | None = None) -> Par
     kit.add_argument("--task", help="its task")
     kit.add_argument("--data", help="its data: d4rl, generated or a file; TD3+BC and RAMBO need it")
     return parser
-
-
-def _config(words: list[str]) -> int:
-    from offlinerlkit_romi.experiment.facts import main as config_main
-
-    return config_main(words)
-
-
-def _compare(words: list[str]) -> int:
-    from offlinerlkit_romi.experiment.compare.command import main as compare_main
-
-    return compare_main(words)
-
-
-def _sweep(words: list[str]) -> int:
-    from offlinerlkit_romi.experiment.sweep.command import main as sweep_main
-
-    return sweep_main(words)
-
-
-def _report(words: list[str]) -> int:
-    from offlinerlkit_romi.experiment.report.command import main as report_main
-
-    return report_main(words)
-
-
-def _data(words: list[str]) -> int:
-    from offlinerlkit_romi.data.commands import main as data_main
-
-    return data_main(words)
-
-
-def _bench(words: list[str]) -> int:
-    from offlinerlkit_romi.bench.command import main as bench_main
-
-    return bench_main(words)
 
 
 if __name__ == "__main__":

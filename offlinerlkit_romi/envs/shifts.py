@@ -335,6 +335,11 @@ def needs_std(shifts: Iterable[Shift]) -> bool:
     return any(shift.unit == "std" for shift in shifts)
 
 
+def needs_critics(shifts: Iterable[Shift]) -> bool:
+    """Whether one attacks what critics value."""
+    return any(shift.kind.startswith("min_q") for shift in shifts)
+
+
 def check_known(shifts: Iterable[Shift], parameters: Sequence[str], of: str) -> None:
     """Whether a simulator has the parameters that are to be scaled.
 

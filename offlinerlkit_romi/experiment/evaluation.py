@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from offlinerlkit_romi.engine import Generators
 from offlinerlkit_romi.envs import EvalSettings, Task
 from offlinerlkit_romi.envs.functions import travels
-from offlinerlkit_romi.envs.shifts import name_of, parse
+from offlinerlkit_romi.envs.shifts import name_of, needs_critics, parse
 from offlinerlkit_romi.experiment.build import Setting, build_policy
 from offlinerlkit_romi.experiment.config import RunConfig
 from offlinerlkit_romi.policy_trainer.evaluation import Scorer, Scores, task_scorer
@@ -106,7 +106,7 @@ def make_evaluation(
     in_worker = evaluates_in_worker(config, task, setting.device)
     if config.eval_async and not in_worker:
         tell("evaluation in the training process: what is yours cannot be sent to another")
-    critics = any("min_q" in shift for shift in config.eval_shift)
+    critics = any(needs_critics(parse(shift)) for shift in config.eval_shift)
     return SnapshotScorer(recipe, tell, in_worker=in_worker, critics=critics)
 
 

@@ -18,7 +18,7 @@ from offlinerlkit_romi.engine.device import resolve_device
 from offlinerlkit_romi.envs import EvalSettings, Evaluator, Task, get_task, normalized_score
 from offlinerlkit_romi.envs.custom import CustomTask, InUserUnits
 from offlinerlkit_romi.envs.functions import Function, name_of
-from offlinerlkit_romi.envs.shifts import CLEAN, needs_std, parse
+from offlinerlkit_romi.envs.shifts import CLEAN, needs_critics, needs_std, parse
 from offlinerlkit_romi.errors import UserError, shown
 from offlinerlkit_romi.experiment.build import Setting
 from offlinerlkit_romi.experiment.folder import (
@@ -287,10 +287,13 @@ def evaluate(
         attack_critic: The run whose critics min_q attacks with; by default the run's own.
 
     Raises:
-        UserError: No such run, no simulator, a senseless shift, or an attack without critics.
+        UserError: No such run, no simulator, a senseless shift, an attack without critics, critics
+            without an attack.
     """
     run = find_run(Path(run_dir), algo, task)
     conditions = conditions_of(shifts, suite)
+    if attack_critic is not None and not any(needs_critics(parse(c)) for c in conditions):
+        raise UserError("--attack-critic: no condition here is a min_q attack, leave it out")
     if episodes is None:
         episodes = EPISODES if suite else 10
     if episodes < 1:

@@ -23,6 +23,7 @@ from offlinerlkit_romi.envs.shifts import (
     SUITES,
     block_of,
     name_of,
+    needs_critics,
     parse,
 )
 from offlinerlkit_romi.errors import UserError, unknown_name
@@ -161,8 +162,7 @@ def _play(
         length=float(result.lengths.mean()),
         **facts,
     )
-    asks = any(shift.kind.startswith("min_q") for shift in shifts)
-    return found if asks else replace(found, critic="")
+    return found if needs_critics(shifts) else replace(found, critic="")
 
 
 def merged(earlier: Iterable[Outcome], now: Iterable[Outcome]) -> list[Outcome]:

@@ -266,6 +266,10 @@ BAD = {
     "episodes": (["--runs", "{}", "--suite", "robust-v1", "--episodes", "0"], "--episodes is 0"),
     "of no suite": (["--runs", "{}", "--episodes", "5"], "--episodes is of a suite: name it by"),
     "nobody attacks": (["--runs", "{}", "--attack-critic", "x"], "--attack-critic is of a suite"),
+    "no attack": (
+        ["--runs", "{}", "--suite", "robust-small-v1", "--attack-critic", "x"],
+        "--attack-critic: no condition of robust-small-v1 is a min_q attack",
+    ),
 }
 
 

@@ -170,6 +170,9 @@ def test_without_critics_a_suite_stops_before_it_plays_and_another_runs_will_do(
     assert not (Path(cloned) / ROBUSTNESS).exists()
     shifts = ["--shift", "delta:0.1", "min_q:0.5:std"]
     assert cli.main([*words, *shifts, "--attack-critic", str(finished)]) == 0
+    unread = [*words, "--suite", "robust-small-v1", "--attack-critic", str(finished)]
+    assert cli.main(unread) == 2
+    assert "--attack-critic: no condition here is a min_q attack" in capsys.readouterr().err
     rows = {row.kind: row for row in read_outcomes(Path(cloned) / ROBUSTNESS)}
     assert (rows["min_q"].critic, rows["delta"].critic) == (str(finished), "")
     assert rows["min_q"].mean != rows[""].mean

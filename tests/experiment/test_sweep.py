@@ -115,6 +115,8 @@ def test_random_draws_are_within_their_ranges_and_the_same_again(tmp_path):
         ({"search": "bayes"}, "unknown value of search 'bayes'"),
         ({"asha": {"grce": 1}, "axes": {"xi": [0.1]}}, "asha: unknown key 'grce'"),
         ({"asha": {"factor": 1}, "axes": {"xi": [0.1]}}, "asha.factor is 1"),
+        ({"asha": {"grace": True}, "axes": {"xi": [0.1]}}, "asha.grace is True: give a whole"),
+        ({"axes": {"xi": {"from": False, "to": True}}, "search": "random"}, "rising and finite"),
         ({"gpus": -1}, "gpus is -1: it must be 0 or more"),
         ({"trials": 0}, "trials is 0: it must be 1 or more"),
     ],

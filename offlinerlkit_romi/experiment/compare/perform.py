@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from offlinerlkit_romi.envs.shifts import SUITES, needs_critics, parse
 from offlinerlkit_romi.errors import TrainingInterrupted, UserError
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.compare.plan import Job, default_workers, make_jobs, own_flags
@@ -149,6 +150,9 @@ def _check_suite(chosen: argparse.Namespace) -> None:
     for name in ("episodes", "attack_critic"):
         if getattr(chosen, name) is not None and not chosen.suite:
             raise UserError(f"{flag(name)} is of a suite: name it by --suite, or leave it out")
+    attacks = any(needs_critics(parse(c)) for c in SUITES.get(chosen.suite, ()))
+    if chosen.attack_critic is not None and not attacks:
+        raise UserError(f"--attack-critic: no condition of {chosen.suite} is a min_q attack")
     if chosen.episodes is not None and chosen.episodes < 1:
         raise UserError(f"--episodes is {chosen.episodes}: it must be 1 or more")
 
@@ -183,6 +187,7 @@ def _tested(run: RunFolder, chosen: argparse.Namespace) -> Outcomes:
     conditions = conditions_of((), chosen.suite)
     missing = [condition for condition in conditions if condition not in kept]
     if missing:
+        critic = critic if any(needs_critics(parse(c)) for c in missing) else None
         kept |= evaluate(run.path, episodes, shifts=missing, attack_critic=critic).outcomes
     return {condition: kept[condition] for condition in conditions}
 

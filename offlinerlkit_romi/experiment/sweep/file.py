@@ -235,7 +235,7 @@ def _check(found: SweepFile) -> None:
         if name not in ASHA:
             raise UserError(f"asha: {unknown_name('key', str(name), ASHA)}")
         least = 1 if name == "grace" else 2
-        if not isinstance(value, int) or value < least:
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise UserError(f"asha.{name} is {shown(value)}: give a whole number, {least} or more")
 
 
@@ -243,9 +243,10 @@ def _range(place: str, values: Mapping[str, Any]) -> Range:
     for name in values:
         if name not in RANGE:
             raise UserError(f"{place}: {unknown_name('key', str(name), RANGE)}")
+    ends = [values.get(name) for name in RANGE[:2]]
     try:  # YAML takes 1e-4, without a dot, for a word
-        low, high = (float(values[name]) for name in RANGE[:2])
-    except (KeyError, TypeError, ValueError):
+        low, high = (math.nan if isinstance(end, bool) else float(end) for end in ends)
+    except (TypeError, ValueError):
         low = high = math.nan
     log = values.get("log", False)
     if not low < high or not math.isfinite(high - low) or (log and low <= 0):
@@ -253,7 +254,7 @@ def _range(place: str, values: Mapping[str, Any]) -> Range:
             f"{place} is {shown(dict(values))}: write {{from: 1.0e-4, to: 1.0e-3}}, rising and "
             "finite, with log: true above 0 only"
         )
-    return Range(low, high, bool(log), all(isinstance(values[name], int) for name in RANGE[:2]))
+    return Range(low, high, bool(log), all(isinstance(end, int) for end in ends))
 
 
 def _word(value: Any) -> str:

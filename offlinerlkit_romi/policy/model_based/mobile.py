@@ -112,6 +112,16 @@ def actor_loss(
     return (alpha * log_prob - q).mean(), log_prob
 
 
+class MOBILEOptions(Ours, total=False):
+    """What `MOBILEPolicy` takes behind `alpha`, for those that hand it through by keyword."""
+
+    penalty_coef: float
+    num_samples: int
+    deterministic_backup: bool
+    max_q_backup: bool
+    clamp_targets: bool | None
+
+
 class MOBILEPolicy(OnModel):
     """Model-Bellman inconsistency penalised policy.
 

@@ -40,14 +40,14 @@ from offlinerlkit_romi.engine import (
     apply_gradients,
     frozen_copy,
 )
-from offlinerlkit_romi.policy.base_policy import Batch, Metrics, Ours, check_choice
+from offlinerlkit_romi.policy.base_policy import Batch, Metrics, check_choice
 from offlinerlkit_romi.policy.model_based.leader_follower import (
     LEADER_MODES,
     Game,
     Stakes,
     answer,
 )
-from offlinerlkit_romi.policy.model_based.mobile import MOBILEPolicy
+from offlinerlkit_romi.policy.model_based.mobile import MOBILEOptions, MOBILEPolicy
 from offlinerlkit_romi.policy.model_based.on_policy import (
     TINY,
     adversarial_loss,
@@ -80,13 +80,13 @@ RELEASE_NAMES = {
 class ROMBRLPolicy(MOBILEPolicy):
     """MOBILE with a leader's and a follower's updates between policy epochs.
 
-    Takes what `MOBILEPolicy` takes, and
+    Takes what `MOBILEPolicy` takes, what stands behind its `alpha` by keyword, and
 
     Args:
         dynamics_adv_optim: the follower's optimiser.
         leader_optim: the leader's; none means `actor_optim`, as in the released code.
         game: how they play.
-        ours: see `Ours`; `compat="kit"` is MOBILE's, and the released code's names of metrics.
+        mobile: see `MOBILEPolicy`; `compat="kit"` brings the released code's names of metrics too.
 
     Raises:
         ValueError: unknown `leader_mode` or `compat`, a single elite, or a horizon that does not
@@ -108,29 +108,12 @@ class ROMBRLPolicy(MOBILEPolicy):
         tau: float = 0.005,
         gamma: float = 0.99,
         alpha: Alpha = 0.2,
-        penalty_coef: float = 1.0,
-        num_samples: int = 10,
-        deterministic_backup: bool = False,
-        max_q_backup: bool = False,
         *,
         game: Game | None = None,
-        clamp_targets: bool | None = None,
-        **ours: Unpack[Ours],
+        **mobile: Unpack[MOBILEOptions],
     ) -> None:
         nets, optims = (dynamics, actor, critics), (actor_optim, critics_optim)
-        super().__init__(
-            *nets,
-            *optims,
-            tau=tau,
-            gamma=gamma,
-            alpha=alpha,
-            penalty_coef=penalty_coef,
-            num_samples=num_samples,
-            deterministic_backup=deterministic_backup,
-            max_q_backup=max_q_backup,
-            clamp_targets=clamp_targets,
-            **ours,
-        )
+        super().__init__(*nets, *optims, tau, gamma, alpha, **mobile)
         self._game = game = game or Game()
         check_choice("leader_mode", game.leader_mode, LEADER_MODES)
         steps, horizon = game.trajectory_length, game.model_horizon
@@ -203,6 +186,11 @@ class ROMBRLPolicy(MOBILEPolicy):
         steps, v, q = trajectories(self, real_buffer, self._game)
         return judged(steps, v, q, self._gamma, self._game)
 
+    def _order(self, count: int, real_buffer: ReplayBuffer) -> torch.Tensor:
+        """A permutation of so many, (count,), by the draws of the data."""
+        source = getattr(real_buffer, "generator", None)
+        return torch.randperm(count, generator=source, device=self.tensor_device)
+
     # the constraint and its multiplier
 
     def _stakes(self, data: Batch, real_buffer: ReplayBuffer) -> Stakes | None:
@@ -267,10 +255,9 @@ class ROMBRLPolicy(MOBILEPolicy):
     # the leader
 
     def _lead(self, data: Batch, stakes: Stakes | None, real_buffer: ReplayBuffer) -> None:
-        game, source = self._game, getattr(real_buffer, "generator", None)
-        count, device = game.trajectories, self.tensor_device
+        game = self._game
         for epoch in range(game.leader_epochs):
-            order = torch.randperm(count, generator=source, device=device)
+            order = self._order(game.trajectories, real_buffer)
             due = stakes if epoch % game.correction_every == 0 else None
             for rows in order.split(game.leader_batch):
                 self._means.add(self._leader_step(data, rows, due, real_buffer))
@@ -319,9 +306,8 @@ class ROMBRLPolicy(MOBILEPolicy):
         self, data: Batch, stakes: Stakes, real_buffer: ReplayBuffer
     ) -> tuple[list[torch.Tensor], Metrics]:
         """J_tp q in the leader's units, q the follower's answer, from a fresh sub-sample."""
-        game, source = self._game, getattr(real_buffer, "generator", None)
-        order = torch.randperm(game.trajectories, generator=source, device=self.tensor_device)
-        rows = order[: game.curvature_trajectories]
+        game = self._game
+        rows = self._order(game.trajectories, real_buffer)[: game.curvature_trajectories]
         # (h, m, .) -> (m, h, .)
         names = ("inputs", "sample", "place", "model_push", "episode")
         sampled = [data[x][: game.model_horizon, rows].transpose(0, 1) for x in names]
@@ -357,9 +343,8 @@ class ROMBRLPolicy(MOBILEPolicy):
 
     def _follow(self, data: Batch, real_buffer: ReplayBuffer) -> None:
         """Passes over the transitions in batches; the last one is filled up from the first."""
-        game, source = self._game, getattr(real_buffer, "generator", None)
         self._hand_over(data)
-        count, size = len(self._rows["push"]), game.follower_batch
+        count, size = len(self._rows["push"]), self._game.follower_batch
         batches = -(-count // size)
         if self._follower_steps is None or self._follower_steps[0] is not real_buffer:
             steps = self.engine.steps(
@@ -368,8 +353,8 @@ class ROMBRLPolicy(MOBILEPolicy):
                 lambda: self._changed(real_buffer),
             )
             self._follower_steps = real_buffer, steps
-        for _ in range(game.follower_epochs):
-            order = torch.randperm(count, generator=source, device=self.tensor_device)
+        for _ in range(self._game.follower_epochs):
+            order = self._order(count, real_buffer)
             whole = torch.arange(batches * size, device=order.device) % count
             torch.index_select(order, 0, whole, out=self._rows["order"])
             self._cursor.zero_()

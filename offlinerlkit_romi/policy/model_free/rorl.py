@@ -121,14 +121,9 @@ def pessimism_loss(
 class RORLPolicy(EDACPolicy):
     """SAC-N with smoothed policy and values and pessimism on perturbed states.
 
+    Takes what `EDACPolicy` takes up to `alpha`, and
+
     Args:
-        actor: observation -> `TanhNormalWrapper`.
-        critics: `EnsembleCritic` of N members.
-        actor_optim: optimiser of the actor.
-        critics_optim: optimiser of the ensemble.
-        tau: share the slow critics move per update.
-        gamma: discount per step.
-        alpha: fixed temperature, or (target entropy, log temperature, its optimiser).
         n_perturbed: states around each of the data's (n).
         eps_policy: half-width of the policy's ball, in `obs_std`; 0 switches its term off.
         beta_policy: weight of the policy's smoothness.
