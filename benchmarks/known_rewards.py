@@ -22,7 +22,7 @@ from offlinerlkit_romi.envs import get_task, task_names
 from offlinerlkit_romi.envs.make import make_bare_env
 from offlinerlkit_romi.envs.reward_formulas import RUNNERS, reward_formula
 from offlinerlkit_romi.experiment.build import Parts, Setting
-from offlinerlkit_romi.experiment.config import ModelBasedConfig
+from offlinerlkit_romi.experiment.model_config import ModelBasedConfig
 
 FITTED = ("medium-replay-v2", "v3-medium")
 KEYS = ("observations", "actions", "next_observations")

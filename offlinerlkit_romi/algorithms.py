@@ -18,10 +18,7 @@ from offlinerlkit_romi.experiment.algorithms.rambo import RAMBOConfig
 from offlinerlkit_romi.experiment.algorithms.romi import ROMIConfig
 from offlinerlkit_romi.experiment.algorithms.td3bc import TD3BCConfig
 from offlinerlkit_romi.experiment.config import (
-    AdaptiveConfig,
-    AdversarialConfig,
     CriticConfig,
-    ModelBasedConfig,
     Recurring,
     RunConfig,
     SoftConfig,
@@ -38,6 +35,11 @@ from offlinerlkit_romi.experiment.limits import (
     Weight,
     Whole,
     Widths,
+)
+from offlinerlkit_romi.experiment.model_config import (
+    AdaptiveConfig,
+    AdversarialConfig,
+    ModelBasedConfig,
 )
 
 if TYPE_CHECKING:

@@ -26,7 +26,8 @@ from offlinerlkit_romi.utils.scaler import StandardScaler
 from offlinerlkit_romi.utils.termination_fns import Rule, get_termination_fn, obs_unnormalization
 
 if TYPE_CHECKING:
-    from offlinerlkit_romi.experiment.config import ModelBasedConfig, RunConfig
+    from offlinerlkit_romi.experiment.config import RunConfig
+    from offlinerlkit_romi.experiment.model_config import ModelBasedConfig
 
 MAX_ACTION = 1.0  # every task's actions lie in [-1, 1]
 

@@ -27,7 +27,7 @@ from offlinerlkit_romi.dynamics import EnsembleDynamics, FitProgress
 from offlinerlkit_romi.engine import StateStore, capture, restore
 from offlinerlkit_romi.engine.device import machine
 from offlinerlkit_romi.errors import UserError
-from offlinerlkit_romi.experiment.config import ModelBasedConfig
+from offlinerlkit_romi.experiment.model_config import ModelBasedConfig
 from offlinerlkit_romi.system.files import write_json
 from offlinerlkit_romi.system.locks import lock_beside, locked
 from offlinerlkit_romi.utils.logger import ROOT_DIR

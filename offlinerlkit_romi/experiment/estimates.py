@@ -18,8 +18,9 @@ from offlinerlkit_romi.engine import derive_seed
 from offlinerlkit_romi.envs import Task
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.build import Parts, Setting
-from offlinerlkit_romi.experiment.config import ModelBasedConfig, RunConfig
+from offlinerlkit_romi.experiment.config import RunConfig
 from offlinerlkit_romi.experiment.folder import ESTIMATE
+from offlinerlkit_romi.experiment.model_config import ModelBasedConfig
 from offlinerlkit_romi.experiment.pretrain import FitReport
 from offlinerlkit_romi.experiment.rewards import discounted_values, piece_starts
 from offlinerlkit_romi.ope import FQERows, FQESettings, fitted_q_evaluation, model_value

@@ -12,14 +12,16 @@ from typing import Any
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.config import (
-    AdaptiveConfig,
-    AdversarialConfig,
     CriticConfig,
     KitConfig,
-    ModelBasedConfig,
     RunConfig,
     SoftConfig,
     TwinConfig,
+)
+from offlinerlkit_romi.experiment.model_config import (
+    AdaptiveConfig,
+    AdversarialConfig,
+    ModelBasedConfig,
 )
 from offlinerlkit_romi.experiment.resolve import Resolved, preset_names
 

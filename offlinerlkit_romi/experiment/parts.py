@@ -23,7 +23,7 @@ from offlinerlkit_romi.dynamics.space import ModelSpace
 from offlinerlkit_romi.engine import Engine, Generators, derive_seed
 from offlinerlkit_romi.envs import family_of
 from offlinerlkit_romi.experiment.build import Setting, build_policy, make_lr_scheduler
-from offlinerlkit_romi.experiment.config import ModelBasedConfig, RunConfig
+from offlinerlkit_romi.experiment.config import RunConfig
 from offlinerlkit_romi.experiment.context import Context
 from offlinerlkit_romi.experiment.estimates import Estimator
 from offlinerlkit_romi.experiment.folder import SCALER
@@ -35,6 +35,7 @@ from offlinerlkit_romi.experiment.memory import (
     transition_bytes,
     working_bytes,
 )
+from offlinerlkit_romi.experiment.model_config import ModelBasedConfig
 from offlinerlkit_romi.experiment.rewards import model_reward_map
 from offlinerlkit_romi.model_buffer import HostReplayBuffer, MaskedReplayBuffer
 from offlinerlkit_romi.policy_trainer import (

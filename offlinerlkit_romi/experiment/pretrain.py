@@ -15,7 +15,6 @@ from offlinerlkit_romi.dynamics.prediction_error import one_step_errors
 from offlinerlkit_romi.dynamics.space import read_space
 from offlinerlkit_romi.engine.device import cpu_threads
 from offlinerlkit_romi.errors import UserError
-from offlinerlkit_romi.experiment.config import AdversarialConfig, ModelBasedConfig
 from offlinerlkit_romi.experiment.dynamics_cache import (
     DynamicsCache,
     Fit,
@@ -25,6 +24,7 @@ from offlinerlkit_romi.experiment.dynamics_cache import (
     key_of,
     parts_of,
 )
+from offlinerlkit_romi.experiment.model_config import AdversarialConfig, ModelBasedConfig
 from offlinerlkit_romi.utils.logger import Logger
 from offlinerlkit_romi.utils.text import bar
 

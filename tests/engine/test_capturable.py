@@ -7,7 +7,7 @@ import torch
 
 from offlinerlkit_romi.engine import MetricMeans
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
-from offlinerlkit_romi.experiment.config import AdversarialConfig
+from offlinerlkit_romi.experiment.model_config import AdversarialConfig
 from offlinerlkit_romi.policy_trainer import Sentinel
 from tests.support.building import Run, build, policy_updates
 from tests.support.recording import HostSync, guarded, pointers

@@ -10,7 +10,8 @@ import pytest
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment import estimates as estimates_module
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
-from offlinerlkit_romi.experiment.config import ModelBasedConfig, RunConfig
+from offlinerlkit_romi.experiment.config import RunConfig
+from offlinerlkit_romi.experiment.model_config import ModelBasedConfig
 from offlinerlkit_romi.experiment.resolve import settle
 from offlinerlkit_romi.experiment.run import train
 from offlinerlkit_romi.ope import fitted_q_evaluation

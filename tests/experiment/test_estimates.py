@@ -18,9 +18,9 @@ from offlinerlkit_romi import load_dataset, train
 from offlinerlkit_romi.data import Dataset
 from offlinerlkit_romi.errors import TrainingInterrupted, UserError
 from offlinerlkit_romi.experiment import estimates as estimates_module
-from offlinerlkit_romi.experiment.config import ModelBasedConfig
 from offlinerlkit_romi.experiment.estimates import actions_of
 from offlinerlkit_romi.experiment.folder import RunFolder
+from offlinerlkit_romi.experiment.model_config import ModelBasedConfig
 from offlinerlkit_romi.experiment.rewards import discounted_values, piece_starts
 from offlinerlkit_romi.ope import FQERows
 from offlinerlkit_romi.policy_trainer.interrupts import Interrupts

@@ -9,7 +9,7 @@ import pytest
 from offlinerlkit_romi.dynamics.space import FILE, ModelSpace, read_space
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
-from offlinerlkit_romi.experiment.config import ModelBasedConfig
+from offlinerlkit_romi.experiment.model_config import ModelBasedConfig
 from offlinerlkit_romi.experiment.resolve import settle
 from offlinerlkit_romi.experiment.rewards import model_reward_map
 from offlinerlkit_romi.experiment.run import train

@@ -11,8 +11,8 @@ from offlinerlkit_romi.engine import Generators
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment import parts
 from offlinerlkit_romi.experiment.build import build_policy
-from offlinerlkit_romi.experiment.config import ModelBasedConfig
 from offlinerlkit_romi.experiment.memory import RESERVE, MemoryPlan, choose_place, working_bytes
+from offlinerlkit_romi.experiment.model_config import ModelBasedConfig
 from offlinerlkit_romi.experiment.parts import Buffers, prepare
 from offlinerlkit_romi.experiment.resolve import settle
 from offlinerlkit_romi.experiment.run import train

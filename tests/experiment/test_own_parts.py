@@ -12,8 +12,8 @@ import torch
 from offlinerlkit_romi import cli, load_policy, train
 from offlinerlkit_romi.errors import TrainingInterrupted, UserError
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
-from offlinerlkit_romi.experiment.config import ModelBasedConfig
 from offlinerlkit_romi.experiment.folder import RunFolder
+from offlinerlkit_romi.experiment.model_config import ModelBasedConfig
 from tests.experiment import own_networks as own
 from tests.experiment.conftest import TINY_SETTINGS
 from tests.support.comparing import differences, outcome

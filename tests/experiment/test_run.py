@@ -13,8 +13,8 @@ from offlinerlkit_romi.engine.device import resolve_device
 from offlinerlkit_romi.errors import StopTraining, UserError
 from offlinerlkit_romi.experiment import parts
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
-from offlinerlkit_romi.experiment.config import ModelBasedConfig
 from offlinerlkit_romi.experiment.folder import SUMMARY, RunFolder
+from offlinerlkit_romi.experiment.model_config import ModelBasedConfig
 from offlinerlkit_romi.experiment.parts import prepare
 from offlinerlkit_romi.experiment.reload import evaluate, load_policy
 from offlinerlkit_romi.experiment.resolve import settle

@@ -10,8 +10,8 @@ import torch
 from offlinerlkit_romi import cli, evaluate, load_policy, select, train
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment import estimates as estimates_module
-from offlinerlkit_romi.experiment.config import ModelBasedConfig
 from offlinerlkit_romi.experiment.folder import RunFolder
+from offlinerlkit_romi.experiment.model_config import ModelBasedConfig
 from offlinerlkit_romi.experiment.selection import rank_correlation
 from tests.experiment import own_functions
 from tests.experiment.conftest import TINY_SETTINGS

@@ -10,7 +10,8 @@ import torch
 from offlinerlkit_romi.bench.ours import drawing
 from offlinerlkit_romi.engine import Generators
 from offlinerlkit_romi.experiment.build import build_policy
-from offlinerlkit_romi.experiment.config import ModelBasedConfig, RunConfig
+from offlinerlkit_romi.experiment.config import RunConfig
+from offlinerlkit_romi.experiment.model_config import ModelBasedConfig
 from offlinerlkit_romi.experiment.parts import Buffers, prepare
 from offlinerlkit_romi.experiment.resolve import settle
 from tests.experiment.conftest import TINY_SETTINGS, make_dataset

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.algorithms.cql import CQLConfig
-from offlinerlkit_romi.experiment.config import ModelBasedConfig
+from offlinerlkit_romi.experiment.model_config import ModelBasedConfig
 
 if TYPE_CHECKING:
     from offlinerlkit_romi.experiment.build import Parts

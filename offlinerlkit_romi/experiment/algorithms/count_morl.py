@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from offlinerlkit_romi.errors import UserError
-from offlinerlkit_romi.experiment.config import ModelBasedConfig
 from offlinerlkit_romi.experiment.limits import Between, Rate, Weight
+from offlinerlkit_romi.experiment.model_config import ModelBasedConfig
 
 if TYPE_CHECKING:
     from offlinerlkit_romi.experiment.build import Parts

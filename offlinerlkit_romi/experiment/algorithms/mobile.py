@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from offlinerlkit_romi.experiment.config import KitConfig, ModelBasedConfig
+from offlinerlkit_romi.experiment.config import KitConfig
 from offlinerlkit_romi.experiment.limits import Between, Few, Weight
+from offlinerlkit_romi.experiment.model_config import ModelBasedConfig
 
 if TYPE_CHECKING:
     from offlinerlkit_romi.experiment.build import Parts

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from offlinerlkit_romi.errors import UserError
-from offlinerlkit_romi.experiment.config import KitConfig, ModelBasedConfig
+from offlinerlkit_romi.experiment.config import KitConfig
 from offlinerlkit_romi.experiment.limits import Weight, own_or
+from offlinerlkit_romi.experiment.model_config import ModelBasedConfig
 
 if TYPE_CHECKING:
     from offlinerlkit_romi.experiment.build import Parts

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from offlinerlkit_romi.experiment.config import AdversarialConfig, KitConfig
+from offlinerlkit_romi.experiment.config import KitConfig
 from offlinerlkit_romi.experiment.limits import Weight
+from offlinerlkit_romi.experiment.model_config import AdversarialConfig
 
 if TYPE_CHECKING:
     from offlinerlkit_romi.experiment.build import Parts

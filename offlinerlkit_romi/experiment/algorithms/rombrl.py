@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.algorithms.mobile import MOBILEConfig
-from offlinerlkit_romi.experiment.config import AdaptiveConfig
 from offlinerlkit_romi.experiment.limits import (
     Between,
     Count,
@@ -18,6 +17,7 @@ from offlinerlkit_romi.experiment.limits import (
     Size,
     Weight,
 )
+from offlinerlkit_romi.experiment.model_config import AdaptiveConfig
 
 if TYPE_CHECKING:
     from offlinerlkit_romi.experiment.build import Parts

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from offlinerlkit_romi.errors import UserError
-from offlinerlkit_romi.experiment.config import AdversarialConfig
 from offlinerlkit_romi.experiment.limits import BIG, Between, Few, Own, Rate, Weight, Widths, rising
+from offlinerlkit_romi.experiment.model_config import AdversarialConfig
 
 if TYPE_CHECKING:
     from offlinerlkit_romi.experiment.build import Parts
