@@ -108,7 +108,7 @@ def test_of_two_runs_of_one_seed_the_finished_one_counts_and_the_other_is_told(t
     kept = make_run(tmp_path, "mopo", 0, [1.0] * 3)
     other = make_run(tmp_path, "mopo", 0, [2.0], status="unfinished")
     found = gather([str(tmp_path)])
-    assert [entry.record.run.path for entry in found.entries] == [kept]
+    assert [record.run.path for record in found.records] == [kept]
     assert "there twice" in found.notes[0] and str(other) in found.notes[0]
 
 

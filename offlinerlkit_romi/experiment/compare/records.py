@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
+from functools import cached_property
 from typing import Any, Literal
 
 from offlinerlkit_romi.envs import normalized_score
@@ -34,10 +35,7 @@ class RunRecord:
         run: Its folder; None where it never got one.
         facts: What runs in one table must agree on.
         settings: Its configuration.
-        steps: Policy steps of its evaluations, (n,).
-        scores: Their scores, (n,).
-        q_real: Mean Q on data rows in the last epoch; NaN where the algorithm logs none.
-        q_model: The same on the model's rows.
+        rows: Its progress, a row per epoch.
         summary: What came out of it; None for a run that is not finished.
         data_score: Score of the data's own episodes.
     """
@@ -49,10 +47,7 @@ class RunRecord:
     run: RunFolder | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
-    steps: Sequence[int] = ()
-    scores: Sequence[float] = ()
-    q_real: float = math.nan
-    q_model: float = math.nan
+    rows: Sequence[Mapping[str, float]] = ()
     summary: Summary | None = None
     data_score: float = math.nan
 
@@ -76,10 +71,19 @@ class RunRecord:
         """What its scores are: "score" or "return"."""
         return str(self.facts.get("scale", "score"))
 
-    @property
+    def trace(self, column: str) -> dict[int, float]:
+        """A column of its progress by policy step, where it is known."""
+        known = ((int(row["timestep"]), row.get(column, math.nan)) for row in self.rows)
+        return {step: value for step, value in known if not math.isnan(value)}
+
+    @cached_property
     def curve(self) -> dict[int, float]:
         """Its scores by policy step."""
-        return dict(zip(self.steps, self.scores, strict=True))
+        return self.trace(SCORE_COLUMNS[self.scale])
+
+    def last(self, column: str) -> float:
+        """A column's number in the last epoch, NaN where it has none."""
+        return self.rows[-1].get(column, math.nan) if self.rows else math.nan
 
     @property
     def last_ten(self) -> float:
@@ -109,21 +113,16 @@ def read_record(run: RunFolder) -> RunRecord:
         raise UserError(f"{run.path / MANIFEST} is damaged: it lacks {error}") from error
     rows, status = run.rows(), run.status
     scale = "return" if any(SCORE_COLUMNS["return"] in row for row in rows) else "score"
-    column = SCORE_COLUMNS[scale]
-    evaluated = [row for row in rows if not math.isnan(row.get(column, math.nan))]
-    last = rows[-1] if rows else {}
+    evaluated = any(not math.isnan(row.get(SCORE_COLUMNS[scale], math.nan)) for row in rows)
     return RunRecord(
         label=str(label),
         seed=seed,
         status=status,
-        why=_WHY[status].format(int(last.get("timestep", 0))),
+        why=_WHY[status].format(int(rows[-1]["timestep"]) if rows else 0),
         run=run,
         facts={**_facts(task, manifest), **({"scale": scale} if evaluated else {})},
         settings=settings,
-        steps=[int(row["timestep"]) for row in evaluated],
-        scores=[row[column] for row in evaluated],
-        q_real=last.get("q/real", math.nan),
-        q_model=last.get("q/model", math.nan),
+        rows=rows,
         summary=run.summary if status == "finished" else None,
         data_score=behaviour if scale == "return" else float(normalized_score(behaviour, run.task)),
     )

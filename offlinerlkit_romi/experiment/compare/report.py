@@ -228,9 +228,9 @@ def _run(record: RunRecord) -> dict[str, Any]:
         "why": record.why,
         "summary": {name: value for name, value in told.items() if name != "run_dir"},
         "steps_per_second": steps_per_second(record),
-        "q_real": record.q_real,
-        "q_model": record.q_model,
-        "curve": {"steps": list(record.steps), "scores": list(record.scores)},
+        "q_real": record.last("q/real"),
+        "q_model": record.last("q/model"),
+        "curve": {"steps": list(record.curve), "scores": list(record.curve.values())},
         "dynamics_fit": {name: value for name, value in fit.items() if name != "fitted_by"},
         "settings": {k: v for k, v in record.settings.items() if k not in _PLACES}
         | {"data": Path(str(record.settings.get("data"))).name},

@@ -84,8 +84,8 @@ def _row(label: str, records: Sequence[RunRecord]) -> Row:
         steps=_mean([record.number("steps") for record in done]),
         steps_per_second=_mean([steps_per_second(record) for record in done]),
         wall_seconds=_mean([record.number("wall_seconds") for record in done]),
-        q_real=_mean([record.q_real for record in done]),
-        q_model=_mean([record.q_model for record in done]),
+        q_real=_mean([record.last("q/real") for record in done]),
+        q_model=_mean([record.last("q/model") for record in done]),
     )
 
 
@@ -151,9 +151,9 @@ def make_notes(rows: Sequence[Row], records: Sequence[RunRecord]) -> list[str]:
 def _fewer(records: Sequence[RunRecord]) -> str:
     """Whose runs have not had ten."""
     counts = {
-        record.label: f"{record.label} has {len(record.scores)}"
+        record.label: f"{record.label} has {len(record.curve)}"
         for record in records
-        if record.finished and len(record.scores) < 10
+        if record.finished and len(record.curve) < 10
     }
     return f" ({', '.join(counts.values())})" if counts else ""
 

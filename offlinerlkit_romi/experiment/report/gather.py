@@ -7,46 +7,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.compare.plan import BEST_FIRST
 from offlinerlkit_romi.experiment.compare.records import RunRecord, own_settings, read_record
 from offlinerlkit_romi.experiment.folder import PROGRESS, find_runs
-from offlinerlkit_romi.experiment.statistics import mean_curve
-from offlinerlkit_romi.experiment.summary import read_curve, source_label
-from offlinerlkit_romi.utils.plotter import Curve
-
-if TYPE_CHECKING:
-    import pandas as pd
+from offlinerlkit_romi.experiment.summary import source_label
 
 SHOWN_SETTINGS = 2  # in a name; more are told in a note
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A run of a report.
-
-    Attributes:
-        label: The row it belongs to.
-        record: What its folder says.
-    """
-
-    label: str
-    record: RunRecord
-
-    @cached_property
-    def frame(self) -> pd.DataFrame:
-        """Its curve, a row per epoch."""
-        assert self.record.run is not None
-        return read_curve(self.record.run.path)
-
-    def trace(self, column: str) -> dict[int, float]:
-        """A column of it by policy step, where it is known."""
-        if column not in self.frame:
-            return {}
-        known = self.frame[["timestep", column]].dropna()
-        return dict(zip(known["timestep"].astype(int), known[column].astype(float), strict=True))
 
 
 @dataclass(frozen=True)
@@ -55,40 +24,40 @@ class Panel:
 
     Attributes:
         task: Its name, with what tells it from another data set of the same task.
-        entries: Its runs.
+        records: Its runs.
     """
 
     task: str
-    entries: Sequence[Entry]
+    records: Sequence[RunRecord]
 
     @cached_property
-    def runs(self) -> dict[str, list[Entry]]:
+    def runs(self) -> dict[str, list[RunRecord]]:
         """By label."""
-        found: dict[str, list[Entry]] = {}
-        for entry in self.entries:
-            found.setdefault(entry.label, []).append(entry)
+        found: dict[str, list[RunRecord]] = {}
+        for record in self.records:
+            found.setdefault(record.label, []).append(record)
         return found
 
     @property
     def first(self) -> RunRecord:
         """Any of its runs, for what they have in common."""
-        return self.entries[0].record
+        return self.records[0]
 
     @property
     def scale(self) -> str:
         """What its scores are: "score" or "return"."""
-        return next((e.record.scale for e in self.entries if e.record.scores), "score")
+        return next((x.scale for x in self.records if x.curve), "score")
 
     def columns(self) -> list[str]:
         """Of the curves of all its runs."""
-        return list(dict.fromkeys(str(name) for entry in self.entries for name in entry.frame))
+        return list(dict.fromkeys(x for run in self.records for row in run.rows for x in row))
 
     def results(self, label: str, name: str = "last10_mean") -> list[float]:
         """Last, last10_mean or best of the finished runs, where known."""
         found = [
-            entry.record.summary.result(name)
-            for entry in self.runs.get(label, ())
-            if entry.record.summary is not None
+            record.summary.result(name)
+            for record in self.runs.get(label, ())
+            if record.summary is not None
         ]
         return [value for value in found if not math.isnan(value)]
 
@@ -106,15 +75,15 @@ class Gathered:
     notes: Sequence[str]
 
     @property
-    def entries(self) -> list[Entry]:
+    def records(self) -> list[RunRecord]:
         """Every run."""
         panels = [panel for section in self.sections.values() for panel in section]
-        return [entry for panel in panels for entry in panel.entries]
+        return [record for panel in panels for record in panel.records]
 
     @property
     def labels(self) -> list[str]:
         """Every label, once."""
-        return sorted({entry.label for entry in self.entries})
+        return sorted({record.label for record in self.records})
 
 
 def gather(places: Sequence[str]) -> Gathered:
@@ -130,11 +99,6 @@ def gather(places: Sequence[str]) -> Gathered:
         for task, group in _grouped(by_source[source], lambda r: r.facts["task"]).items():
             sections.setdefault(source, []).extend(_panels(task, group, notes))
     return Gathered(sections, notes)
-
-
-def mean_trace(entries: Iterable[Entry], column: str) -> Curve:
-    """A column's mean and standard deviation over runs."""
-    return mean_curve([entry.trace(column) for entry in entries])
 
 
 def _sound(record: RunRecord) -> RunRecord:
@@ -211,9 +175,9 @@ def _panels(task: str, records: Sequence[RunRecord], notes: list[str]) -> list[P
     return panels
 
 
-def _labelled(task: str, records: Sequence[RunRecord], notes: list[str]) -> list[Entry]:
+def _labelled(task: str, records: Sequence[RunRecord], notes: list[str]) -> list[RunRecord]:
     """Runs of one name and different settings get names of their own."""
-    entries = []
+    labelled: list[RunRecord] = []
     for label, group in sorted(_grouped(records, lambda r: r.label).items()):
         variants = _grouped(group, lambda record: repr(own_settings(record)))
         settings = [own_settings(variant[0]) for variant in variants.values()]
@@ -225,5 +189,5 @@ def _labelled(task: str, records: Sequence[RunRecord], notes: list[str]) -> list
             if len(names) > SHOWN_SETTINGS:
                 own = f"{label} #{place + 1}"
                 notes.append(f"{own} on {task}: {told}")
-            entries += [Entry(own, replace(record, label=own)) for record in variant]
-    return entries
+            labelled += [replace(record, label=own) for record in variant]
+    return labelled

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from offlinerlkit_romi.envs.shifts import CLEAN
+from offlinerlkit_romi.experiment.compare.records import RunRecord
 from offlinerlkit_romi.experiment.folder import ROBUSTNESS
-from offlinerlkit_romi.experiment.report.gather import Entry, Panel
+from offlinerlkit_romi.experiment.report.gather import Panel
 from offlinerlkit_romi.experiment.report.items import Block, Cell, Chart, Table, cell, line
 from offlinerlkit_romi.experiment.robustness import (
     OWN,
@@ -98,8 +99,8 @@ def _played(outcome: Outcome) -> tuple[str, int, int]:
     return outcome.what, outcome.episodes, outcome.seed
 
 
-def _outcomes(entry: Entry) -> list[Outcome]:
-    run = entry.record.run
-    if run is None or not entry.record.finished:
+def _outcomes(record: RunRecord) -> list[Outcome]:
+    run = record.run
+    if run is None or not record.finished:
         return []
     return [x for x in read_outcomes(run.path / ROBUSTNESS) if x.critic in ("", OWN)]

@@ -43,7 +43,7 @@ Aggregates = Mapping[str, Strata]  # of each algorithm the scores of its runs, t
 
 def score_blocks(panels: Sequence[Panel]) -> tuple[list[Block], list[str]]:
     """Everything about scores, and what it comes to in sentences."""
-    labels = sorted({entry.label for panel in panels for entry in panel.entries})
+    labels = sorted({record.label for panel in panels for record in panel.records})
     scored = [panel for panel in panels if panel.scale == "score"]
     chosen, tasks = widest(scored)
     strata = {label: [panel.results(label) for panel in tasks] for label in chosen}
@@ -157,9 +157,9 @@ def _best_marked(results: Sequence[Sequence[float]]) -> list[Cell]:
 def _details(panels: Sequence[Panel]) -> Table:
     rows = []
     for panel in panels:
-        for label, entries in panel.runs.items():
-            done = [entry.record for entry in entries if entry.record.finished]
-            count = f"{len(done)} of {len(entries)}" if len(done) < len(entries) else len(done)
+        for label, records in panel.runs.items():
+            done = [record for record in records if record.finished]
+            count = f"{len(done)} of {len(records)}" if len(done) < len(records) else len(done)
             rows.append(
                 [
                     Cell(panel.task),
@@ -303,10 +303,9 @@ def _published(panels: Sequence[Panel], labels: Sequence[str]) -> Block:
 
 def _beside(panel: Panel, label: str, source: Mapping[str, Any]) -> Iterator[list[Cell]]:
     """A row where the publication has this task and algorithm."""
-    entries = panel.runs.get(label)
-    if not entries:
+    if label not in panel.runs:
         return
-    record = entries[0].record
+    record = panel.runs[label][0]
     algo, task = str(record.manifest["algo"]), record.facts["task"]
     value = _printed(source["mean"], source["columns"], task, algo)
     if math.isnan(value):
@@ -337,7 +336,7 @@ def _reasons(panel: Panel, label: str, source: Mapping[str, Any], algo: str) -> 
         yield f"other data: {record.facts['data source']}, not {source['data']}"
     steps = source["steps"]
     theirs = steps.get(algo, steps["others"]) if isinstance(steps, dict) else steps
-    ours = {planned_steps(entry.record.settings) for entry in panel.runs[label]}
+    ours = {planned_steps(record.settings) for record in panel.runs[label]}
     if theirs is None:
         yield "schedule not told"
     elif ours != {theirs}:

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.experiment.compare.records import RunRecord
 from offlinerlkit_romi.experiment.compare.table import steps_per_second
 from offlinerlkit_romi.experiment.folder import ESTIMATE, SELECTION
-from offlinerlkit_romi.experiment.report.gather import Entry, Panel, mean_trace
+from offlinerlkit_romi.experiment.report.gather import Panel
 from offlinerlkit_romi.experiment.report.items import (
     GREY,
     Block,
@@ -28,7 +29,7 @@ from offlinerlkit_romi.experiment.report.items import (
 )
 from offlinerlkit_romi.experiment.report.scores import planned_steps
 from offlinerlkit_romi.experiment.selection import rank_correlation
-from offlinerlkit_romi.experiment.statistics import mean_and_std
+from offlinerlkit_romi.experiment.statistics import mean_and_std, mean_curve
 from offlinerlkit_romi.experiment.summary import ESTIMATES
 from offlinerlkit_romi.policy_trainer.evaluation import SCORE_COLUMNS
 from offlinerlkit_romi.utils.plotter import AXES
@@ -100,7 +101,8 @@ def _block(
 
 def _lines(panel: Panel, column: str, *, dashed: bool = False, suffix: str = "") -> list[Series]:
     """A line per algorithm that has this column."""
-    found = {label: mean_trace(entries, column) for label, entries in panel.runs.items()}
+    traces = {label: [x.trace(column) for x in runs] for label, runs in panel.runs.items()}
+    found = {label: mean_curve(curves) for label, curves in traces.items()}
     return [
         line(f"{label}{suffix}", label, curve, dashed=dashed)
         for label, curve in found.items()
@@ -125,7 +127,7 @@ def _q_values(panel: Panel) -> list[Chart]:
         *_lines(panel, "q/real", suffix=", data"),
         *_lines(panel, "q/model", suffix=", model", dashed=True),
     ]
-    told = (entry.record.manifest.get("q_bound") for entry in panel.entries)
+    told = (record.manifest.get("q_bound") for record in panel.records)
     bounds = [float(bound) for bound in told if bound]
     name = "bound" if len({f"{x:.3g}" for x in bounds}) == 1 else "smallest bound"
     marks = {name: min(bounds)} if bounds else {}
@@ -147,16 +149,15 @@ def _gradients(panel: Panel) -> list[Chart]:
     ]
 
 
-def _profile(entries: Sequence[Entry], prefix: str, place: int) -> list[tuple[int, float, float]]:
+def _profile(
+    records: Sequence[RunRecord], prefix: str, place: int
+) -> list[tuple[int, float, float]]:
     """(number, mean, std over runs) of the columns `prefix1`, `prefix2`, ... in one row of each."""
     values: dict[int, list[float]] = {}
-    for entry in entries:
-        frame = entry.frame
-        for name in (x for x in frame.columns if str(x).startswith(prefix)):
-            known = frame[name].dropna()
-            if len(known):
-                number = int(str(name).removeprefix(prefix))
-                values.setdefault(number, []).append(float(known.iloc[place]))
+    for record in records:
+        for name in {x for row in record.rows for x in row if x.startswith(prefix)}:
+            if known := list(record.trace(name).values()):
+                values.setdefault(int(name.removeprefix(prefix)), []).append(known[place])
     return [(number, *mean_and_std(values[number])) for number in sorted(values)]
 
 
@@ -164,9 +165,9 @@ def _first_and_last(
     panel: Panel, prefix: str, place: Callable[[str, int], float], suffixes: tuple[str, str]
 ) -> list[Series]:
     found = []
-    for label, entries in panel.runs.items():
+    for label, records in panel.runs.items():
         for row, suffix in zip((-1, 0), suffixes, strict=True):
-            points = _profile(entries, prefix, row)
+            points = _profile(records, prefix, row)
             if points:
                 x = np.array([place(label, number) for number, _, _ in points])
                 mean, std = np.array([point[1:] for point in points]).T
@@ -213,11 +214,11 @@ def _estimates(panels: Sequence[Panel]) -> Block:
 
 
 def _ranks(
-    panel: Panel, title: str, pairs_of: Callable[[Entry], list[tuple[float, float]]]
+    panel: Panel, title: str, pairs_of: Callable[[RunRecord], list[tuple[float, float]]]
 ) -> list[list[Cell]]:
     rows = []
-    for label, entries in panel.runs.items():
-        pairs = [pair for entry in entries for pair in pairs_of(entry)]
+    for label, records in panel.runs.items():
+        pairs = [pair for record in records for pair in pairs_of(record)]
         if pairs:
             names = Cell(panel.task), Cell(label), Cell(title)
             told = cell(rank_correlation(pairs), ".2f")
@@ -225,16 +226,16 @@ def _ranks(
     return rows
 
 
-def _estimated(entry: Entry, column: str) -> list[tuple[float, float]]:
+def _estimated(record: RunRecord, column: str) -> list[tuple[float, float]]:
     """Estimate and score of the epochs that have both."""
-    scores = entry.record.curve
-    return [(x, scores[step]) for step, x in entry.trace(column).items() if step in scores]
+    pairs = record.trace(column).items()
+    return [(x, record.curve[step]) for step, x in pairs if step in record.curve]
 
 
-def _selected(entry: Entry, by: str) -> list[tuple[float, float]]:
+def _selected(record: RunRecord, by: str) -> list[tuple[float, float]]:
     """Estimate and score of the checkpoints that `select` looked at."""
-    assert entry.record.run is not None
-    path = entry.record.run.path / SELECTION.format(by=by)
+    assert record.run is not None
+    path = record.run.path / SELECTION.format(by=by)
     try:
         found = json.loads(path.read_text("utf-8"))["candidates"]
         pairs = [(x["estimate"], x["score"]) for x in found]
@@ -253,8 +254,8 @@ def speed_block(panels: Sequence[Panel]) -> Block:
     ]
     rows = []
     for panel in panels:
-        for label, entries in panel.runs.items():
-            done = [entry.record for entry in entries if entry.record.finished]
+        for label, records in panel.runs.items():
+            done = [record for record in records if record.finished]
             if done:
                 devices = {str(x.manifest["machine"].get("device_name")) for x in done}
                 ms = ("policy_step", "rollout", "model_update", "evaluation")
@@ -290,7 +291,7 @@ def _planned(manifest: Mapping[str, Any]) -> float:
 
 def runs_block(panels: Sequence[Panel]) -> Block:
     """Every run, finished or not."""
-    rows = [_run(panel, entry) for panel in panels for entry in panel.entries]
+    rows = [_run(panel, record) for panel in panels for record in panel.records]
     head = [
         *("task", "algorithm", "status", "folder", "seed", "steps done", "of"),
         *("newest score", "version", "commit"),
@@ -307,18 +308,17 @@ def runs_block(panels: Sequence[Panel]) -> Block:
     return Block("runs", "Runs and data", text, [table, data], open=False)
 
 
-def _run(panel: Panel, entry: Entry) -> list[Cell]:
-    record, frame = entry.record, entry.frame
-    step = int(frame["timestep"].iloc[-1]) if len(frame) else 0
+def _run(panel: Panel, record: RunRecord) -> list[Cell]:
+    step = int(record.rows[-1]["timestep"]) if record.rows else 0
     folder, versions = record.run, record.manifest["versions"]
     commit = re.sub(r"^(.{10}).*?(-dirty)?$", r"\1\2", str(versions.get("git_commit") or "-"))
     return [
-        *(Cell(panel.task), Cell(entry.label)),
+        *(Cell(panel.task), Cell(record.label)),
         Cell(record.why or record.status, None, record.status),
         Cell("" if folder is None else "/".join(folder.path.parts[-2:]), None, GREY),
         *(Cell(str(record.seed), record.seed), Cell(f"{step:,}", step)),
         cell(planned_steps(record.settings), ",.0f"),
-        cell(record.scores[-1] if record.scores else math.nan),
+        cell(next(reversed(record.curve.values()), math.nan)),
         *(Cell(str(versions.get("offlinerlkit_romi") or "-")), Cell(commit)),
     ]
 

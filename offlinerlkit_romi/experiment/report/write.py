@@ -81,11 +81,12 @@ def _section(title: str, panels: Sequence[Panel]) -> Section:
     blocks += [speed_block(panels), runs_block(panels)]
     if "(not " in title:
         points.append("These scores do not compare with published ones: the data are others.")
-    unfinished = [e for panel in panels for e in panel.entries if not e.record.finished]
+    runs = [record for panel in panels for record in panel.records]
+    unfinished = [record for record in runs if not record.finished]
     if unfinished:
         points.append(
-            f"In no score, for they have not finished: {len(unfinished)} of "
-            f"{sum(len(panel.entries) for panel in panels)} runs (the list at the end says which)."
+            f"In no score, for they have not finished: {len(unfinished)} of {len(runs)} runs (the "
+            "list at the end says which)."
         )
     name = re.sub(r"\W+", "-", title.lower()).strip("-")
     return Section(
@@ -149,7 +150,7 @@ def _page(gathered: Gathered, sections: Sequence[Section], title: str, command: 
 
 
 def _counts(gathered: Gathered, tasks: Sequence[str]) -> str:
-    states = Counter(entry.record.status for entry in gathered.entries)
+    states = Counter(record.status for record in gathered.records)
     told = ", ".join(f"{count} {state}" for state, count in states.most_common())
     runs = f"{sum(states.values())} runs ({told})"
     return f"{runs} of {len(gathered.labels)} algorithms on {len(tasks)} tasks"

@@ -72,7 +72,7 @@ def _to_carry_out(plan: Plan, trials: Sequence[Trial]) -> list[Trial]:
     runs = Runs()
     if not plan.file.judges:
         return [trial for trial in trials if trial.missing(runs)]
-    return sorted(trials, key=lambda trial: -sum(len(r.steps) for r in trial.records(runs)))
+    return sorted(trials, key=lambda trial: -sum(len(r.curve) for r in trial.records(runs)))
 
 
 def _check(plan: Plan, where: str, jobs: int | None) -> None:
