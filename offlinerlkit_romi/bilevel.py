@@ -23,7 +23,7 @@ so that nothing has the size of the parameters but the vectors g and b. R rows o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -254,6 +254,16 @@ def constrained_response(
     slack = (abs(gap) - gap) / 2
     factor = (beta > FLAT) / (slack / multiplier + beta + (beta <= FLAT))
     return answer - factor * overlap * constraint
+
+
+def norm_of(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
+    """Of all tensors' numbers as one vector, ()."""
+    return torch.stack(torch._foreach_norm(list(tensors))).norm()
+
+
+def dot(left: Iterable[torch.Tensor], right: Iterable[torch.Tensor]) -> torch.Tensor:
+    """Inner product of two lists of tensors alike, ()."""
+    return torch.stack([(x * y).sum() for x, y in zip(left, right, strict=True)]).sum()
 
 
 def _adam_group(optim: torch.optim.Optimizer) -> dict:

@@ -26,13 +26,7 @@ from offlinerlkit_romi.bench.workload import (
 )
 from offlinerlkit_romi.data import load
 from offlinerlkit_romi.dynamics.ensemble_dynamics import EnsembleDynamics
-from offlinerlkit_romi.engine import (
-    Engine,
-    Generators,
-    MetricMeans,
-    Steps,
-    spared_collector,
-)
+from offlinerlkit_romi.engine import Engine, Generators, MetricMeans, Steps, spared_collector
 from offlinerlkit_romi.envs import Evaluator
 from offlinerlkit_romi.envs.make import make_env
 from offlinerlkit_romi.experiment.build import Parts, Setting, build_policy

@@ -1,3 +1,4 @@
+# ruff: noqa: T201
 """`offlinerlkit-romi data list|fetch|generate|info|convert|doctor|train-behaviour`."""
 
 import argparse
@@ -163,10 +164,6 @@ def _add_generation(command: argparse.ArgumentParser) -> None:
     command.add_argument("--jobs", type=int, help="processes (default: one per core)")
 
 
-def _write(text: str) -> None:
-    sys.stdout.write(text + "\n")
-
-
 def _chosen(names: list[str]) -> "list[Task]":
     from offlinerlkit_romi.envs.tasks import get_task, task_names
 
@@ -175,16 +172,16 @@ def _chosen(names: list[str]) -> "list[Task]":
 
 def _list(arguments: argparse.Namespace) -> None:
     del arguments
-    _write(f"{'task':30} {'its own file':>12}  {'cached':7} generated here")
+    print(f"{'task':30} {'its own file':>12}  {'cached':7} generated here")
     for task in _chosen(["all"]):
         archive = origin_of(task).archive
         size = archive.remote_of(task.name).size
         known = "-" if size is None else f"{size / 1e6:.0f} MB"
         cached = "yes" if archive.cached_path(task.name).exists() else "no"
-        _write(f"{task.name:30} {known:>12}  {cached:7} {', '.join(_made(task)) or '-'}")
+        print(f"{task.name:30} {known:>12}  {cached:7} {', '.join(_made(task)) or '-'}")
     kept = {origin.title: origin.archive.folder() for origin in ORIGINS.values()}
     places = ", ".join(f"{title}'s files are kept in {folder}" for title, folder in kept.items())
-    _write(f"{places}, generated ones in {generated_folder()}")
+    print(f"{places}, generated ones in {generated_folder()}")
 
 
 def _made(task: "Task") -> list[str]:
@@ -196,7 +193,7 @@ def _fetch(arguments: argparse.Namespace) -> None:
     for task in _chosen(_given(arguments)):
         archive = origin_of(task).archive
         path, sha256 = archive.fetch(task.name, force=arguments.force)
-        _write(f"{task.name}: {path} (sha256 {sha256}; {archive.verified(task.name)})")
+        print(f"{task.name}: {path} (sha256 {sha256}; {archive.verified(task.name)})")
 
 
 def _generate(arguments: argparse.Namespace) -> None:
@@ -208,15 +205,15 @@ def _generate(arguments: argparse.Namespace) -> None:
             jobs=arguments.jobs,
             force=arguments.force,
         )
-        _write(describe(read_dataset(path, task, "generated")))
+        print(describe(read_dataset(path, task, "generated")))
 
 
 def _info(arguments: argparse.Namespace) -> None:
     dataset = _loaded(arguments)
-    _write(describe(dataset))
+    print(describe(dataset))
     if arguments.histogram is not None and dataset.complete is not None:
         _draw_histogram(arguments.histogram, dataset.complete, dataset.info.task)
-        _write(f"histogram: {arguments.histogram}")
+        print(f"histogram: {arguments.histogram}")
 
 
 def _loaded(arguments: argparse.Namespace) -> "Dataset":
@@ -234,7 +231,7 @@ def _loaded(arguments: argparse.Namespace) -> "Dataset":
         transitions=arguments.transitions,
         seed=arguments.seed,
         jobs=arguments.jobs,
-        notify=lambda line: _write(line) if sys.stdout.isatty() else None,
+        notify=lambda line: print(line) if sys.stdout.isatty() else None,
     )
 
 
@@ -242,14 +239,14 @@ def _convert(arguments: argparse.Namespace) -> None:
     from offlinerlkit_romi.data.convert import convert
 
     told = convert(arguments.source, arguments.to, arguments.out, arguments.action_bounds)
-    _write("\n".join([f"{arguments.source} -> {arguments.out}", *(f"note: {t}" for t in told)]))
+    print("\n".join([f"{arguments.source} -> {arguments.out}", *(f"note: {t}" for t in told)]))
 
 
 def _mix(arguments: argparse.Namespace) -> None:
     from offlinerlkit_romi.data.mix import mix
 
     told = mix(arguments.sources, arguments.output, arguments.share, arguments.seed)
-    _write("\n".join([arguments.output, *(f"note: {t}" for t in told)]))
+    print("\n".join([arguments.output, *(f"note: {t}" for t in told)]))
 
 
 def describe(dataset: "Dataset") -> str:
@@ -321,4 +318,4 @@ def _train_behaviour(arguments: argparse.Namespace) -> None:
     for path in train_behaviour(
         arguments.env, arguments.steps, arguments.every, arguments.seed, arguments.out
     ):
-        _write(str(path))
+        print(str(path))

@@ -28,8 +28,9 @@ from offlinerlkit_romi.data.formats import (
     episodes_in,
     read_arrays,
 )
+from offlinerlkit_romi.data.own_rows import read_columns
 from offlinerlkit_romi.data.rows import GOALS, KNOWN, MATRICES, MIX, REQUIRED, Array, Rows, as_rows
-from offlinerlkit_romi.data.user import MEMORY, load_own, read_columns
+from offlinerlkit_romi.data.user import MEMORY, load_own
 from offlinerlkit_romi.envs.minari import open_minari
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.standins.recipes import generate

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +11,9 @@ import numpy as np
 
 from offlinerlkit_romi.data.card import Card, Reference, card_of, is_remote
 from offlinerlkit_romi.data.checks import bounds_in_words, guessed_bounds, outside
-from offlinerlkit_romi.data.columns import ColumnMap, columns_of
 from offlinerlkit_romi.data.dataset import Dataset
-from offlinerlkit_romi.data.formats import (
-    READERS,
-    Table,
-    episodes_in,
-    frame_table,
-    read_arrays,
-)
+from offlinerlkit_romi.data.formats import episodes_in
+from offlinerlkit_romi.data.own_rows import read_columns, rows_in_memory
 from offlinerlkit_romi.data.rows import FLAGS, KNOWN, Rows, joined, time_limits
 from offlinerlkit_romi.envs.custom import CustomTask, make_user_env
 from offlinerlkit_romi.envs.minari import open_minari
@@ -40,7 +32,6 @@ GYMNASIUM_RULES = {
     "Walker2d": "walker2d",
     "Pendulum": "pendulum",
 }
-STEP_KEYS = ("observations", "actions", "rewards", "next_observations", "terminals", "timeouts")
 
 
 def load_own(data: Any, *, guess: bool = False, **facts: Any) -> Dataset:
@@ -70,7 +61,7 @@ def load_own(data: Any, *, guess: bool = False, **facts: Any) -> Dataset:
     if card.file:
         rows, source = read_columns(Path(card.file), card.columns), "file"
     else:
-        rows, source = _from_memory(data, card.columns), MEMORY
+        rows, source = rows_in_memory(data, card.columns), MEMORY
     notes: tuple[str, ...] = ()
     if guess:
         card, notes = with_bounds(card, rows.actions)
@@ -82,9 +73,6 @@ def _load_minari(card: Card) -> Dataset:
 
     Its simulator and, where it carries them, its reference returns are used unless the card names
     others.
-
-    Args:
-        card: `file` is ``minari:ID``.
 
     Raises:
         UserError: Minari is missing, there is no such data set, or its spaces are not boxes of
@@ -182,124 +170,18 @@ def finish(rows: Rows, card: Card, source: str, **info: Any) -> Dataset:
         raise UserError(
             f"{place}: no row has a next state of its own episode: give longer episodes"
         )
-    dataset = replace(dataset, task=task, card=card)
-    dropped = len(rows) - len(dataset)
-    if dropped:
-        dataset = dataset.with_notes(
-            f"{dropped} last rows of cut episodes left out: they have no next observation"
-        )
+    more = []
+    if dropped := len(rows) - len(dataset):
+        more.append(f"{dropped} last rows of cut episodes left out: they have no next observation")
     if task.scales_actions:
-        dataset = dataset.with_notes(
-            "actions are scaled from the user's bounds to [-1, 1] and back"
-        )
-    dataset = dataset.with_notes(*rule_notes(dataset, task))
+        more.append("actions are scaled from the user's bounds to [-1, 1] and back")
+    more += rule_notes(dataset, task)
+    dataset = replace(dataset, task=task, card=card).with_notes(*more)
     reason = dataset.untold()
     if not reason:
         return dataset
     unknown = dataset.with_info(episodes=0, behaviour_return=float("nan")).with_notes(reason)
     return replace(unknown, complete=None)
-
-
-def read_columns(path: Path, columns: ColumnMap, *, finite: bool = True) -> Rows:
-    """The rows of a file, or of a folder of episodes; see `columns.columns_of`.
-
-    Raises:
-        UserError: They cannot be read.
-    """
-    if not path.is_dir():
-        return _read_file(path, columns, finite)
-    files = sorted(
-        (f for f in path.iterdir() if f.suffix.lower() in READERS and not f.name.startswith(".")),
-        key=lambda f: [int(t) if t.isdigit() else t for t in re.split(r"(\d+)", f.name)],
-    )
-    if not files:
-        raise UserError(f"the folder {path} holds no episodes: put one {_formats()} per episode")
-    return joined([_read_file(file, columns, finite) for file in files], str(path))
-
-
-def _read_file(path: Path, columns: ColumnMap, finite: bool) -> Rows:
-    place = str(path)
-    table = read_arrays(path, lambda present: columns.pick(present, place))
-    return columns_of(table, columns, place, finite=finite)
-
-
-def _from_memory(data: Any, columns: ColumnMap) -> Rows:
-    place = "the data"
-    if isinstance(data, Mapping):
-        return columns_of(_arrays(data, columns, place), columns, place)
-    if hasattr(data, "columns") and hasattr(data, "to_numpy"):
-        table = frame_table(data, lambda present: columns.pick(present, place))
-        return columns_of(table, columns, place)
-    if not isinstance(data, Iterable) or isinstance(data, bytes | np.ndarray):
-        raise UserError(
-            f"cannot load a {type(data).__name__}: give a path, a dict of arrays, a DataFrame, "
-            "or an iterable of episodes or transitions"
-        )
-    items = iter(data)
-    first = next(items, None)
-    if first is None:
-        raise UserError("the iterable holds no episodes: give at least one")
-    items = chain([first], items)
-    if _is_step(first, columns):
-        return columns_of(_stacked(items), ColumnMap(), place)
-    return joined([_episode(item, i, columns) for i, item in enumerate(items)], place)
-
-
-def _is_step(item: Any, columns: ColumnMap) -> bool:
-    """Whether an item is one transition: a tuple, or a dict whose reward is a single number."""
-    if not isinstance(item, Mapping):
-        return True
-    place = "the first item"
-    reward = item[columns.names("rewards", list(item), place)[0]]
-    return np.ndim(reward) == 0
-
-
-def _episode(item: Any, index: int, columns: ColumnMap) -> Rows:
-    place = f"episode {index}"
-    if not isinstance(item, Mapping):
-        raise UserError(f"{place} is a {type(item).__name__}: give a dict of arrays")
-    return columns_of(_arrays(item, columns, place), columns, place)
-
-
-def _arrays(data: Mapping[str, Any], columns: ColumnMap, place: str) -> Table:
-    """The arrays that are needed; lists become arrays."""
-    table = {}
-    for name in columns.pick([str(name) for name in data], place):
-        try:
-            table[name] = np.asarray(data[name])
-        except ValueError as error:
-            raise UserError(
-                f"{place}: {name} holds rows of different lengths: give as many numbers in each"
-            ) from error
-    return table
-
-
-def _stacked(items: Iterable[Any]) -> Table:
-    """Transitions as the columns of one table.
-
-    Raises:
-        UserError: They are not all alike.
-    """
-    columns: dict[str, list[Any]] = {}
-    for index, item in enumerate(items):
-        values = dict(item) if isinstance(item, Mapping) else _named(item, index)
-        if columns and values.keys() != columns.keys():
-            raise UserError(
-                f"transition {index} has {', '.join(map(str, values))}, "
-                f"the first one {', '.join(columns)}: give the same in each"
-            )
-        for name, value in values.items():
-            columns.setdefault(str(name), []).append(value)
-    return _arrays(columns, ColumnMap(), "the data")
-
-
-def _named(item: Any, index: int) -> dict[str, Any]:
-    if not isinstance(item, tuple | list) or len(item) not in (5, 6):
-        raise UserError(
-            f"transition {index} is a {type(item).__name__}: give tuples of observation, action, "
-            "reward, next observation, terminal and perhaps timeout, or dicts"
-        )
-    return dict(zip(STEP_KEYS, item, strict=False))
 
 
 def _timeouts(rows: Rows, card: Card, place: str) -> Any:
@@ -335,16 +217,14 @@ def _scaled_actions(rows: Rows, task: Any, place: str) -> Any:
     return task.to_policy(rows.actions) if task.scales_actions else rows.actions
 
 
-def _formats() -> str:
-    return ", ".join(READERS)
-
-
 def make_task(card: Card, obs_dim: int, action_dim: int, place: str) -> CustomTask:
     """The task of a data set with observations (n, obs_dim) and actions (n, action_dim).
 
     Raises:
         UserError: The simulator does not fit the data, or a fact does not.
     """
+    from offlinerlkit_romi.utils.termination_fns import get_termination_fn
+
     functions = dict(card.functions)
     spaces: dict[str, Any] = {}
     if card.env:
@@ -376,7 +256,8 @@ def make_task(card: Card, obs_dim: int, action_dim: int, place: str) -> CustomTa
         functions=card.functions,
         family="minari" if is_remote(card.file) else "custom",
     )
-    _check_rule(task)
+    if task.termination:  # a rule by name must exist, and be found before training starts
+        get_termination_fn(task)
     return task
 
 
@@ -392,14 +273,6 @@ def _check_scale(scale: Reference, names: set[str], limit: int, place: str) -> N
             f"{place}: reference_returns are of {scale.max_episode_steps} steps, episodes have "
             f"{limit}: give those under the same time limit"
         )
-
-
-def _check_rule(task: CustomTask) -> None:
-    """A rule by name must exist, and be found before training starts."""
-    from offlinerlkit_romi.utils.termination_fns import get_termination_fn
-
-    if task.termination:
-        get_termination_fn(task)
 
 
 def _spaces(env: Any, name: str) -> dict[str, Any]:
@@ -424,9 +297,7 @@ def _spaces(env: Any, name: str) -> dict[str, Any]:
         result["rule"] = rule_of(spec)
         return result
     finally:
-        close = getattr(made, "close", None)
-        if callable(close):
-            close()
+        getattr(made, "close", lambda: None)()
 
 
 def box_shape(space: Any, place: str, what: str) -> tuple[int, ...]:

@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 import torch
 
-from offlinerlkit_romi.dynamics.ensemble_dynamics import BaseDynamics
+from offlinerlkit_romi.dynamics.ensemble_dynamics import BaseDynamics, EnsembleDynamics
+from offlinerlkit_romi.dynamics.losses import gaussian_log_prob
+from offlinerlkit_romi.dynamics.row_scores import members_predict
 
 ROWS = 1000  # that a model is looked at on
 
@@ -79,6 +81,17 @@ def prediction_error(dynamics: BaseDynamics, segments: Segments) -> torch.Tensor
         obs = dynamics.expected_next(obs, segments.actions[:, step])
         errors.append((obs - segments.observations[:, step + 1]).square().mean().sqrt())
     return torch.stack(errors)
+
+
+@torch.no_grad()
+def elite_errors(dynamics: EnsembleDynamics, segments: Segments) -> dict[str, torch.Tensor]:
+    """Of single steps, `nll` of each elite and `mse` of their mean prediction, per row, (), ()."""
+    obs, next_obs = segments.observations[:, :-1], segments.observations[:, 1:]
+    target = torch.cat([next_obs - obs, segments.rewards], -1).flatten(0, 1)
+    inputs = dynamics.inputs(obs, segments.actions).flatten(0, 1)
+    mean, logvar = members_predict(dynamics.model, dynamics.model.elites, inputs)
+    nll = -gaussian_log_prob(mean, logvar, target).mean()
+    return {"nll": nll, "mse": (mean.mean(0) - target).square().mean()}
 
 
 def one_step_errors(

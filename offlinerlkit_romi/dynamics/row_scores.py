@@ -96,6 +96,13 @@ class RowScores(NamedTuple):
         return total
 
 
+def members_predict(
+    model: EnsembleDynamicsModel, members: torch.Tensor, inputs: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and log-variance of some members (M,) at scaled inputs, (R, S+A) -> (M, R, D)."""
+    return model.forward_members(inputs.expand(len(members), -1, -1), members)
+
+
 def member_log_prob(
     model: EnsembleDynamicsModel, inputs: torch.Tensor, member: torch.Tensor, sample: torch.Tensor
 ) -> torch.Tensor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from offlinerlkit_romi.envs import Task
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.build import Parts, Setting
 from offlinerlkit_romi.experiment.config import RunConfig
+from offlinerlkit_romi.experiment.context import Context
 from offlinerlkit_romi.experiment.folder import ESTIMATE
 from offlinerlkit_romi.experiment.model_config import ModelBasedConfig
-from offlinerlkit_romi.experiment.pretrain import FitReport
+from offlinerlkit_romi.experiment.pretrain import FitReport, fit_settings
 from offlinerlkit_romi.experiment.rewards import discounted_values, piece_starts
 from offlinerlkit_romi.ope import FQERows, FQESettings, fitted_q_evaluation, model_value
 from offlinerlkit_romi.policy_trainer.progress import Stage
@@ -119,12 +121,7 @@ class Estimator:
         """Value and spread where the fit settled, and whether it did."""
         settings = FQESettings(gamma=self.config.discount, steps=self.config.fqe_steps)
         generator, title = torch.Generator().manual_seed(seed), TITLES[name]
-        with Stage(self.logger, title) as stage:
-
-            def watch(share: float) -> None:
-                check()
-                stage(share)
-
+        with self._watched(title, check) as watch:
             result = fitted_q_evaluation(rows, settings, generator, watch)
         if result.problem:
             self.logger.log(f"{title} did not settle, it gives no value: {result.problem}")
@@ -192,21 +189,21 @@ class Estimator:
                 raw = self.scaler.inverse_transform(raw)
             return self._tensor(actions_of(policy, raw))
 
-        with Stage(self.logger, TITLES[MODEL]) as stage:
+        with self._watched(TITLES[MODEL], check) as watch:
+            gamma, scale = self.config.discount, self.reward_map
+            value = model_value(model, act, starts, gamma, box, reward_map=scale, watch=watch)
+        return value
+
+    @contextmanager
+    def _watched(self, title: str, check: Check) -> Iterator[Callable[[float], None]]:
+        """What hears how much is done; `check` may leave."""
+        with Stage(self.logger, title) as stage:
 
             def watch(share: float) -> None:
                 check()
                 stage(share)
 
-            return model_value(
-                model,
-                act,
-                starts,
-                self.config.discount,
-                box,
-                reward_map=self.reward_map,
-                watch=watch,
-            )
+            yield watch
 
     def _seen(self, obs: Floats) -> Floats:
         """Observations as the policy's networks and the model see them."""
@@ -232,49 +229,29 @@ def actions_of(policy: Any, obs: Floats, block: int = BLOCK) -> Floats:
     return np.concatenate(parts).astype(np.float32)
 
 
-def make_estimator(
-    config: RunConfig,
-    setting: Setting,
-    dataset: Dataset,
-    task: Task,
-    policy: Any,
-    logger: Logger,
-    check: Check,
-    *,
-    fitted: bool,
-) -> Estimator:
+def make_estimator(context: Context, setting: Setting, policy: Any, *, fitted: bool) -> Estimator:
     """Make a run's estimator, and keep the model for it that pre-training has just made.
 
     Args:
-        config: The run's configuration.
+        context: The run's.
         setting: Scaler and device.
-        dataset: Transitions.
-        task: Their task.
         policy: Has `dynamics` where the algorithm has a model.
-        logger: Takes what there is to say; the model lies in its folder of models.
-        check: Called after every epoch of a fit; may raise to leave.
-        fitted: The policy's model has just been fitted, and the policy has not trained on it yet.
+        fitted: That model has just been fitted, and the policy has not trained on it yet.
     """
-    wanted, model = wanted_estimates(config, task), None
+    config, dataset, logger = context.config, context.dataset, context.logger
+    wanted, model = wanted_estimates(config, context.task), None
     reason = dataset.untold() if wanted else ""
     if reason:
         logger.log(f"no estimates: {reason}")
         wanted = ()
     if MODEL in wanted:
         try:
+            check = context.interrupts.check
             model = independent_model(config, setting, dataset, policy, logger, check, fitted)
         except UserError as error:
             logger.log(f"no model estimate: {error}")
-    return Estimator(
-        config,
-        dataset,
-        setting.obs_scaler,
-        wanted,
-        model,
-        (config.model or OWN_MODEL).reward_map,
-        setting.device,
-        logger,
-    )
+    reward_map, scaler = (config.model or OWN_MODEL).reward_map, setting.obs_scaler
+    return Estimator(config, dataset, scaler, wanted, model, reward_map, setting.device, logger)
 
 
 def independent_model(
@@ -301,13 +278,8 @@ def independent_model(
         if config.model is not None:
             policy.dynamics.save(str(folder))
         else:
-            with FitReport(logger) as report:
-
-                def on_epoch(epoch: FitProgress) -> None:
-                    report(epoch)
-                    check()
-
-                _fit_own(model, setting, dataset, config.seed, on_epoch)
+            with FitReport(logger, check) as report:
+                _fit_own(model, setting, dataset, config.seed, report)
             model.save(str(folder))
     model.load(str(folder))
     return model
@@ -328,10 +300,6 @@ def _fit_own(
             rows[name] = setting.obs_scaler.transform(rows[name])
     model.train(
         {name: torch.as_tensor(x, device=setting.device) for name, x in rows.items()},
-        max_epochs=OWN_MODEL.dynamics_max_epochs,
-        max_epochs_since_update=OWN_MODEL.max_epochs_since_update,
-        batch_size=OWN_MODEL.dynamics_batch_size,
-        holdout_ratio=OWN_MODEL.holdout_ratio,
-        logvar_loss_coef=OWN_MODEL.logvar_loss_coef,
+        **fit_settings(OWN_MODEL),
         on_epoch=on_epoch,
     )

@@ -27,12 +27,7 @@ from offlinerlkit_romi.experiment.user_data import record_of, recorded_task
 from offlinerlkit_romi.system.files import write_json
 from offlinerlkit_romi.system.locks import locked
 from offlinerlkit_romi.system.machine import versions
-from offlinerlkit_romi.utils.logger import (
-    DIAGNOSIS_FILE,
-    MODEL_ROWS,
-    POLICY_ROWS,
-    WEIGHTS_FILE,
-)
+from offlinerlkit_romi.utils.logger import DIAGNOSIS_FILE, MODEL_ROWS, POLICY_ROWS, WEIGHTS_FILE
 
 MANIFEST = "record/manifest.json"
 CONFIG = "record/config.json"

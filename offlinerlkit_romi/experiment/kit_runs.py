@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -58,6 +58,13 @@ class KitRun:
     def data(self) -> tuple[str, float]:
         """Source and mean return of its data, which such a run does not tell."""
         return UNKNOWN, math.nan
+
+    def obs_std(self) -> NoReturn:
+        """Raise a UserError: such a run does not keep it."""
+        raise UserError(
+            f"{self.weights}: this run does not keep the std of its observations, which a shift "
+            "counts: give --data, or data= from Python"
+        )
 
     def load(self, device: torch.device, obs_scaler: StandardScaler | None = None) -> Any:
         """Rebuild the policy, and its dynamics model where one lies beside it.

@@ -202,29 +202,15 @@ def _make_trainer(
     context: Context, parts: RunParts, estimates: Estimates, *, fitted: bool
 ) -> PolicyTrainer:
     """The trainer, and what it asks once per epoch; estimates are collected as rows are written."""
-    config, logger = context.config, context.logger
+    config = context.config
 
     def on_epoch(epoch: int, row: Mapping[str, float]) -> None:
         if found := estimates_of(row):
             estimates.append((epoch * config.step_per_epoch, found))
 
-    scorer = make_evaluation(
-        config,
-        parts.setting,
-        context.task,
-        logger.log,
-        obs_std(context.dataset) if config.eval_shift else None,
-    )
-    estimator = make_estimator(
-        config,
-        parts.setting,
-        context.dataset,
-        context.task,
-        parts.policy,
-        logger,
-        context.interrupts.check,
-        fitted=fitted,
-    )
+    std = obs_std(context.dataset) if config.eval_shift else None
+    scorer = make_evaluation(config, parts.setting, context.task, context.logger.log, std)
+    estimator = make_estimator(context, parts.setting, parts.policy, fitted=fitted)
     callbacks = (*asked_for(config), *context.callbacks)
     return make_trainer(context, parts, scorer, estimator, on_epoch, callbacks)
 

@@ -94,7 +94,7 @@ def _obtain_fit(
     check: Callable[[], None],
 ) -> tuple[Fit, Used]:
     """Fit the model, or take the same fit from the cache."""
-    settings = _fit_settings(config)
+    settings = fit_settings(config)
     folder = cache_folder(config)
     if folder is None:
         fit = _fit(dynamics, rows, settings, logger, check)
@@ -116,7 +116,7 @@ def _obtain_fit(
     return cached, Used(key, True, cached.fitted_by, cached.seconds)
 
 
-def _fit_settings(config: ModelBasedConfig) -> dict[str, Any]:
+def fit_settings(config: ModelBasedConfig) -> dict[str, Any]:
     """What the fit is told; more than the rows and the model's own state decide."""
     return {
         "max_epochs": config.dynamics_max_epochs,
@@ -135,16 +135,9 @@ def _fit(
     check: Callable[[], None],
 ) -> Fit:
     start = time.perf_counter()
-    progress: list[FitProgress] = []
-    with FitReport(logger) as report:
-
-        def on_epoch(epoch: FitProgress) -> None:
-            progress.append(epoch)
-            report(epoch)
-            check()
-
-        errors = dynamics.train(rows, logger, **settings, on_epoch=on_epoch)
-    return Fit(errors, progress, time.perf_counter() - start, str(logger.dir))
+    with FitReport(logger, check) as report:
+        errors = dynamics.train(rows, logger, **settings, on_epoch=report)
+    return Fit(errors, report.progress, time.perf_counter() - start, str(logger.dir))
 
 
 def _clone(
@@ -179,10 +172,15 @@ def _patience(config: ModelBasedConfig) -> int:
 
 
 class FitReport:
-    """Shows a fit's epochs: a bar on a terminal, a line at 1, 2, 5, 10, 20, 30 ... elsewhere."""
+    """Shows a fit's epochs: a bar on a terminal, a line at 1, 2, 5, 10, 20, 30 ... elsewhere.
 
-    def __init__(self, logger: Logger) -> None:
-        self._logger = logger
+    Attributes:
+        progress: The epochs so far.
+    """
+
+    def __init__(self, logger: Logger, check: Callable[[], None]) -> None:
+        self._logger, self._check = logger, check
+        self.progress: list[FitProgress] = []
         self._title, self._row = f"{logger.label}dynamics model", logger.row
         self._bar: Any = None
 
@@ -195,8 +193,13 @@ class FitReport:
         if self._bar is not None:
             self._bar.close()
 
-    def __call__(self, progress: Any) -> None:
-        """Tell of an epoch."""
+    def __call__(self, progress: FitProgress) -> None:
+        """Tell of an epoch, then leave if asked to."""
+        self.progress.append(progress)
+        self._show(progress)
+        self._check()
+
+    def _show(self, progress: FitProgress) -> None:
         if self._bar is not None:
             self._bar.total = progress.max_epochs
             self._bar.set_postfix(holdout=f"{progress.holdout_loss:.4g}")

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from offlinerlkit_romi.data import Dataset, load
+from offlinerlkit_romi.data import load
 from offlinerlkit_romi.engine import Generators
 from offlinerlkit_romi.engine.device import resolve_device
 from offlinerlkit_romi.envs import EvalSettings, Evaluator, Task, get_task, normalized_score
@@ -49,10 +49,8 @@ from offlinerlkit_romi.experiment.robustness import (
     condition_cells,
     conditions_of,
     draw,
-    merged,
+    keep_outcome,
     play,
-    read_outcomes,
-    write_outcomes,
 )
 from offlinerlkit_romi.experiment.summary import source_label
 from offlinerlkit_romi.experiment.user_data import source_of
@@ -110,26 +108,19 @@ class Evaluation:
 
     def table(self) -> str:
         """The result for people."""
-        return (
-            f"{self.title}\n"
+        lines = [
+            self.title,
             f"  {self.scale} {self.score:.2f} ± {self.score_std:.2f} over {self.episodes} episodes "
-            f"of {self.episode_length:.0f} steps on average (seed {self.seed})\n"
-            f"{self._behaviour()}"
-            f"  weights {self.weights}{self._robustness()}"
-        )
-
-    def _robustness(self) -> str:
-        """A line per condition, then one per block."""
-        if not self.outcomes:
-            return ""
-        found = list(self.outcomes.values())
-        tables = condition_cells(found), block_cells(blocks_of({self.algo: [self.outcomes]}))
-        return "".join(f"\n\n{aligned(cells)}" for cells in tables)
-
-    def _behaviour(self) -> str:
-        if math.isnan(self.score_behaviour):
-            return ""
-        return f"  the data's own {self.scale} {self.score_behaviour:.2f}\n"
+            f"of {self.episode_length:.0f} steps on average (seed {self.seed})",
+        ]
+        if not math.isnan(self.score_behaviour):
+            lines.append(f"  the data's own {self.scale} {self.score_behaviour:.2f}")
+        lines.append(f"  weights {self.weights}")
+        if self.outcomes:  # a line per condition, then one per block
+            blocks = block_cells(blocks_of({self.algo: [self.outcomes]}))
+            tables = condition_cells(self.outcomes.values()), blocks
+            lines += [f"\n{aligned(cells)}" for cells in tables]
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -186,7 +177,7 @@ class OwnRun:
 
     def setting(self, device: torch.device, obs_scaler: StandardScaler | None = None) -> Setting:
         """What the policy is built for."""
-        data, config = self.folder.manifest["data"], self.folder.resolved.config
+        config, goal = self.folder.resolved.config, self.folder.manifest["data"].get("goal")
         scaler = obs_scaler or _read_scaler(self.folder.path / SCALER)
         if config.standardises and scaler is None:
             raise UserError(
@@ -200,7 +191,7 @@ class OwnRun:
             Generators(config.seed, device),
             scaler,
             self.facts if isinstance(self.facts, Task) else None,
-            _goal(data.get("goal")),
+            None if goal is None else (float(goal[0]), float(goal[1])),
         )
 
     def _noted(self, name: str, kind: Any) -> Any:
@@ -305,10 +296,13 @@ def evaluate(
     scaler = None if dataset is None else obs_statistics(dataset)
     where = resolve_device(device)
     policy, facts = run.load(where, scaler), facts_of(run, env)
+    std = None
+    if any(needs_std(parse(condition)) for condition in conditions):
+        std = run.obs_std() if dataset is None else obs_std(dataset)
     settings = EvalSettings(
         episodes,
         seed,
-        obs_std=_obs_std(run, dataset) if any(needs_std(parse(c)) for c in conditions) else None,
+        obs_std=std,
         critic=None if attack_critic is None else _critic(attack_critic, run, where, scaler),
     )
     outcomes: dict[str, Outcome] = {}
@@ -322,7 +316,7 @@ def evaluate(
     ):
         outcomes[outcome.condition] = outcome
         if shifts or suite:  # at once: a suite takes minutes
-            _keep(run.folder.path / ROBUSTNESS, outcome)
+            keep_outcome(run.folder.path / ROBUSTNESS, outcome)
     clean = outcomes[CLEAN]
     found = Evaluation(
         run_dir=str(run_dir),
@@ -358,23 +352,6 @@ def _critic(
     return other.load(device, scaler if isinstance(other, KitRun) else None)
 
 
-def _keep(path: Path, outcome: Outcome) -> None:
-    """Add an outcome to the run's of its present weights."""
-    write_outcomes(path, merged(read_outcomes(path), [outcome]))
-
-
-def _obs_std(run: OwnRun | KitRun, dataset: Dataset | None) -> NDArray[np.float64]:
-    """Of the raw observations a run was trained on, (S,)."""
-    if dataset is not None:
-        return obs_std(dataset)
-    if isinstance(run, KitRun):
-        raise UserError(
-            f"{run.weights}: this run does not keep the std of its observations, which a shift "
-            "counts: give --data, or data= from Python"
-        )
-    return run.obs_std()
-
-
 def facts_of(run: OwnRun | KitRun, env: Function | None = None) -> Task:
     """A run's task, with another simulator where one is given.
 
@@ -408,10 +385,6 @@ def find_run(path: Path, algo: str | None, task: str | None) -> OwnRun | KitRun:
         if told not in (None, known):
             raise UserError(f"{path} is a run of {name} {known}, not {told}: leave out --{name}")
     return run
-
-
-def _goal(stored: Any) -> tuple[float, float] | None:
-    return None if stored is None else (float(stored[0]), float(stored[1]))
 
 
 def _read_scaler(folder: Path) -> StandardScaler | None:

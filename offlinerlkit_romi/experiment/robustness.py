@@ -172,6 +172,11 @@ def merged(earlier: Iterable[Outcome], now: Iterable[Outcome]) -> list[Outcome]:
     return list({outcome.key: outcome for outcome in (*kept, *now)}.values())
 
 
+def keep_outcome(path: Path, outcome: Outcome) -> None:
+    """Add an outcome to those of its weights in a file."""
+    write_outcomes(path, merged(read_outcomes(path), [outcome]))
+
+
 def write_outcomes(path: Path, outcomes: Iterable[Outcome]) -> None:
     """Write a row per outcome, of which there are some."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from offlinerlkit_romi.experiment.config import as_dict
 from offlinerlkit_romi.experiment.folder import CURVE_FIGURE, RunFolder, Status, find_runs
 from offlinerlkit_romi.experiment.lifecycle import obtain_data
 from offlinerlkit_romi.experiment.reload import Evaluation, evaluate, load_policy
-from offlinerlkit_romi.experiment.summary import Summary, read_curve, source_label
+from offlinerlkit_romi.experiment.summary import Summary, read_curve, title_of
 from offlinerlkit_romi.experiment.user_data import source_of
 from offlinerlkit_romi.utils.text import html
 
@@ -57,8 +57,7 @@ class Run:
         return html(self._title(), [*about, *rows]) + (image if picture else "")
 
     def _title(self) -> str:
-        source = source_label(self.source, self.task)
-        return f"{self.label} on {self.task}, {source}, seed {self.seed}"
+        return title_of(self.label, self.task, self.source, self.seed)
 
     @property
     def path(self) -> Path:

@@ -29,7 +29,7 @@ from offlinerlkit_romi.experiment.estimates import (
 from offlinerlkit_romi.experiment.folder import SELECTION, RunFolder, estimates_of
 from offlinerlkit_romi.experiment.lifecycle import obtain_data
 from offlinerlkit_romi.experiment.reload import OwnRun
-from offlinerlkit_romi.experiment.summary import source_label
+from offlinerlkit_romi.experiment.summary import title_of
 from offlinerlkit_romi.experiment.user_data import source_of, task_of
 from offlinerlkit_romi.policy_trainer.evaluation import SCORE_COLUMNS, task_scorer
 from offlinerlkit_romi.system.files import write_json
@@ -95,11 +95,10 @@ class Selection:
             ]
             for found in self.candidates
         ]
-        label = source_label(self.data_source, self.task)
         (path,) = [found.weights for found in self.candidates if found.step == self.chosen]
         return "\n".join(
             [
-                f"{self.algo} on {self.task}, {label}, seed {self.seed}",
+                title_of(self.algo, self.task, self.data_source, self.seed),
                 f"by {TITLES[self.by]}: an estimate of the discounted return, not a score",
                 aligned([["  step", self.by, "score"], *rows]),
                 f"rank correlation of estimate and score: {number(self.rank_correlation)}",

@@ -131,8 +131,7 @@ class Summary:
 
     def title(self) -> str:
         """What was run, with its data source."""
-        source = source_label(self.data_source, self.task)
-        return f"{self.algo} on {self.task}, {source}, seed {self.seed}"
+        return title_of(self.algo, self.task, self.data_source, self.seed)
 
     def _score_rows(self, label: str) -> list[tuple[str, str, str]]:
         kind = "return" if self.returns else "score"
@@ -251,6 +250,11 @@ def read_curve(run_dir: str | Path) -> pd.DataFrame:
     rows = read_rows(run_dir)
     names = list(dict.fromkeys(["timestep", *chain.from_iterable(rows)]))
     return pandas.DataFrame(rows, columns=names).astype({"timestep": int})
+
+
+def title_of(label: str, task: str, source: str, seed: int) -> str:
+    """What was run, with its data source, so that it is not taken for another benchmark's."""
+    return f"{label} on {task}, {source_label(source, task)}, seed {seed}"
 
 
 def source_label(source: str, task: str) -> str:

@@ -1,9 +1,8 @@
+# ruff: noqa: T201
 """`offlinerlkit-romi data doctor TASK|SOURCE [--fix OUT]`."""
 
 import argparse
 import shlex
-import sys
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,15 +83,16 @@ def run(arguments: argparse.Namespace) -> int:
     rows, notes = _claimed(rows, task, card)
     found = _examine(rows, arguments.replay)
     name = f"no task known, actions in {in_words(rows.box)}" if task is None else task.name
-    _write(f"{source}: {len(rows):,} rows, {name}")
+    print(f"{source}: {len(rows):,} rows, {name}")
     _report(found, rows, arguments.replay)
     if (card.termination or card.reward_fn) and not found.errors:
         notes = load_own(source, guess=True, **facts).info.notes
-    _write_lines(f"  note: {note}" for note in notes)
+    for note in notes:
+        print(f"  note: {note}")
     if arguments.fix is not None:
         return _correct(rows, Path(arguments.fix), arguments)
     if any(finding.check in REPAIRS for finding in found.errors):
-        _write(f"{_advice(found)}: {remedy(source, task, facts)}")
+        print(f"{_advice(found)}: {remedy(source, task, facts)}")
     return int(bool(found.errors))
 
 
@@ -130,13 +130,14 @@ def _correct(rows: Rows, out: Path, arguments: argparse.Namespace) -> int:
         )
     write_file(fixed.rows, out)
     left = _examine(fixed.rows, arguments.replay)
-    _write_lines(f"fixed: {line}" for line in fixed.done)
-    _write(f"{out}: {len(fixed.rows):,} rows")
+    for line in fixed.done:
+        print(f"fixed: {line}")
+    print(f"{out}: {len(fixed.rows):,} rows")
     for finding in left.findings:
         cause = "what is left" if finding.check in REPAIRS else "cannot be fixed"
-        _write(f"{cause}: {finding.check}: {finding}")
+        print(f"{cause}: {finding.check}: {finding}")
     if not left.findings:
-        _write("the copy has no finding")
+        print("the copy has no finding")
     return int(bool(left.errors))
 
 
@@ -157,9 +158,9 @@ def _report(found: Diagnosis, rows: Rows, replay: bool) -> None:
         left_out.add(REPLAY)
     for check in (*CHECKS, REPLAY):
         if check in by_check:
-            _write(f"  {by_check[check].severity:8}{check}: {by_check[check]}")
+            print(f"  {by_check[check].severity:8}{check}: {by_check[check]}")
         else:
-            _write(f"  {'-' if check in left_out else 'ok':8}{check}")
+            print(f"  {'-' if check in left_out else 'ok':8}{check}")
 
 
 def _find(arguments: argparse.Namespace) -> tuple[str, "Task | None"]:
@@ -209,12 +210,3 @@ def _task_of(rows: Rows, source: str) -> "Task | None":
         if ORIGINS[task.family].archive.cached_path(task.name).name == Path(source).name:
             return task
     return None
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(text + "\n")
-
-
-def _write_lines(lines: Iterable[str]) -> None:
-    for line in lines:
-        _write(line)

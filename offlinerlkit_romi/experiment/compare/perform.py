@@ -14,11 +14,7 @@ from offlinerlkit_romi.errors import TrainingInterrupted, UserError
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.compare.plan import Job, default_workers, make_jobs, own_flags
 from offlinerlkit_romi.experiment.compare.processes import last_words, run_commands, told_status
-from offlinerlkit_romi.experiment.compare.records import (
-    RunRecord,
-    read_record,
-    refuse_mixtures,
-)
+from offlinerlkit_romi.experiment.compare.records import RunRecord, read_record, refuse_mixtures
 from offlinerlkit_romi.experiment.compare.report import Report, RobustReport
 from offlinerlkit_romi.experiment.config import flag
 from offlinerlkit_romi.experiment.folder import ROBUSTNESS, RunFolder, find_runs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from offlinerlkit_romi.experiment.compare.records import RunRecord
 from offlinerlkit_romi.experiment.statistics import (
@@ -55,13 +55,6 @@ class Row:
         return asdict(self) | low_high
 
 
-class Column(NamedTuple):
-    """A column for people."""
-
-    title: str
-    show: Callable[[Row], str]
-
-
 def make_rows(records: Sequence[RunRecord]) -> list[Row]:
     """One row per label, in the order in which they first come."""
     groups: dict[str, list[RunRecord]] = {}
@@ -106,25 +99,24 @@ def _mean(values: Sequence[float]) -> float:
     return mean_and_std(values)[0]
 
 
-COLUMNS = (
-    Column("algorithm", lambda row: row.label),
-    Column("runs", lambda row: _runs(row)),
-    Column("last 10, mean ± std", lambda row: plus_minus(row.score, row.std)),
-    Column("IQM [95 %]", lambda row: row.iqm.text()),
-    Column("steps", lambda row: number(row.steps, ",.0f")),
-    Column("steps/s", lambda row: number(row.steps_per_second, ".1f")),
-    Column("wall time", lambda row: clock(row.wall_seconds)),
-    Column("Q data", lambda row: number(row.q_real, ".1f")),
-    Column("Q model", lambda row: number(row.q_model, ".1f")),
-)
+COLUMNS: dict[str, Callable[[Row], str]] = {
+    "algorithm": lambda row: row.label,
+    "runs": lambda row: _runs(row),
+    "last 10, mean ± std": lambda row: plus_minus(row.score, row.std),
+    "IQM [95 %]": lambda row: row.iqm.text(),
+    "steps": lambda row: number(row.steps, ",.0f"),
+    "steps/s": lambda row: number(row.steps_per_second, ".1f"),
+    "wall time": lambda row: clock(row.wall_seconds),
+    "Q data": lambda row: number(row.q_real, ".1f"),
+    "Q model": lambda row: number(row.q_model, ".1f"),
+}
 
 
 def cells(rows: Sequence[Row], data_score: float) -> list[list[str]]:
     """Head, rows, and the data's own score as the last line."""
-    head = [column.title for column in COLUMNS]
-    body = [[column.show(row) for column in COLUMNS] for row in rows]
+    body = [[show(row) for show in COLUMNS.values()] for row in rows]
     own = ["the data itself", "", number(data_score, ".1f")] + [""] * (len(COLUMNS) - 3)
-    return [head, *body, own]
+    return [list(COLUMNS), *body, own]
 
 
 def make_notes(rows: Sequence[Row], records: Sequence[RunRecord]) -> list[str]:

@@ -331,7 +331,7 @@ def _printed(rows: Mapping[str, Any], columns: Sequence[str], task: str, algo: s
 
 
 def _reasons(panel: Panel, label: str, source: Mapping[str, Any], algo: str) -> Iterator[str]:
-    record = panel.runs[label][0].record
+    record = panel.runs[label][0]
     if record.facts["data source"] != source["data"]:
         yield f"other data: {record.facts['data source']}, not {source['data']}"
     steps = source["steps"]

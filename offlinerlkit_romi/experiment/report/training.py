@@ -178,7 +178,7 @@ def _first_and_last(
 
 def _weights(panel: Panel) -> list[Chart]:
     def middle(label: str, tenth: int) -> float:
-        low, high = panel.runs[label][0].record.settings.get("weight_range", (0.0, 1.0))
+        low, high = panel.runs[label][0].settings.get("weight_range", (0.0, 1.0))
         return float(low + (high - low) * (tenth - 0.5) / 10)
 
     series = _first_and_last(panel, SHARE, middle, ("last epoch", "first epoch"))

@@ -243,7 +243,7 @@ def _range(place: str, values: Mapping[str, Any]) -> Range:
     for name in values:
         if name not in RANGE:
             raise UserError(f"{place}: {unknown_name('key', str(name), RANGE)}")
-    ends = [values.get(name) for name in RANGE[:2]]
+    ends: list[Any] = [values.get(name) for name in RANGE[:2]]
     try:  # YAML takes 1e-4, without a dot, for a word
         low, high = (math.nan if isinstance(end, bool) else float(end) for end in ends)
     except (TypeError, ValueError):

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from offlinerlkit_romi.utils.logger import ROOT_DIR
 from offlinerlkit_romi.utils.text import aligned, clock, markdown, plus_minus
 
 LOCAL, RAY = "local", "ray"
+_say = partial(print, flush=True)
 BAD_INPUT, DIVERGED = 2, 3
 
 
@@ -268,8 +270,3 @@ def _write(plan: Plan, text: str) -> Path:
 
 def _folder(config: RunConfig) -> Path:
     return Path(config.log_root or ROOT_DIR) / "sweep"
-
-
-def _say(line: str) -> None:
-    print(line)
-    sys.stdout.flush()

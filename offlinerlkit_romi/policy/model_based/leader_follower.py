@@ -15,9 +15,10 @@ from offlinerlkit_romi.bilevel import (
     smallest_eigenvalue,
 )
 from offlinerlkit_romi.dynamics.row_scores import RowScores
-from offlinerlkit_romi.policy.base_policy import Metrics
+from offlinerlkit_romi.policy.base_policy import Metrics, check_choice
 
 LEADER_MODES = ("plain", "stackelberg", "kkt")
+LAMBDA_BOUNDS = (1e-3, 1e4)
 DAMPING_MARGIN = 1.1  # times what makes the curvature's smallest eigenvalue zero
 
 
@@ -26,6 +27,9 @@ class Game:
     """How ROMBRL's leader and follower play.
 
     The fields are settings of a run: `train rombrl --help` says what each means.
+
+    Raises:
+        ValueError: unknown `leader_mode`, or a horizon that does not fit the trajectories.
     """
 
     leader_mode: str = "kkt"
@@ -59,6 +63,12 @@ class Game:
     anchor: str = "kl"
     resimulate: bool = True
 
+    def __post_init__(self) -> None:
+        check_choice("leader_mode", self.leader_mode, LEADER_MODES)
+        steps, horizon = self.trajectory_length, self.model_horizon
+        if horizon > steps or (horizon < steps and self.leader_mode != "plain"):
+            raise ValueError(f"a model_horizon of {horizon} does not fit trajectories of {steps}")
+
     @property
     def corrects(self) -> bool:
         """Whether any step of the leader is corrected for the follower's answer.
@@ -87,6 +97,33 @@ class Stakes(NamedTuple):
     products: list[torch.Tensor]
     gap: torch.Tensor
     multiplier: torch.Tensor
+
+
+@torch.no_grad()
+def move_multiplier(
+    multiplier: torch.Tensor,
+    at_bound: torch.Tensor,
+    gap: torch.Tensor,
+    rows: torch.Tensor,
+    game: Game,
+) -> Metrics:
+    """Move lambda, (), by how far the divergence lies over the budget; what is told of it.
+
+    Args:
+        multiplier: lambda, moved in place.
+        at_bound: rounds that it has been at its upper bound, (), counted in place.
+        gap: C, ().
+        rows: the divergence of each row and dimension, (M, B, D).
+        game: whether it moves, and how fast.
+    """
+    dual = game.lambda_mode == "dual"
+    if dual:
+        multiplier.mul_((game.lambda_lr * (gap / game.eps).clamp(-1, 1)).exp())
+        multiplier.clamp_(*LAMBDA_BOUNDS)
+    at_bound.copy_((at_bound + 1) * ((multiplier >= LAMBDA_BOUNDS[1]) & dual))
+    told = {"kl": gap + game.eps, "kl_reward_dim": rows[..., -1].mean(), "c": gap, "eps": game.eps}
+    told |= {"lambda": multiplier.clone(), "rounds_at_bound": at_bound.clone()}
+    return {f"constraint/{name}": value for name, value in told.items()}
 
 
 def answer(

@@ -20,11 +20,7 @@ from torch import nn
 from offlinerlkit_romi.buffer import ReplayBuffer
 from offlinerlkit_romi.dynamics import EnsembleDynamics
 from offlinerlkit_romi.dynamics.ensemble_dynamics import known_reward
-from offlinerlkit_romi.dynamics.losses import (
-    gaussian_log_prob,
-    mixture_log_prob,
-    supervised_loss,
-)
+from offlinerlkit_romi.dynamics.losses import gaussian_log_prob, mixture_log_prob, supervised_loss
 from offlinerlkit_romi.engine import (
     Engine,
     MetricMeans,

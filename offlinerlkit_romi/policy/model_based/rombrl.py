@@ -27,11 +27,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from offlinerlkit_romi.bilevel import dot, norm_of
 from offlinerlkit_romi.buffer import ReplayBuffer
 from offlinerlkit_romi.dynamics import EnsembleDynamics
 from offlinerlkit_romi.dynamics.losses import gaussian_kl, gaussian_log_prob, supervised_loss
-from offlinerlkit_romi.dynamics.prediction_error import Segments
-from offlinerlkit_romi.dynamics.row_scores import RowScores, member_log_prob
+from offlinerlkit_romi.dynamics.prediction_error import Segments, elite_errors
+from offlinerlkit_romi.dynamics.row_scores import RowScores, member_log_prob, members_predict
 from offlinerlkit_romi.engine import (
     Counts,
     Engine,
@@ -40,12 +41,12 @@ from offlinerlkit_romi.engine import (
     apply_gradients,
     frozen_copy,
 )
-from offlinerlkit_romi.policy.base_policy import Batch, Metrics, check_choice
+from offlinerlkit_romi.policy.base_policy import Batch, Metrics
 from offlinerlkit_romi.policy.model_based.leader_follower import (
-    LEADER_MODES,
     Game,
     Stakes,
     answer,
+    move_multiplier,
 )
 from offlinerlkit_romi.policy.model_based.mobile import MOBILEOptions, MOBILEPolicy
 from offlinerlkit_romi.policy.model_based.on_policy import (
@@ -62,7 +63,6 @@ from offlinerlkit_romi.policy.soft_policy import Alpha
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-LAMBDA_BOUNDS = (1e-3, 1e4)
 LARGEST_GRADIENT = 1.0  # norm of the follower's
 # the released code's names for the same
 RELEASE_NAMES = {
@@ -89,8 +89,7 @@ class ROMBRLPolicy(MOBILEPolicy):
         mobile: see `MOBILEPolicy`; `compat="kit"` brings the released code's names of metrics too.
 
     Raises:
-        ValueError: unknown `leader_mode` or `compat`, a single elite, or a horizon that does not
-            fit the trajectories.
+        ValueError: unknown `compat`, or a single elite.
     """
 
     _multiplier: torch.Tensor
@@ -115,10 +114,6 @@ class ROMBRLPolicy(MOBILEPolicy):
         nets, optims = (dynamics, actor, critics), (actor_optim, critics_optim)
         super().__init__(*nets, *optims, tau, gamma, alpha, **mobile)
         self._game = game = game or Game()
-        check_choice("leader_mode", game.leader_mode, LEADER_MODES)
-        steps, horizon = game.trajectory_length, game.model_horizon
-        if horizon > steps or (horizon < steps and game.leader_mode != "plain"):
-            raise ValueError(f"a model_horizon of {horizon} does not fit trajectories of {steps}")
         self._dynamics_adv_optim = dynamics_adv_optim
         self.leader_optim = actor_optim if leader_optim is None else leader_optim
         # in a dict: the weights of a child would lie in every saved policy
@@ -169,22 +164,15 @@ class ROMBRLPolicy(MOBILEPolicy):
             metrics |= {RELEASE_NAMES[k]: v for k, v in metrics.items() if k in RELEASE_NAMES}
         return metrics
 
-    @torch.no_grad()
     def held_out(self, segments: Segments) -> Metrics:
         """What the adaptation costs on the data: the elites' likelihood and error, per row."""
-        obs, next_obs = segments.observations[:, :-1], segments.observations[:, 1:]
-        target = torch.cat([next_obs - obs, segments.rewards], -1).flatten(0, 1)
-        inputs = self.dynamics.inputs(obs, segments.actions).flatten(0, 1)
-        mean, logvar = self._predict(self.dynamics.model, inputs)
-        return {
-            "model/holdout_nll": -gaussian_log_prob(mean, logvar, target).mean(),
-            "model/holdout_mse": (mean.mean(0) - target).square().mean(),
-        }
+        told = elite_errors(self.dynamics, segments)
+        return {f"model/holdout_{name}": value for name, value in told.items()}
 
     def play(self, real_buffer: ReplayBuffer) -> tuple[dict[str, torch.Tensor], Metrics]:
         """A round's trajectories in the present model, see `judged`, and what was seen in them."""
-        steps, v, q = trajectories(self, real_buffer, self._game)
-        return judged(steps, v, q, self._gamma, self._game)
+        played = trajectories(self, real_buffer, self._game)
+        return judged(*played, self._gamma, self._game)
 
     def _order(self, count: int, real_buffer: ReplayBuffer) -> torch.Tensor:
         """A permutation of so many, (count,), by the draws of the data."""
@@ -206,7 +194,7 @@ class ROMBRLPolicy(MOBILEPolicy):
         if not game.corrects:
             return None
         wanted = torch.autograd.grad(self._model_objective(data), params)
-        products = [_dot(b, x).double() for b in constraint for x in (wanted, b)]
+        products = [dot(b, x).double() for b in constraint for x in (wanted, b)]
         settled = gap.detach().double(), self._multiplier.double()
         return Stakes([wanted, *constraint], products, *settled)
 
@@ -218,39 +206,20 @@ class ROMBRLPolicy(MOBILEPolicy):
         log_prob = member_log_prob(model, inputs, model.elites[place], sample)
         return (push.squeeze(-1) * log_prob).mean()
 
-    @torch.no_grad()
     def _move_multiplier(self, gap: torch.Tensor, rows: torch.Tensor) -> None:
-        game, multiplier = self._game, self._multiplier
-        if game.lambda_mode == "dual":
-            multiplier.mul_((game.lambda_lr * (gap / game.eps).clamp(-1, 1)).exp())
-            multiplier.clamp_(*LAMBDA_BOUNDS)
-        at_bound = (multiplier >= LAMBDA_BOUNDS[1]) & (game.lambda_mode == "dual")
-        self._rounds_at_bound.copy_((self._rounds_at_bound + 1) * at_bound)
-        self._means.add(
-            {
-                "constraint/kl": gap + game.eps,
-                "constraint/kl_reward_dim": rows[..., -1].mean(),
-                "constraint/c": gap,
-                "constraint/lambda": multiplier.clone(),
-                "constraint/eps": game.eps,
-                "constraint/rounds_at_bound": self._rounds_at_bound.clone(),
-            }
-        )
+        state = self._multiplier, self._rounds_at_bound
+        self._means.add(move_multiplier(*state, gap, rows, self._game))
 
     def divergence(self, inputs: torch.Tensor, elites: bool = False) -> torch.Tensor:
         """KL of the pre-trained ensemble to the present one, member by member, (E or M, B, D)."""
-        predict = self._predict if elites else nn.Module.__call__
-        with torch.no_grad():
-            reference = predict(self._fixed["reference"], inputs)
-        return gaussian_kl(*reference, *predict(self.dynamics.model, inputs))
+        model = self.dynamics.model
 
-    def _predict(self, model: Any, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and log-variance of the elites, (B, S+A) -> (M, B, D)."""
-        elites = self.dynamics.model.elites
-        predicted: tuple[torch.Tensor, torch.Tensor] = model.forward_members(
-            inputs.expand(len(elites), -1, -1), elites
-        )
-        return predicted
+        def predict(of: Any) -> Any:
+            return members_predict(of, model.elites, inputs) if elites else of(inputs)
+
+        with torch.no_grad():
+            before = predict(self._fixed["reference"])
+        return gaussian_kl(*before, *predict(model))
 
     # the leader
 
@@ -270,7 +239,7 @@ class ROMBRLPolicy(MOBILEPolicy):
         log_prob, old, push = self._acts(data, rows)
         loss, mask = leader_loss(log_prob, old, push, self._game.clip_range)
         grads = torch.autograd.grad(loss, params)
-        norm = _norm(grads)
+        norm = norm_of(grads)
         metrics = {
             "leader/j": -loss.detach(),
             "leader/grad_norm": norm,
@@ -279,16 +248,16 @@ class ROMBRLPolicy(MOBILEPolicy):
         }
         if stakes is not None:
             correction, told = self._correction(data, stakes, real_buffer)
-            size = _norm(correction)
+            size = norm_of(correction)
             share = (self._game.correction_cap * norm / (size + TINY)).clamp_max(1)
             metrics |= told | {
                 "leader/correction_norm": size,
                 "leader/cap_share": (share < 1).to(norm),
                 # the loss is minus the objective
-                "leader/cos_correction": -_dot(grads, correction) / (norm * size + TINY),
+                "leader/cos_correction": -dot(grads, correction) / (norm * size + TINY),
             }
             grads = tuple(x + share * y for x, y in zip(grads, correction, strict=True))
-        metrics["leader/total_norm"] = _norm(grads)
+        metrics["leader/total_norm"] = norm_of(grads)
         apply_gradients(self.leader_optim, params, grads)
         return metrics
 
@@ -366,14 +335,13 @@ class ROMBRLPolicy(MOBILEPolicy):
         names = ("inputs", "sample", "place", "sample_log_prob", "model_push")
         flat = {x: data[x][: self._game.model_horizon].flatten(0, 1) for x in names}
         rows = {x.removeprefix("model_"): y for x, y in flat.items()}
-        if not self._rows:
-            size = self._game.follower_batch
-            batches = -(-len(rows["push"]) // size)
-            rows["order"] = rows["place"].new_zeros(batches * size)
-            self._rows = rows
-        else:
+        if self._rows:
             for name, value in rows.items():
                 self._rows[name].copy_(value)
+            return
+        batches = -(-len(rows["push"]) // self._game.follower_batch)
+        order = rows["place"].new_zeros(batches * self._game.follower_batch)
+        self._rows = rows | {"order": order}
 
     def _changed(self, real_buffer: ReplayBuffer) -> dict[str, Any]:
         """What a follower's step changes."""
@@ -394,7 +362,7 @@ class ROMBRLPolicy(MOBILEPolicy):
         rows = {x: y.index_select(0, chosen) for x, y in self._rows.items() if x != "order"}
         loss, told = self.follower_loss(rows, real_buffer.sample(size))
         grads = torch.autograd.grad(loss, params)
-        norm = _norm(grads)
+        norm = norm_of(grads)
         share = (LARGEST_GRADIENT / (norm + TINY)).clamp_max(1)
         apply_gradients(self._dynamics_adv_optim, params, [x * share for x in grads])
         metrics = {f"follower/{name}": x.detach() for name, x in told.items()}
@@ -411,7 +379,8 @@ class ROMBRLPolicy(MOBILEPolicy):
             batch: transitions of the data.
         """
         game, model, multiplier = self._game, self.dynamics.model, self._multiplier
-        log_probs = gaussian_log_prob(*self._predict(model, rows["inputs"]), rows["sample"])
+        predicted = members_predict(model, model.elites, rows["inputs"])
+        log_probs = gaussian_log_prob(*predicted, rows["sample"])
         # (M, B) -> (B, 1): each row under its own elite
         log_prob = log_probs.gather(0, rows["place"].unsqueeze(0)).mT
         old, push = rows["sample_log_prob"], rows["push"] * game.adversary
@@ -427,11 +396,3 @@ class ROMBRLPolicy(MOBILEPolicy):
         outside = (ratio.detach() - 1).abs() > game.clip_range
         told = {"adv": adv, "anchor": anchor, "rho_mean": ratio.mean()}
         return loss, told | {"clip_share": outside.to(ratio).mean()}
-
-
-def _norm(tensors: Any) -> torch.Tensor:
-    return torch.stack(torch._foreach_norm(list(tensors))).norm()
-
-
-def _dot(left: Any, right: Any) -> torch.Tensor:
-    return torch.stack([(x * y).sum() for x, y in zip(left, right, strict=True)]).sum()
