@@ -151,15 +151,7 @@ def plan(
     algos: Sequence[str],
     folder: Path,
 ) -> list[Planned]:
-    """All that is to be timed, in its order.
-
-    Args:
-        workload: The sizes.
-        checkouts: Timed beside this package.
-        names: Of pieces.
-        algos: Of algorithms.
-        folder: Where files may lie.
-    """
+    """All that is to be timed, in its order."""
     planned = list(_training(workload, checkouts, names, algos))
     ours, theirs = OurPieces(workload), [TheirPieces(workload, x) for x in checkouts]
     if EPOCH in names:

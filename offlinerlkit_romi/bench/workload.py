@@ -129,12 +129,7 @@ class Workload:
 
 
 def engines_beside_eager(asked: str, device: torch.device) -> tuple[str, ...]:
-    """Engines to time in turn with eager steps.
-
-    Args:
-        asked: `--engine`.
-        device: Where steps run: graphs need CUDA.
-    """
+    """Engines to time in turn with eager steps, by `--engine`; graphs need CUDA."""
     if asked == "compile":
         return ("compile",)
     return ("graph",) if asked in ("auto", "graph") and device.type == "cuda" else ()

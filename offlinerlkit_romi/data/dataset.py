@@ -23,7 +23,7 @@ class DataInfo:
     """Where transitions come from and what they are worth.
 
     Attributes:
-        task: D4RL's task name.
+        task: The task's name.
         source: ``d4rl``, ``generated`` or ``file``; ``arrays`` or ``minari`` for the user's own.
         path: The file they were read from.
         sha256: Of that file; of the transitions themselves for the user's own.

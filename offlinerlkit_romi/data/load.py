@@ -223,17 +223,10 @@ def read_dataset(
     sha256: str | None = None,
     notes: tuple[str, ...] = (),
 ) -> Dataset:
-    """Read and check the rows of a benchmark's task.
-
-    Args:
-        path: The file, or another source of rows (see `any_source`).
-        task: Facts the file must fit.
-        source: What `DataInfo.source` will say.
-        sha256: The file's digest where it is known already.
-        notes: Put before the file's own.
+    """Read and check the rows of a benchmark's task; `notes` come before the file's own.
 
     Raises:
-        UserError: See `origins.read_file`.
+        UserError: See `read_file`.
     """
     origin = origin_of(task)
     # hashing takes as long as reading, and lets go of the interpreter meanwhile

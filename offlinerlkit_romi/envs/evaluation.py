@@ -184,9 +184,7 @@ class Evaluator:
     def close(self) -> None:
         """Close the environments this evaluator made; one that was given stays open."""
         for episode in self._own:
-            close = getattr(episode.env, "close", None)
-            if callable(close):
-                close()
+            getattr(episode.env, "close", lambda: None)()
         self._own = []
 
     def __enter__(self) -> "Evaluator":

@@ -116,13 +116,7 @@ def _start(algo: str, words: Sequence[str]) -> Resolved:
 
 
 def _parser(algo: str, config_type: type[RunConfig], start: Resolved | None = None) -> Parser:
-    """The flags of an algorithm.
-
-    Args:
-        algo: Its name.
-        config_type: Its configuration.
-        start: Where the defaults shown come from; None for a parser that will show no help.
-    """
+    """The flags of an algorithm; the help shows the defaults of `start`, none without it."""
     config = config_type() if start is None else start.config
     about, _, _ = (inspect.getdoc(config_type) or "").partition("\n")
     program = f"{PROGRAM} {algo}"

@@ -168,14 +168,7 @@ def ingredients(
     seed: int,
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Everything that decides what a fit gives.
-
-    Args:
-        dynamics: The model before its fit.
-        rows: Transitions it learns from, by the kit's keys.
-        seed: The run's seed; its networks and generator depend on it already.
-        settings: What the fit is told.
-    """
+    """Everything that decides what a fit gives that is told `settings`."""
     here = machine(rows["observations"].device)
     return {
         "seed": seed,

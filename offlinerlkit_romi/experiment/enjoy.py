@@ -171,11 +171,6 @@ def choose_renderer(
 ) -> None:
     """Tell MuJoCo what to draw with where there may be no screen, unless the user has.
 
-    Args:
-        task: What is to be drawn.
-        place: The environment's variables.
-        find: The library of a name, None where it is not installed.
-
     Raises:
         UserError: MuJoCo must draw, and there is nothing to draw with.
     """

@@ -36,13 +36,7 @@ State = Mapping[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class KitRun:
-    """A kit-style run or a bare file of weights.
-
-    Attributes:
-        weights: The policy's state dict.
-        algo: Algorithm.
-        task: Task.
-    """
+    """A kit-style run or a bare file of weights, and what they belong to."""
 
     weights: Path
     algo: str

@@ -15,14 +15,7 @@ MANY, LARGE, BIG, WIDE = 10**9, 10**7, 10**9, 2**15
 
 @dataclass(frozen=True)
 class Between:
-    """Rule for a number, or for each of several: from `low` to `high`.
-
-    Attributes:
-        low: The least.
-        high: The most.
-        above: `low` itself is not allowed.
-        below: `high` itself is not allowed.
-    """
+    """Rule for a number, or for each of several: from `low` to `high`, or above and below them."""
 
     low: float
     high: float

@@ -99,14 +99,7 @@ class Buffers:
 
 @dataclass(frozen=True)
 class RunParts:
-    """What the trainer works on.
-
-    Attributes:
-        setting: What the policy was built for.
-        buffers: Its transitions.
-        policy: The policy, its model included.
-        engine: Carries out the updates.
-    """
+    """What the trainer works on; the policy with its model."""
 
     setting: Setting
     buffers: Buffers
@@ -300,11 +293,6 @@ def make_model_buffer(config: ModelBasedConfig, setting: Setting, free: int | No
 
     On the CPU it is an ordinary one. On CUDA a rollout fills it without waiting, or it lies in the
     host's memory.
-
-    Args:
-        config: says where.
-        setting: sizes and device.
-        free: the device's free bytes, None where nobody counts them.
     """
     rows = fake_buffer_rows(config)
     needed = transition_bytes(setting, rows)

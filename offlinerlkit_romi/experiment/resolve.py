@@ -32,13 +32,7 @@ CALL = "call"
 
 @dataclass(frozen=True)
 class Resolved:
-    """A configuration and where each of its values came from.
-
-    Attributes:
-        algo: The algorithm's name.
-        config: The values.
-        sources: Field name to source.
-    """
+    """An algorithm's configuration, and by field where each value came from."""
 
     algo: str
     config: RunConfig
@@ -67,7 +61,7 @@ def resolve(algo: str, task: str | None = None, preset: str | None = None) -> Re
     """Look up the values for a task under a preset.
 
     Args:
-        algo: "romi", "rambo" or "mopo".
+        algo: One of `ALGORITHMS`.
         task: Name; None keeps the configuration's default task.
         preset: One of `preset_names(algo)`; None or "default" for none.
 

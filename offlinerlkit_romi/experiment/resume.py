@@ -95,11 +95,7 @@ class Runs:
 
 
 def find_earlier(resolved: Resolved, runs: Runs | None = None) -> RunFolder | None:
-    """The run that `--resume` asks for; None to start a new one.
-
-    Args:
-        resolved: The configuration.
-        runs: Those on the disk, where several configurations are looked for.
+    """The run that `--resume` asks for, among those on the disk; None to start a new one.
 
     Raises:
         UserError: The run cannot be gone on with.

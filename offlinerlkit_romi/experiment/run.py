@@ -128,16 +128,7 @@ def run(
     make_engine: MakeEngine = make_engine,
     verbosity: int = 2,
 ) -> Summary:
-    """Carry out a resolved configuration.
-
-    Args:
-        resolved: The configuration.
-        argv: The command line, for the record.
-        dataset: The transitions, where the configuration alone cannot say which.
-        callbacks: See `train`.
-        make_engine: See `Context`.
-        verbosity: See `train`.
-    """
+    """Carry out a resolved configuration, on `dataset` where it alone cannot say which."""
     start, config = time.perf_counter(), resolved.config
     source = source_of(config, dataset)
     device = check_input(config, source)

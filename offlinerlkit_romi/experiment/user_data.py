@@ -71,12 +71,7 @@ def source_of(config: RunConfig, dataset: Dataset | None = None) -> Source:
 def load_own_data(
     config: RunConfig, source: Source, record: Mapping[str, Any] | None = None
 ) -> Dataset | None:
-    """Load a run's transitions where they are the user's own; None for a benchmark's.
-
-    Args:
-        config: Says what is known of them.
-        source: Whose they are.
-        record: What a run that is resumed recorded of its data.
+    """The transitions where they are the user's own, as recorded by a run; None for a benchmark's.
 
     Raises:
         UserError: They cannot be had.

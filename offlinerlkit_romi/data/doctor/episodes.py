@@ -106,14 +106,11 @@ class Borders:
 
 def check_next_states(records: Rows, borders: Borders) -> Finding | None:
     """Next states that belong to another episode."""
-    rows = np.flatnonzero(borders.foreign)
-    if not len(rows):
-        return None
     stored = records.next_observations is not None
-    return Finding(
+    return Finding.of(
         "next-of-other-episode",
         "error",
-        rows,
+        borders.foreign,
         f"have a next state of another episode ({'stored' if stored else 'no flag ends them'})",
         "drop these next states or rows, or flag the time limits",
     )
@@ -121,13 +118,10 @@ def check_next_states(records: Rows, borders: Borders) -> Finding | None:
 
 def check_marks(records: Rows, borders: Borders) -> Finding | None:
     """Cuts between episodes that neither `terminals` nor `timeouts` tells."""
-    rows = np.flatnonzero(borders.unmarked)
-    if not len(rows):
-        return None
-    return Finding(
+    return Finding.of(
         "cut-without-flag",
         "warning",
-        rows,
+        borders.unmarked,
         "are followed by a row that starts elsewhere, and no flag says so",
         "flag them in `timeouts`: returns and lengths of episodes are wrong without",
     )

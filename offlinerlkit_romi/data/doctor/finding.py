@@ -1,8 +1,11 @@
 """One thing that is wrong with data."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
 Severity = Literal["error", "warning", "note"]
@@ -26,6 +29,14 @@ class Finding:
     rows: NDArray[Any]
     what: str
     remedy: str
+
+    @classmethod
+    def of(
+        cls, check: str, severity: Severity, rows: NDArray[Any], what: str, remedy: str
+    ) -> Finding | None:
+        """What concerns rows, by their numbers or as a mask; None where there are none."""
+        numbers = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
+        return cls(check, severity, numbers, what, remedy) if len(numbers) else None
 
     @property
     def count(self) -> int:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from offlinerlkit_romi.data.doctor.finding import Finding, Severity
+from offlinerlkit_romi.data.doctor.finding import Finding
 from offlinerlkit_romi.data.doctor.starts import CLIPPED_VELOCITY, SIMULATORS, rule_name
 from offlinerlkit_romi.data.rows import BLOCK_ROWS, Array, Rows
 
@@ -50,16 +50,12 @@ def _clear(records: Rows, states: Array, ended: bool) -> Array:
 
 def check_timeouts(records: Rows, foreign: Array) -> Finding | None:
     """Time limits flagged as terminals."""
-    rows = np.flatnonzero(_limits_as_terminals(records, foreign))
-    if not len(rows):
-        return None
-    severity: Severity = "error"
-    if len(rows) <= RARE * records.terminals.sum():
-        severity = "warning"
-    return Finding(
+    flagged = _limits_as_terminals(records, foreign)
+    few = flagged.sum() <= RARE * records.terminals.sum()
+    return Finding.of(
         "timeouts-as-terminals",
-        severity,
-        rows,
+        "warning" if few else "error",
+        flagged,
         "reach the time limit and are flagged as terminals",
         "flag them in `timeouts` instead: a critic must not take a cut for an end",
     )
@@ -150,8 +146,6 @@ def check_missing(records: Rows, foreign: Array) -> Finding | None:
 
 
 def _disagreement(records: Rows, check: str, rows: Array, what: str) -> Finding | None:
-    if not len(rows):
-        return None
     rare = len(rows) <= RARE * (records.terminals.sum() + (check == "terminal-missing") * len(rows))
-    severity: Severity = "warning" if rare else "error"
-    return Finding(check, severity, rows, what, "make the flags again from the next states")
+    remedy = "make the flags again from the next states"
+    return Finding.of(check, "warning" if rare else "error", rows, what, remedy)

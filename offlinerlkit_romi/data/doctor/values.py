@@ -20,7 +20,7 @@ def check_finite(records: Rows) -> Finding | None:
             if np.isfinite(values.sum(dtype=np.float64)):
                 continue
         bad |= ~np.isfinite(values).reshape(len(records), -1).all(axis=1)
-    return _rows("not-finite", bad, "hold NaN or infinite values", "drop these rows")
+    return Finding.of("not-finite", "error", bad, "hold NaN or infinite values", "drop these rows")
 
 
 def check_actions(records: Rows) -> Finding | None:
@@ -32,8 +32,9 @@ def check_actions(records: Rows) -> Finding | None:
     if not wrong.any():
         return None
     largest = float(np.abs(actions[wrong]).max())
-    return _rows(
+    return Finding.of(
         "actions-outside",
+        "error",
         wrong,
         f"have actions outside {in_words(records.box)} (up to {largest:.3g} in magnitude)",
         "give --action-bounds if your box is another one, else clip them",
@@ -61,12 +62,12 @@ def check_rewards(records: Rows) -> Finding | None:
 
 def check_duplicates(records: Rows) -> Finding | None:
     """Rows whose state, action and reward all repeat an earlier row's, bit for bit."""
-    return _rows(
+    return Finding.of(
         "duplicate-rows",
+        "warning",
         repeated(records),
         "repeat an earlier row",
         "drop them, unless they weight the data on purpose",
-        "warning",
     )
 
 
@@ -105,12 +106,3 @@ def _codes(records: Rows) -> Array:
             block = _words(values[at : at + BLOCK_ROWS]).astype(np.uint64)
             codes[at : at + BLOCK_ROWS] += block @ odd
     return codes
-
-
-def _rows(
-    check: str, bad: Array, what: str, remedy: str, severity: str = "error"
-) -> Finding | None:
-    rows = np.flatnonzero(bad)
-    if not len(rows):
-        return None
-    return Finding(check, "warning" if severity == "warning" else "error", rows, what, remedy)

@@ -26,14 +26,7 @@ _EPOCH = re.compile(r"^epoch (\d+/\d+)", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Command:
-    """A command to run.
-
-    Attributes:
-        name: As it is spoken of.
-        argv: The command.
-        log: Where its output goes.
-        threads: CPU threads it may use.
-    """
+    """A command: its name, its words, where its output goes and CPU threads it may use."""
 
     name: str
     argv: Sequence[str]
@@ -178,12 +171,7 @@ def _where(log: Path) -> str:
 
 
 def told_status(code: int, log: Path | str) -> str:
-    """How a command ended that did not end well.
-
-    Args:
-        code: Its exit status, negative for a signal.
-        log: Where its output went.
-    """
+    """How a command ended, by an exit status that is not 0 (negative for a signal)."""
     if code > 0:
         return f"ended with status {code}"
     known = {number.value: number.name for number in signal.Signals}

@@ -38,12 +38,7 @@ _DATA = ("source", "sha256", "transitions", "env_version", "episodes", "behaviou
 
 @dataclass(frozen=True)
 class Report:
-    """A comparison that may be shown: `refuse_mixtures` passed.
-
-    Attributes:
-        records: Its runs.
-        command: How it was asked for.
-    """
+    """A comparison that may be shown (`refuse_mixtures` passed), and how it was asked for."""
 
     records: Sequence[RunRecord]
     command: str

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,9 @@ import numpy as np
 from offlinerlkit_romi.experiment.report.items import Chart, Series
 
 COLUMNS = 3
-# the page's colours on light ground, `page.css`
-COLOURS = (
-    *("#2a6fdb", "#d9480f", "#1f8a4c", "#9c36b5", "#b07a00", "#0b7285"),
-    *("#c2255c", "#5c636e", "#5f3dc4", "#5c940d", "#8d5524", "#1098ad"),
-)
+# the page's colours on light ground
+_STYLE = files("offlinerlkit_romi.experiment.report").joinpath("page.css").read_text("utf-8")
+COLOURS = re.findall(r"--c\d+: light-dark\((#\w+),", _STYLE)
 
 
 def draw(charts: Sequence[Chart], stem: Path, algorithms: Sequence[str], title: str) -> list[Path]:

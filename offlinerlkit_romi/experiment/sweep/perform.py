@@ -153,11 +153,7 @@ def device_of(place: int, gpus: int) -> dict[str, str]:
 
 
 class Overview:
-    """How far a sweep is, as its run folders tell.
-
-    Args:
-        plan: The sweep.
-    """
+    """How far a sweep is, as its run folders tell."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan, self._runs = plan, Runs()

@@ -147,12 +147,7 @@ class Study:
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep.
-
-    Attributes:
-        path: Its file.
-        file: What stands there.
-    """
+    """A sweep: the path of its file, and what stands there."""
 
     path: Path
     file: SweepFile
@@ -215,12 +210,7 @@ class Plan:
         return fmean(values[-10:]) if values else math.nan
 
     def room(self, trials: Sequence[Trial], gpus: int) -> tuple[float, float]:
-        """CPU cores and GPUs of a process.
-
-        Args:
-            trials: Those to be carried out.
-            gpus: How many there are.
-        """
+        """CPU cores and GPUs of a process for some trials, where there are so many GPUs."""
         many = min(max((len(trial.jobs) for trial in trials), default=1), usable_cores())
         wanted = any(trial.config.device != "cpu" for trial in trials)
         default = 1.0 if gpus and wanted else 0.0
