@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from offlinerlkit_romi.dynamics.losses import gaussian_log_prob
+from offlinerlkit_romi.dynamics.row_scores import members_predict
 from offlinerlkit_romi.engine import apply_gradients
 from offlinerlkit_romi.policy import ROMBRLPolicy
 from offlinerlkit_romi.policy.model_based.on_policy import (
@@ -384,7 +385,8 @@ def test_the_divergence_comes_to_its_budget_and_stays_there(start: float) -> Non
             divergence = policy.divergence(inputs, elites=True)
             policy._move_multiplier(divergence.sum(-1).mean() - eps, divergence)
         found.append(policy._means.result()["constraint/kl"])
-        mean, logvar = (x.detach() for x in policy._predict(dynamics.model, inputs))
+        model = dynamics.model
+        mean, logvar = (x.detach() for x in members_predict(model, model.elites, inputs))
         place = torch.randint(2, (rows,), generator=source)
         noise = torch.randn(rows, 4, generator=source)
         chosen = place, torch.arange(rows)
