@@ -106,7 +106,7 @@ def move_multiplier(
     gap: torch.Tensor,
     rows: torch.Tensor,
     game: Game,
-) -> Metrics:
+) -> dict[str, torch.Tensor | float]:
     """Move lambda, (), by how far the divergence lies over the budget; what is told of it.
 
     Args:
@@ -121,8 +121,14 @@ def move_multiplier(
         multiplier.mul_((game.lambda_lr * (gap / game.eps).clamp(-1, 1)).exp())
         multiplier.clamp_(*LAMBDA_BOUNDS)
     at_bound.copy_((at_bound + 1) * ((multiplier >= LAMBDA_BOUNDS[1]) & dual))
-    told = {"kl": gap + game.eps, "kl_reward_dim": rows[..., -1].mean(), "c": gap, "eps": game.eps}
-    told |= {"lambda": multiplier.clone(), "rounds_at_bound": at_bound.clone()}
+    told: dict[str, torch.Tensor | float] = {
+        "kl": gap + game.eps,
+        "kl_reward_dim": rows[..., -1].mean(),
+        "c": gap,
+        "lambda": multiplier.clone(),
+        "eps": game.eps,
+        "rounds_at_bound": at_bound.clone(),
+    }
     return {f"constraint/{name}": value for name, value in told.items()}
 
 
