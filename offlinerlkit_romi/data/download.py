@@ -25,15 +25,7 @@ PAUSE_SECONDS = 1.0
 
 
 class UnavailableError(UserError):
-    """The file cannot be had from the network now; the caller may know another way.
-
-    Attributes:
-        cause: Why, without what to do about it.
-    """
-
-    def __init__(self, cause: str, remedy: str = "") -> None:
-        super().__init__(f"{cause}: {remedy}" if remedy else cause)
-        self.cause = cause
+    """The file cannot be had from the network now; the caller may know another way."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +48,6 @@ class Remote:
     remedy: str
     algorithm: str = "sha256"
 
-    def knows(self, digest: str) -> bool:
-        """Whether a whole digest is this file's."""
-        return is_digest(digest, self.digest)
-
 
 def is_digest(whole: str, known: str) -> bool:
     """Whether a digest is the known one, of which there may be only ``start...end``."""
@@ -78,7 +66,7 @@ def verify(path: Path, remote: Remote) -> str:
         wrong = f"{path} has {size} bytes instead of {remote.size}"
         raise UserError(wrong, "delete it and fetch it again")
     found = file_digest(path, remote.algorithm)
-    if not remote.knows(found):
+    if not is_digest(found, remote.digest):
         raise UserError(
             f"{path} has {remote.algorithm} {found[:12]}... instead of {remote.digest[:12]}...",
             "its content is wrong, delete it and fetch it again",
@@ -172,7 +160,7 @@ def _fetch_rest(remote: Remote, part: Path, timeout: float, bar: Any) -> None:
 
 
 def _is_whole(part: Path, remote: Remote) -> bool:
-    return remote.knows(file_digest(part, remote.algorithm))
+    return is_digest(file_digest(part, remote.algorithm), remote.digest)
 
 
 @contextmanager

@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     if task is not None:
         refuse_facts(facts, task.name)
     rows, notes = _claimed(rows, task, card)
-    found = _examine(rows, arguments.replay)
+    found = _replayed(diagnose(rows), rows, arguments.replay)
     name = f"no task known, actions in {in_words(rows.box)}" if task is None else task.name
     print(f"{source}: {len(rows):,} rows, {name}")
     _report(found, rows, arguments.replay)
@@ -129,7 +129,7 @@ def _correct(rows: Rows, out: Path, arguments: argparse.Namespace) -> int:
             f"({'; '.join(fixed.done)}): correct what wrote them, or add --force"
         )
     write_file(fixed.rows, out)
-    left = _examine(fixed.rows, arguments.replay)
+    left = _replayed(fixed.left, fixed.rows, arguments.replay)
     for line in fixed.done:
         print(f"fixed: {line}")
     print(f"{out}: {len(fixed.rows):,} rows")
@@ -141,8 +141,7 @@ def _correct(rows: Rows, out: Path, arguments: argparse.Namespace) -> int:
     return int(bool(left.errors))
 
 
-def _examine(rows: Rows, replay: bool) -> Diagnosis:
-    found = diagnose(rows)
+def _replayed(found: Diagnosis, rows: Rows, replay: bool) -> Diagnosis:
     clean = not found.errors  # wrong rows would replay wrongly, which says nothing new
     mismatch = check_replay(rows) if replay and clean else None
     return replace(found, findings=(*found.findings, *([mismatch] if mismatch else [])))
