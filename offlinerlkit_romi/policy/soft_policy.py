@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
+from typing_extensions import Unpack
 
 from offlinerlkit_romi.engine import apply_gradients, descend
 from offlinerlkit_romi.modules import TanhNormalWrapper
 from offlinerlkit_romi.policy.base_policy import ArrayLike, BasePolicy, Metrics, Ours
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 Alpha = float | tuple[float, torch.Tensor, torch.optim.Optimizer]
 

@@ -9,19 +9,17 @@ over 3 values is mended as in CQL; `compat="kit"` brings it back.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
+from typing_extensions import Unpack
 
 from offlinerlkit_romi.dynamics import EnsembleDynamics
 from offlinerlkit_romi.policy.base_policy import Batch, Metrics, Ours, check_choice
 from offlinerlkit_romi.policy.model_based.on_model import OnModel, mix, value_metrics
 from offlinerlkit_romi.policy.model_free.cql import CQLPolicy
 from offlinerlkit_romi.policy.soft_policy import Alpha
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 
 class COMBOPolicy(OnModel, CQLPolicy):

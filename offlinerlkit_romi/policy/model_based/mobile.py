@@ -13,19 +13,17 @@ rows, which count for nothing, are not computed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
+from typing_extensions import Unpack
 
 from offlinerlkit_romi.dynamics import EnsembleDynamics
 from offlinerlkit_romi.engine import descend, frozen_copy, polyak_update
 from offlinerlkit_romi.policy.base_policy import Batch, Metrics, Ours
 from offlinerlkit_romi.policy.model_based.on_model import OnModel, mix, value_metrics
 from offlinerlkit_romi.policy.soft_policy import Alpha, act
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 # actions per next state of the max-Q backup (kit behaviour)
 BACKUP_SAMPLES = 10

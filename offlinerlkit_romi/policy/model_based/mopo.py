@@ -7,19 +7,15 @@ batch, as in OfflineRL-Kit.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import nn
+from typing_extensions import Unpack
 
 from offlinerlkit_romi.dynamics import BaseDynamics
 from offlinerlkit_romi.policy.base_policy import Batch, Metrics, Ours
 from offlinerlkit_romi.policy.model_based.on_model import OnModel, mix, value_metrics
 from offlinerlkit_romi.policy.model_free.sac import SACPolicy
 from offlinerlkit_romi.policy.soft_policy import Alpha
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 
 class MOPOPolicy(OnModel, SACPolicy):

@@ -12,10 +12,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
+from typing_extensions import Unpack
 
 from offlinerlkit_romi.buffer import ReplayBuffer
 from offlinerlkit_romi.dynamics import EnsembleDynamics
@@ -37,9 +38,6 @@ from offlinerlkit_romi.policy.model_based.mopo import MOPOPolicy
 from offlinerlkit_romi.policy.model_free.sac import min_q
 from offlinerlkit_romi.policy.soft_policy import Alpha, act
 from offlinerlkit_romi.utils.scaler import StandardScaler
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 # the factor of the log-variance bound term in the model updates; pre-training has its own
 LOGVAR_LOSS_COEF = 0.001

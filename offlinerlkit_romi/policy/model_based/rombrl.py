@@ -22,10 +22,11 @@ damped by its eigenvalues, and the correction is rescaled to the leader's units 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
+from typing_extensions import Unpack
 
 from offlinerlkit_romi.bilevel import dot, norm_of
 from offlinerlkit_romi.buffer import ReplayBuffer
@@ -59,9 +60,6 @@ from offlinerlkit_romi.policy.model_based.on_policy import (
 )
 from offlinerlkit_romi.policy.model_based.rambo import LOGVAR_LOSS_COEF
 from offlinerlkit_romi.policy.soft_policy import Alpha
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 LARGEST_GRADIENT = 1.0  # norm of the follower's
 # the released code's names for the same

@@ -5,17 +5,15 @@ As in OfflineRL-Kit; there is nothing to mend, so `compat` changes nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
+from typing_extensions import Unpack
 
 from offlinerlkit_romi.engine import descend
 from offlinerlkit_romi.nets import own_dropout
 from offlinerlkit_romi.policy.base_policy import ArrayLike, BasePolicy, Batch, Metrics, Ours
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 
 def actor_loss(actor: nn.Module, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:

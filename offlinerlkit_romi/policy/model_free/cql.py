@@ -11,19 +11,17 @@ the density of the action box. tests/upstream shows `compat="kit"` equal to the 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from typing_extensions import Unpack
 
 from offlinerlkit_romi.engine import apply_gradients, make_adam, uniform
 from offlinerlkit_romi.modules import twin_values
 from offlinerlkit_romi.policy.base_policy import Batch, Metrics, Ours
 from offlinerlkit_romi.policy.model_free.sac import SACPolicy, backup, critic_target
 from offlinerlkit_romi.policy.soft_policy import Alpha, act
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 Critics = tuple[nn.Module, nn.Module]
 MAX_LAMBDA = 1e6

@@ -9,19 +9,17 @@ critics serves both terms, and the sum over pairs, |\sum_n g_n|^2 - \sum_n |g_n|
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
+from typing_extensions import Unpack
 
 from offlinerlkit_romi.engine import descend, frozen_copy, polyak_update
 from offlinerlkit_romi.modules import EnsembleCritic
 from offlinerlkit_romi.policy.base_policy import Batch, Metrics, Ours
 from offlinerlkit_romi.policy.model_free.sac import backup
 from offlinerlkit_romi.policy.soft_policy import Alpha, SoftPolicy, act
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 BACKUP_ACTIONS = 10  # per next state under max_q_backup (kit behaviour)
 EPS = 1e-10  # keeps a vanishing gradient's direction finite

@@ -9,19 +9,17 @@ once, not twice.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
+from typing_extensions import Unpack
 
 from offlinerlkit_romi.engine import descend, descend_apart, frozen_copy, polyak_update
 from offlinerlkit_romi.modules import Twins, lay_side_by_side
 from offlinerlkit_romi.nets import own_dropout
 from offlinerlkit_romi.policy.base_policy import ArrayLike, BasePolicy, Batch, Metrics, Ours
 from offlinerlkit_romi.policy.model_free.sac import backup, critic_losses, min_q
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 MAX_WEIGHT = 100.0  # larger advantages count as this one (official code and kit)
 

@@ -11,11 +11,12 @@ The same as in OfflineRL-Kit but for speed: both terms of a critic share one pas
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+from typing_extensions import Unpack
 
 from offlinerlkit_romi.engine import descend
 from offlinerlkit_romi.modules import twin_values
@@ -23,9 +24,6 @@ from offlinerlkit_romi.nets import VAE, own_dropout
 from offlinerlkit_romi.policy.base_policy import Batch, Metrics, Ours
 from offlinerlkit_romi.policy.model_free.sac import SACPolicy, critic_target
 from offlinerlkit_romi.policy.soft_policy import Alpha
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 # codes of sampled behaviour actions stay where the decoder has seen data (BCQ's choice)
 CODE_BOUND = 0.5

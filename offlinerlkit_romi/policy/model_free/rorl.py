@@ -11,10 +11,11 @@ as they are.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
+from typing_extensions import Unpack
 
 from offlinerlkit_romi.engine import uniform
 from offlinerlkit_romi.modules import EnsembleCritic
@@ -22,9 +23,6 @@ from offlinerlkit_romi.modules.distributions import NormalWrapper
 from offlinerlkit_romi.policy.base_policy import Batch, Metrics, Ours, check_choice
 from offlinerlkit_romi.policy.model_free.edac import EDACPolicy
 from offlinerlkit_romi.policy.soft_policy import Alpha, act
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 
 def divergence(p: NormalWrapper, q: NormalWrapper) -> torch.Tensor:

@@ -6,18 +6,16 @@ OfflineRL-Kit the critics are stepped before the actor, and the temperature is c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
+from typing_extensions import Unpack
 
 from offlinerlkit_romi.engine import descend_apart, frozen_copy, polyak_update
 from offlinerlkit_romi.modules import Twins, lay_side_by_side, twin_values
 from offlinerlkit_romi.policy.base_policy import Batch, Metrics, Ours
 from offlinerlkit_romi.policy.soft_policy import Alpha, SoftPolicy, act
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 
 def min_q(critics: Twins, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:

@@ -9,10 +9,11 @@ it. Deviation: the smoothing noise is in units of the action's bound, as in the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
+from typing_extensions import Unpack
 
 from offlinerlkit_romi.engine import Counts, descend, descend_apart, frozen_copy, polyak_update
 from offlinerlkit_romi.modules import Twins, lay_side_by_side
@@ -20,9 +21,6 @@ from offlinerlkit_romi.nets import own_dropout
 from offlinerlkit_romi.policy.base_policy import ArrayLike, BasePolicy, Batch, Metrics, Ours
 from offlinerlkit_romi.policy.model_free.sac import backup, critic_losses, min_q
 from offlinerlkit_romi.utils.noise import GaussianNoise
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 
 @torch.no_grad()

@@ -8,18 +8,16 @@ same as in OfflineRL-Kit.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
+from typing_extensions import Unpack
 
 from offlinerlkit_romi.policy.base_policy import Batch, Ours
 from offlinerlkit_romi.policy.model_free.td3 import TD3Policy
 from offlinerlkit_romi.utils.noise import GaussianNoise
 from offlinerlkit_romi.utils.scaler import StandardScaler
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 
 def actor_loss(
