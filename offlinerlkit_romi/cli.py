@@ -30,6 +30,7 @@ commands:
   enjoy <run folder>       film an episode of a policy
   select <run folder>      choose among a run's checkpoints without a simulator
   compare ...              train several algorithms side by side and report; `compare --help`
+  check RUNS...            hold runs of the benchmark small-v1 against its bands; `check --help`
   sweep FILE.yaml          train tasks x algorithms x seeds x options, here or on a Ray cluster
   config show|diff ...     an algorithm's settings and their sources; `config --help`
   report RUNS...           one page, figures and tables of runs there are; `report --help`
@@ -92,6 +93,7 @@ def _dispatch(words: list[str]) -> int:
         "export": _export,
         "enjoy": _enjoy,
         "compare": _main_of("experiment.compare.command"),
+        "check": _main_of("experiment.compare.command", "check"),
         "select": _select,
         "sweep": _main_of("experiment.sweep.command"),
         "config": _main_of("experiment.facts"),
@@ -104,9 +106,9 @@ def _dispatch(words: list[str]) -> int:
     return commands[words[0]](words[1:])
 
 
-def _main_of(room: str) -> Callable[[list[str]], int]:
+def _main_of(room: str, name: str = "main") -> Callable[[list[str]], int]:
     """A command that reads its own arguments; its module is imported when it is called."""
-    return lambda words: import_module(f"offlinerlkit_romi.{room}").main(words)
+    return lambda words: getattr(import_module(f"offlinerlkit_romi.{room}"), name)(words)
 
 
 def _train(words: list[str]) -> int:

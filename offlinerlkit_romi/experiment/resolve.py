@@ -3,6 +3,8 @@
 Later wins: the dataclass, the YAML defaults, what the preset says of every task, the task's row,
 the preset's row for the task, what the caller asks for. So what speaks of one task beats what
 speaks of all, and a preset that means to change a task's row has a row of its own, with its reason.
+`presets/shared.yaml` has the presets of all algorithms; one with a `base` says what it does after
+that preset.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import inspect
 import math
 import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from importlib.resources import files
@@ -110,7 +112,7 @@ def check_seeds(seeds: Sequence[int], values: Mapping[str, Any]) -> list[int]:
 
 def preset_names(algo: str) -> dict[str, str]:
     """The presets of an algorithm and what each is for."""
-    return {name: entry["about"] for name, entry in _book(algo).get("presets", {}).items()}
+    return {name: entry["about"] for name, entry in _book(algo)["presets"].items()}
 
 
 def coerce(name: str, hint: Any, value: Any) -> Any:
@@ -148,9 +150,9 @@ def _coerce_tuple(name: str, args: tuple[Any, ...], value: Any) -> tuple[Any, ..
 
 def _layers(algo: str, task: str, preset: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     book = _book(algo)
-    presets = {NO_PRESET: {}, **book.get("presets", {})}
+    presets = {NO_PRESET: {}, **book["presets"]}
     if preset not in presets:
-        raise UserError(unknown_name(f"{algo} preset", preset, book.get("presets", {})))
+        raise UserError(unknown_name(f"{algo} preset", preset, book["presets"]))
     chosen, by_preset = presets[preset], f"preset {preset}: "
     yield from _general(book.get("defaults", ()))
     yield from _general(chosen.get("values", ()), by_preset)
@@ -200,7 +202,42 @@ def _book_of(algo: str, kind: Any) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"presets/{algo}.yaml cannot be read: {reason_of(error)}") from error
     _check_book(algo, book)
-    return book
+    return book | {"presets": _built(book.get("presets", {}), {f.name for f in fields(kind)})}
+
+
+def _built(own: Mapping[str, Any], settings: Collection[str]) -> dict[str, Any]:
+    """An algorithm's presets and those of all, each with its base before what it says itself."""
+
+    def known(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if name in settings}
+
+    def fitted(entry: Mapping[str, Any]) -> dict[str, Any]:
+        values = [block | {"values": known(block["values"])} for block in entry["values"]]
+        rows = [
+            block | {"rows": {task: known(row) for task, row in block["rows"].items()}}
+            for block in entry["tasks"]
+        ]
+        return {**entry, "values": values, "tasks": rows}
+
+    def whole(name: str, left: Mapping[str, Any]) -> dict[str, Any]:
+        entry, rest = left[name], {k: v for k, v in left.items() if k != name}
+        base = whole(entry["base"], rest) if entry.get("base") in rest else {}
+        return entry | {k: [*base.get(k, []), *entry.get(k, [])] for k in ("values", "tasks")}
+
+    presets = {**own, **{name: fitted(entry) for name, entry in _shared().items()}}
+    return {name: whole(name, presets) for name in presets}
+
+
+@cache
+def _shared() -> dict[str, Any]:
+    import yaml
+
+    presets: dict[str, Any] = yaml.safe_load(_presets_file("shared"))["presets"]
+    return presets
+
+
+def _presets_file(name: str) -> str:
+    return files(ROOT).joinpath(f"presets/{name}.yaml").read_text("utf-8")
 
 
 def _read_book(algo: str, kind: type[RunConfig]) -> str:
@@ -209,7 +246,7 @@ def _read_book(algo: str, kind: type[RunConfig]) -> str:
         return Path(inspect.getfile(owner)).with_name(kind.presets_file).read_text("utf-8")
     if not kind.__module__.startswith(f"{ROOT}."):
         return ""  # somebody's own: what it says is in its fields
-    return files(ROOT).joinpath(f"presets/{algo}.yaml").read_text("utf-8")
+    return _presets_file(algo)
 
 
 def _check_book(algo: str, book: Any) -> None:
@@ -242,6 +279,7 @@ def _check_book(algo: str, book: Any) -> None:
     for name, entry in presets.items():
         check_blocks(entry, "values", f"preset {name}")
         check(isinstance(name, str) and isinstance(entry.get("about"), str), f"preset {name}")
+        check(entry.get("base", name) in [*presets, *_shared()], f"the base of preset {name}")
 
 
 def config_type_of(algo: str) -> type[RunConfig]:

@@ -264,8 +264,14 @@ BAD = {
     "set whom": (["--algos", "iql", "--task", TASK, "--set", "romi.xi=1"], "unknown algorithm"),
     "jobs": (["--algos", "iql", "--task", TASK, "--jobs", "0"], "--jobs is 0"),
     "episodes": (["--runs", "{}", "--suite", "robust-v1", "--episodes", "0"], "--episodes is 0"),
-    "of no suite": (["--runs", "{}", "--episodes", "5"], "--episodes is of a suite: name it by"),
-    "nobody attacks": (["--runs", "{}", "--attack-critic", "x"], "--attack-critic is of a suite"),
+    "of no suite": (
+        ["--runs", "{}", "--episodes", "5"],
+        "--episodes is of a suite such as robust-v1: name it",
+    ),
+    "nobody attacks": (
+        ["--runs", "{}", "--attack-critic", "x"],
+        "--attack-critic is of a suite such as robust",
+    ),
     "no attack": (
         ["--runs", "{}", "--suite", "robust-small-v1", "--attack-critic", "x"],
         "--attack-critic: no condition of robust-small-v1 is a min_q attack",

@@ -1,11 +1,10 @@
 from dataclasses import fields
-from importlib.resources import files
 
 import pytest
-import yaml
 
 from offlinerlkit_romi.envs.tasks import TASKS, canonical
 from offlinerlkit_romi.errors import UserError
+from offlinerlkit_romi.experiment import resolve as resolve_module
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.folder import describe_config
 from offlinerlkit_romi.experiment.resolve import CODE_SOURCE, preset_names, resolve, settle
@@ -80,6 +79,12 @@ PRESET_ROWS_OVER_TASK_ROWS = {  # (algorithm, preset, setting): why, as the pres
     ("iql", "kit", "temperature"): "OfflineRL-Kit run_iql.py: r - 1 on AntMaze, nothing else",
     ("edac", "quick", "num_critics"): "ours: sized for two CPU cores, where its row has 50",
     ("rorl", "quick", "n_perturbed"): "ours: sized for two CPU cores, where its row has 10 or 20",
+    **dict.fromkeys(
+        (("romi", preset, "rollout_length") for preset in ("small-v1", "demo")),
+        "ours: one way of rolling out for every algorithm with a model",
+    ),
+    ("edac", "small-v1", "num_critics"): "ours: sized for two CPU cores, where its row has 50",
+    ("rorl", "small-v1", "n_perturbed"): "ours: sized for two CPU cores, where its row has 10 or",
     **{
         ("rorl", "attack", name): "RORL released code, --load_config_type attack"
         for name in (
@@ -99,6 +104,13 @@ TASK_ROWS_OVER_PRESETS = {  # what a preset says in general and a task's row say
     ("mobile", "official"): {"alpha", "deterministic_backup", "real_ratio"},
     ("cql", "kit"): {"cql_weight", "with_lagrange", "lagrange_threshold"},
     ("cql", "corl"): {"cql_weight", "with_lagrange", "lagrange_threshold"},
+    # of tasks that are none of the suite's
+    **{
+        (algo, "small-v1"): {"rollout_length"}
+        for algo in ("combo", "count_morl", "mobile", "mopo", "rombrl", "romi")
+    },
+    ("romi", "demo"): {"rollout_length"},
+    ("rambo", "small-v1"): {"rollout_length", "bc_epoch"},
 }
 RORL_OFF, RORL_HOPPER, RORL_WALKER = (0, 0, 0, 0, 0), (0.005, 0.1, 0.005), (0.01, 1, 0.01)
 RORL = {  # task: n, eps and beta of the policy, eps of Q; eps, beta, lambda, its end and decay
@@ -140,9 +152,7 @@ MOPO_KIT = {
 }
 
 
-def book(algo):
-    text = files("offlinerlkit_romi.experiment").joinpath(f"presets/{algo}.yaml").read_text("utf-8")
-    return yaml.safe_load(text)
+book = resolve_module._book  # with the presets that all algorithms share
 
 
 def rows_of(entry, task):

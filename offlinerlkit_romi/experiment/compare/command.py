@@ -1,4 +1,4 @@
-"""The arguments of `compare ...`."""
+"""The arguments of `compare ...` and `check ...`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from offlinerlkit_romi.arguments import Parser
-from offlinerlkit_romi.envs.shifts import SUITES
+from offlinerlkit_romi.experiment.suites import SUITES
 
 PROGRAM = "offlinerlkit-romi compare"
 DESCRIPTION = """\
@@ -21,6 +21,7 @@ examples:
       --transitions 100000 --set romi.rollout_length=5 romi.xi=0.1 --jobs 4
   {PROGRAM} --runs log/hopper-medium-v2 --out report      only report on runs there are
   {PROGRAM} --runs log/hopper-medium-v2 --suite robust-small-v1 --episodes 10
+  {PROGRAM} --suite small-v1 --algos romi mopo   a benchmark's tasks, data and schedule
 
 The table (mean of the last ten evaluations ± std over seeds, interquartile mean with a bootstrap
 interval from three seeds on, steps/s, wall time, mean Q, the data's own score) is printed and
@@ -28,6 +29,13 @@ written as Markdown, CSV and JSON beside the figure. Runs on other data, another
 another simulator are never mixed: the differences are listed instead. Exit status: 0 done, 2 wrong
 input or a run that failed, 3 a run diverged (the table says which), 75 stopped by SIGTERM or
 Ctrl-C, with the runs saved."""
+
+CHECK = """\
+Say of finished runs of the benchmark small-v1 (docs/small_v1.md) whether their scores lie in the
+bands of their tasks and algorithms. Exit status: 0 all inside, 1 one outside, 2 one that is no
+finished run of it, with the first setting that differs."""
+
+BANDS = "bands of small-v1 to take, see --write-bands of compare; default: the package's own"
 
 
 def main(words: Sequence[str]) -> int:
@@ -41,6 +49,21 @@ def main(words: Sequence[str]) -> int:
     from offlinerlkit_romi.experiment.compare.perform import perform  # imports torch
 
     return perform(chosen, rest, shlex.join([*PROGRAM.split(), *words]))
+
+
+def check(words: Sequence[str]) -> int:
+    """Hold runs against their bands; returns the exit status.
+
+    Raises:
+        UserError: A run that is none of the benchmark's.
+    """
+    parser = Parser(prog="offlinerlkit-romi check", description=CHECK)
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="its folder, or a folder of runs")
+    parser.add_argument("--bands", metavar="FILE", help=BANDS)
+    chosen = parser.parse_args(words)
+    from offlinerlkit_romi.experiment.compare.bands import check  # imports torch
+
+    return check(chosen.runs, chosen.bands)
 
 
 def _parser() -> Parser:
@@ -72,10 +95,14 @@ def _parser() -> Parser:
     add(
         "--suite",
         choices=list(SUITES),
-        help="play the finished runs under this suite of shifts too (docs/robustness.md)",
+        help="small-v1: train on the tasks of this benchmark by its preset, every algorithm unless "
+        "--algos names some, and set the scores beside their bands (docs/small_v1.md); robust-...: "
+        "play the finished runs under this suite of shifts too (docs/robustness.md)",
     )
-    add("--episodes", type=int, metavar="N", help="of each condition of the suite; default: 20")
-    add("--attack-critic", metavar="RUN", help="whose critics min_q attacks with, of the suite")
+    add("--bands", metavar="FILE", help=BANDS)
+    add("--write-bands", metavar="FILE", help="write the bands that the runs of small-v1 make")
+    add("--episodes", type=int, metavar="N", help="of each condition of robust-...; default: 20")
+    add("--attack-critic", metavar="RUN", help="whose critics min_q of robust-... attacks with")
     add("--out", metavar="DIR", help="where the report goes; default: <log root>/<task>/compare")
     add(
         "--runs", nargs="+", metavar="DIR", help="report on these runs, or all below; train nothing"
