@@ -80,7 +80,13 @@ PRESET_ROWS_OVER_TASK_ROWS = {  # (algorithm, preset, setting): why, as the pres
     ("edac", "quick", "num_critics"): "ours: sized for two CPU cores, where its row has 50",
     ("rorl", "quick", "n_perturbed"): "ours: sized for two CPU cores, where its row has 10 or 20",
     **dict.fromkeys(
-        (("romi", preset, "rollout_length") for preset in ("small-v1", "demo")),
+        (
+            ("romi", "demo", "rollout_length"),
+            *(
+                (algo, "small-v1", "rollout_length")
+                for algo in ("romi", "rambo", "mopo", "combo", "mobile", "rombrl")
+            ),
+        ),
         "ours: one way of rolling out for every algorithm with a model",
     ),
     ("edac", "small-v1", "num_critics"): "ours: sized for two CPU cores, where its row has 50",

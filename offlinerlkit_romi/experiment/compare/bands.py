@@ -73,7 +73,7 @@ def limits(scores: Sequence[float]) -> tuple[float, float]:
 
 def score_of(record: RunRecord) -> float:
     """The mean of a finished run's last five evaluations."""
-    return fmean(record.scores[-LAST:])
+    return fmean(list(record.curve.values())[-LAST:])
 
 
 def read_bands(benchmark: Benchmark, path: str | Path | None = None) -> Bands:
