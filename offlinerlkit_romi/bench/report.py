@@ -103,17 +103,11 @@ def _pieces_table(result: Result) -> str:
         line = [f"{piece} {algo}".strip()]
         line += [f"{ms[name]:.4g}" if name in ms else "" for name in columns]
         line += [_ratio(ms.get(over), ms.get(under), 2) for over, under in ratios]
-        body.append([*line, _gflop(own), _above_floor(own, result, key)])
-    head = ["piece", *columns, *(_ratio_name(*pair) for pair in ratios), "GFLOP", "x floor"]
+        gflop = f"{own['gflop']:.3g}" if own and own["gflop"] else ""
+        body.append([*line, gflop, _above_floor(own, result, key)])
+    names = [f"{'eager' if over == NAME else over} / {under}" for over, under in ratios]
+    head = ["piece", *columns, *names, "GFLOP", "x floor"]
     return f"In {HEADLINES[result['headline']]}.\n\n" + markdown([head, *body]) if body else ""
-
-
-def _ratio_name(over: str, under: str) -> str:
-    return f"{'eager' if over == NAME else over} / {under}"
-
-
-def _gflop(row: Row | None) -> str:
-    return f"{row['gflop']:.3g}" if row and row["gflop"] else ""
 
 
 def _above_floor(row: Row | None, result: Result, key: str) -> str:

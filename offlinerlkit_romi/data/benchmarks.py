@@ -12,11 +12,6 @@ if TYPE_CHECKING:
     from offlinerlkit_romi.envs.tasks import Task
 
 
-def _as_read(rows: Rows, task: "Task") -> Rows:
-    del task
-    return rows
-
-
 @dataclass(frozen=True)
 class Origin:
     """The data of one family (see `envs.families`).
@@ -34,17 +29,12 @@ class Origin:
     title: str
     archive: Archive
     simulator: str
-    refine: Callable[[Rows, "Task"], Rows] = _as_read
+    refine: Callable[[Rows, "Task"], Rows] = lambda rows, _: rows
     episodes: Callable[[Rows], Episodes] = Rows.episodes
 
 
 ORIGINS = {
-    "d4rl-mujoco": Origin(
-        "d4rl",
-        "D4RL",
-        D4RL,
-        "gym -v2 (mujoco-py), as D4RL collected it",
-    ),
+    "d4rl-mujoco": Origin("d4rl", "D4RL", D4RL, "gym -v2 (mujoco-py), as D4RL collected it"),
     "d4rl-antmaze": Origin(
         "d4rl",
         "D4RL",

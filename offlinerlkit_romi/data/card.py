@@ -12,7 +12,7 @@ import numpy as np
 
 from offlinerlkit_romi.data.columns import ColumnMap
 from offlinerlkit_romi.data.rows import Bounds
-from offlinerlkit_romi.envs.functions import Function, absolute, name_of
+from offlinerlkit_romi.envs.functions import absolute, name_of
 from offlinerlkit_romi.errors import UserError, reason_of, shown
 
 SUFFIXES = (".yaml", ".yml")
@@ -180,11 +180,6 @@ def _callable(name: str, value: Any) -> Callable[..., Any]:
     return function
 
 
-def _function_name(name: str, value: Function) -> str:
-    del name
-    return name_of(value)
-
-
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str | Path):
         raise UserError(f"{name} is {shown(value)}: give text")
@@ -250,12 +245,10 @@ def _reference(name: str, value: Any) -> Reference:
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "name": _task_name,
     "file": _text,
-    "columns": lambda name, value: ColumnMap.of(value),
+    "columns": lambda _, value: ColumnMap.of(value),
     "action_bounds": _bounds,
     "max_episode_steps": _steps,
-    "termination": _function_name,
-    "reward_fn": _function_name,
-    "env": _function_name,
+    **dict.fromkeys(("termination", "reward_fn", "env"), lambda _, value: name_of(value)),
     "reference_returns": _reference,
 }
 # what `train` takes from Python beside `data` and `task`; the command line has it from a card

@@ -161,7 +161,7 @@ def load(
     """
     from offlinerlkit_romi.envs.tasks import get_task
 
-    facts, tell = get_task(task), notify or _ignore
+    facts, tell = get_task(task), notify or (lambda line: None)
     origin = origin_of(facts)
     _check_label(source, facts, origin)
     notes: tuple[str, ...] = ()
@@ -181,10 +181,6 @@ def load(
         path = generate(facts.name, transitions, seed, jobs=jobs, progress=progress)
         return read_dataset(path, facts, "generated", notes=notes)
     return _load_file(source, facts)
-
-
-def _ignore(message: str) -> None:
-    """The default `notify`."""
 
 
 def _check_label(source: str, task: Task, origin: Origin) -> None:

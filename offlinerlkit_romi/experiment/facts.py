@@ -31,7 +31,8 @@ def main(argv: Sequence[str]) -> int:
     tasks = [get_task(chosen.task).name] if chosen.task else list(TASKS)
     if chosen.command == "show":
         facts = facts_of(resolve(algo, chosen.task, chosen.preset))
-        print(json.dumps(_as_json(facts), indent=2) if chosen.json else _table(facts))
+        told = {name: {"value": value, "source": source} for name, (value, source) in facts.items()}
+        print(json.dumps(told, indent=2) if chosen.json else _table(facts))
         return 0
     found = differences(algo, chosen.a, chosen.b, tasks)
     if chosen.json:
@@ -73,10 +74,6 @@ def differences(algo: str, a: str, b: str, tasks: Iterable[str]) -> list[dict[st
             entry = {"setting": name, "a": one[name], "b": other[name], "tasks": []}
             found.setdefault(repr((name, values)), entry)["tasks"].append(task)
     return sorted(found.values(), key=lambda entry: (entry["setting"], entry["tasks"][0]))
-
-
-def _as_json(facts: dict[str, Fact]) -> dict[str, Any]:
-    return {name: {"value": value, "source": source} for name, (value, source) in facts.items()}
 
 
 def _table(facts: dict[str, Fact]) -> str:

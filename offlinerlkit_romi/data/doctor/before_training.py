@@ -20,8 +20,9 @@ def examined(dataset: Dataset, task: Task) -> Dataset:
     Raises:
         UserError: Training would learn something wrong; the line names the correction.
     """
-    diagnosis = diagnose(rows_of(dataset, task))
-    if diagnosis.errors and not _is_official(dataset, task):
+    diagnosis, origin = diagnose(rows_of(dataset, task)), ORIGINS.get(task.family)
+    official = origin is not None and dataset.info.source == origin.label
+    if diagnosis.errors and not official:
         raise UserError(
             f"{task.name}: {diagnosis.errors[0]}; {_correction(dataset, task)}"
             "--no-doctor trains on it as it is"
@@ -50,8 +51,3 @@ def _correction(dataset: Dataset, task: Task) -> str:
     facts = {} if bounds is None else {"action_bounds": (bounds[0][0], bounds[1][0])}
     known = task if task.name in TASKS else None
     return f"`{remedy(dataset.info.path, known, facts)}` writes a corrected copy, "
-
-
-def _is_official(dataset: Dataset, task: Task) -> bool:
-    origin = ORIGINS.get(task.family)
-    return origin is not None and dataset.info.source == origin.label

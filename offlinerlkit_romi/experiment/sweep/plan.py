@@ -175,9 +175,10 @@ class Plan:
             fixed = tuple(read_axes(options, "options"))
             axes = tuple(read_axes(self.file.axes or {}, self.file.search))
             self._check(fixed, axes)
-            pairs = itertools.product(self.file.tasks or (None,), algos)
+            tasks = [("--task", task) for task in self.file.tasks] or [()]
+            pairs = itertools.product(tasks, algos)
             return [
-                Study(number, algo, (*_task_words(task), *_fixed(fixed, algo)), _of(axes, algo))
+                Study(number, algo, (*task, *_fixed(fixed, algo)), _of(axes, algo))
                 for number, (task, algo) in enumerate(pairs)
             ]
 
@@ -268,10 +269,6 @@ def read_plan(path: str) -> Plan:
         UserError: See `read_sweep`.
     """
     return Plan(Path(path), read_sweep(Path(path)))
-
-
-def _task_words(task: str | None) -> list[str]:
-    return [] if task is None else ["--task", task]
 
 
 def _fixed(options: Sequence[Axis], algo: str) -> list[str]:
