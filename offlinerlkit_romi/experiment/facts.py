@@ -92,15 +92,12 @@ def _told(found: Sequence[dict[str, Any]], presets: tuple[str, str], count: int)
         where = "" if len(tasks) == count else f" on {', '.join(tasks)}"
         lines = [
             # the row that is told is that of the first task
-            f"  {name:<{width}}  {shown(v)}  ({source if len(tasks) == 1 else _no_row(source)})"
+            f"  {name:<{width}}  {shown(v)}  "
+            f"({source if len(tasks) == 1 else source.partition(', row ')[0]})"
             for name, (v, source) in zip(presets, (entry["a"], entry["b"]), strict=True)
         ]
         blocks.append("\n".join([entry["setting"] + where, *lines]))
     return "\n".join(blocks)
-
-
-def _no_row(source: str) -> str:
-    return source.partition(", row ")[0]
 
 
 def _parser() -> Parser:

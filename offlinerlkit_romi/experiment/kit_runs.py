@@ -190,12 +190,9 @@ def obs_statistics(dataset: Dataset) -> StandardScaler:
 
 
 def _weights(path: Path) -> Path | None:
-    files = [path] if path.suffix == ".pth" else [p / WEIGHTS_FILE for p in _places(path)]
+    places = (path / "model", path / "checkpoint", path)
+    files = [path] if path.suffix == ".pth" else [place / WEIGHTS_FILE for place in places]
     return next((file for file in files if file.is_file()), None)
-
-
-def _places(path: Path) -> tuple[Path, ...]:
-    return path / "model", path / "checkpoint", path
 
 
 def _arguments(folder: Path) -> dict[str, Any]:

@@ -162,9 +162,9 @@ class _Collector:
 
     def trajectory(self, most: int) -> list[dict[str, Any]]:
         """One trajectory of at most `most` rows; its last row is a time limit."""
-        obs, _ = self.env.reset(
-            seed=int(self.rng.integers(2**31)), options={"start": self._start(), "goal": self.goal}
-        )
+        seed = int(self.rng.integers(2**31))
+        start = self._any_cell() if self._wanders else np.zeros(2)
+        obs, _ = self.env.reset(seed=seed, options={"start": start, "goal": self.goal})
         walker, down = self._walker(obs), 0
         rows: list[dict[str, Any]] = []
         limit = min(most, self.task.max_episode_steps)
@@ -184,9 +184,6 @@ class _Collector:
     def _wanders(self) -> bool:
         """All data sets but umaze's start anywhere and go from one cell to another."""
         return not self.task.name.startswith("antmaze-umaze-v")
-
-    def _start(self) -> Array:
-        return self._any_cell() if self._wanders else np.zeros(2)
 
     def _any_cell(self) -> Array:
         maze: Maze = self.env.maze
