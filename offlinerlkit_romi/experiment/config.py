@@ -348,9 +348,13 @@ def validate(config: RunConfig) -> None:
     config.check()
 
 
-@cache  # each type is a string until then
 def hints(kind: Any, *, rules: bool = False) -> dict[str, Any]:
     """The types of a configuration's fields, with the rules in them or without."""
+    return _compiled(kind, rules)
+
+
+@cache  # each type is a string until then
+def _compiled(kind: Any, rules: bool) -> dict[str, Any]:
     return get_type_hints(kind, include_extras=rules)
 
 
