@@ -175,8 +175,8 @@ class Plan:
             fixed = tuple(read_axes(options, "options"))
             axes = tuple(read_axes(self.file.axes or {}, self.file.search))
             self._check(fixed, axes)
-            tasks = [("--task", task) for task in self.file.tasks] or [()]
-            pairs = itertools.product(tasks, algos)
+            tasks: list[tuple[str, ...]] = [("--task", task) for task in self.file.tasks]
+            pairs = itertools.product(tasks or [()], algos)
             return [
                 Study(number, algo, (*task, *_fixed(fixed, algo)), _of(axes, algo))
                 for number, (task, algo) in enumerate(pairs)
