@@ -18,14 +18,22 @@ _STYLE = files("offlinerlkit_romi.experiment.report").joinpath("page.css").read_
 COLOURS = re.findall(r"--c\d+: light-dark\((#\w+),", _STYLE)
 
 
-def draw(charts: Sequence[Chart], stem: Path, algorithms: Sequence[str], title: str) -> list[Path]:
+def draw(
+    charts: Sequence[Chart],
+    stem: Path,
+    algorithms: Sequence[str],
+    title: str,
+    *,
+    columns: int = COLUMNS,
+    kinds: Sequence[str] = ("png", "pdf"),
+) -> list[Path]:
     """Write `<stem>.png` and `<stem>.pdf`, with their source of data in the title."""
     # no pyplot: it would look for a display and keep the figure alive
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    columns = min(COLUMNS, len(charts))
+    columns = min(columns, len(charts))
     rows = -(-len(charts) // columns)
     with rc_context({"pdf.fonttype": 42, "font.size": 8}):  # letters stay letters
         figure = Figure(figsize=(3.6 * columns, 2.7 * rows + 0.4), layout="constrained")
@@ -37,7 +45,7 @@ def draw(charts: Sequence[Chart], stem: Path, algorithms: Sequence[str], title: 
             axes.remove()
         _legend(figure, charts, algorithms)
         figure.suptitle(title)
-        paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "pdf")]
+        paths = [stem.with_name(f"{stem.name}.{kind}") for kind in kinds]
         figure.draw_without_rendering()  # finds the layout, once for both
         figure.set_layout_engine("none")
         for path in paths:
@@ -59,8 +67,10 @@ def _lines(axes: Any, chart: Chart, algorithms: Sequence[str]) -> None:
         if len(series.low) and chart.kind == "lines":
             band = {"color": style["color"], "alpha": 0.15, "linewidth": 0}
             axes.fill_between(series.x, series.low, series.high, **band)
+    axes.locator_params(axis="x", nbins=5)
     if chart.log:
-        axes.set_yscale("log")
+        below = any(y < 0 for series in chart.series for y in series.y)
+        axes.set_yscale("symlog" if below else "log")
     low, high = axes.get_ylim()
     for name, value in chart.marks.items():
         if abs(value - (low + high) / 2) < 2 * (high - low):
@@ -101,4 +111,6 @@ def _legend(figure: Any, charts: Sequence[Chart], algorithms: Sequence[str]) -> 
     shown = [label for label in algorithms if any(x.algo == label for x in series)]
     lines = [Line2D([], [], **_style(Series("", label, (), ()), algorithms)) for label in shown]
     if shown:
-        figure.legend(lines, shown, loc="outside lower center", ncols=6, frameon=False)
+        widest = 0.065 * max(map(len, shown)) + 0.6  # inches, of letters and line
+        columns = max(1, min(6, int(figure.get_figwidth() / widest)))
+        figure.legend(lines, shown, loc="outside lower center", ncols=columns, frameon=False)

@@ -307,10 +307,10 @@ def _beside(panel: Panel, label: str, source: Mapping[str, Any]) -> Iterator[lis
         return
     record = panel.runs[label][0]
     algo, task = str(record.manifest["algo"]), record.facts["task"]
-    value = _printed(source["mean"], source["columns"], task, algo)
+    value = printed(source["mean"], source["columns"], task, algo)
     if math.isnan(value):
         return
-    std = _printed(source.get("std", {}), source.get("std_columns", source["columns"]), task, algo)
+    std = printed(source.get("std", {}), source.get("std_columns", source["columns"]), task, algo)
     why = ", ".join(_reasons(panel, label, source, algo))
     mark = GREY if why else ""
     yield [
@@ -323,7 +323,8 @@ def _beside(panel: Panel, label: str, source: Mapping[str, Any]) -> Iterator[lis
     ]
 
 
-def _printed(rows: Mapping[str, Any], columns: Sequence[str], task: str, algo: str) -> float:
+def printed(rows: Mapping[str, Any], columns: Sequence[str], task: str, algo: str) -> float:
+    """A number of a publication's rows; NaN where it has none."""
     values = next((row for name, row in rows.items() if canonical(name) == task), None)
     if values is None or algo not in columns:
         return math.nan
