@@ -37,6 +37,7 @@ TITLES = {
     "gradient": "gradient of the model's loss",
     "model_error_1": "one-step error, held out",
 }
+REFERENCES = ("romi", "rambo", "mopo")  # beside the arms of every question
 LAST = 5  # evaluations whose mean is a run's score
 PAPER = "(the paper's)"
 NOT_COMPARABLE = (
@@ -111,8 +112,8 @@ def panels_of(question: str, rows: pd.DataFrame, arms: Arms) -> list[Panel]:
         }
     found = []
     for title, facts in sorted(titles.items()):
-        own = any("5" not in x["questions"].split() for x in facts.values())
-        if own or question in ("S", "5"):  # elsewhere arms of every question are for comparison
+        own = any(not x["role"] and arm not in REFERENCES for arm, x in facts.items())
+        if own or question in ("S", "5"):
             frames = {a: rows[(rows.arm == a) & (rows.task == x["task"])] for a, x in facts.items()}
             found.append(Panel(title, frames, facts))
     return found

@@ -150,9 +150,13 @@ def cost(trials: Sequence[Trial]) -> str:
         seconds = PAPER["seconds_per_epoch"].get(config.task.removesuffix("-v2"), {}).get(algo)
         if seconds:  # per 1,000 policy steps
             known.append(seconds * config.epoch * config.step_per_epoch / 1000)
-    told = f"{len(known)} take {sum(known) / 3600:,.0f} hours on one {PAPER['card']} (its Table 5)"
-    rest = f"; {len(trials) - len(known)}: not measured" if len(known) < len(trials) else ""
-    return f"{len(trials)} runs; {told if known else 'by the paper'}{rest}"
+    told = [f"{len(trials)} runs"]
+    if known:
+        hours = sum(known) / 3600
+        told.append(f"{len(known)} take {hours:,.0f} hours on one {PAPER['card']} (Table 5)")
+    if len(known) < len(trials):
+        told.append(f"of {len(trials) - len(known)} the hours are not measured")
+    return "; ".join(told)
 
 
 def run_here(trials: Sequence[Trial]) -> int:

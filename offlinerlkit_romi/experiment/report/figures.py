@@ -109,7 +109,9 @@ def _legend(figure: Any, charts: Sequence[Chart], algorithms: Sequence[str]) -> 
 
     series = [x for chart in charts if chart.kind != "intervals" for x in chart.series]
     shown = [label for label in algorithms if any(x.algo == label for x in series)]
-    lines = [Line2D([], [], **_style(Series("", label, (), ()), algorithms)) for label in shown]
+    dashed = {name: all(x.dashed for x in series if x.algo == name) for name in shown}
+    keys = [Series("", name, (), (), dashed=dashed[name]) for name in shown]
+    lines = [Line2D([], [], **_style(key, algorithms)) for key in keys]
     if shown:
         widest = 0.065 * max(map(len, shown)) + 0.6  # inches, of letters and line
         columns = max(1, min(6, int(figure.get_figwidth() / widest)))
