@@ -245,8 +245,6 @@ def evidence(panels: Sequence[Panel]) -> str:
     for panel in panels:
         words = {arm: options(facts["command"]) for arm, facts in panel.facts.items()}
         common = [x for x in next(iter(words.values())) if all(x in own for own in words.values())]
-        algos = {facts["algorithm"] for facts in panel.facts.values()}
-        shared = ["train ALGO" if x == "train" and len(algos) > 1 else x for x in common]
         head = ["arm", "its own words", "transitions", "commit", "hardware"]
         lines = [
             [
@@ -260,8 +258,8 @@ def evidence(panels: Sequence[Panel]) -> str:
         ]
         source = next(iter(panel.facts.values()))["data"]["source"]
         told += [
-            f"**{panel.title}**, {GENERATED if source == 'generated' else source}. All: "
-            f"`{' '.join(shared)}`",
+            f"**{panel.title}**, {GENERATED if source == 'generated' else source}. All `train` "
+            f"with `{' '.join(x for x in common if x != 'train')}`",
             markdown([head, *lines], left=5, pad=False),
         ]
     return "\n\n".join(told)
