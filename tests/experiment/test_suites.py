@@ -11,7 +11,9 @@ from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.command_line import parse
 from offlinerlkit_romi.experiment.compare import perform
 from offlinerlkit_romi.experiment.compare.bands import LAST, LEAST, limits, read_bands
+from offlinerlkit_romi.experiment.compare.records import read_record
 from offlinerlkit_romi.experiment.config import as_dict
+from offlinerlkit_romi.experiment.folder import find_runs
 from offlinerlkit_romi.experiment.resolve import resolve
 from offlinerlkit_romi.experiment.suites import BENCHMARKS
 from tests.support.runs import make_run
@@ -185,3 +187,18 @@ def test_what_contradicts_the_suite_is_refused_in_one_line(words, said, bands, t
     assert cli.main(["compare", "--suite", "small-v1", *algos, *words]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1 and not (tmp_path / "no").exists()
+
+
+@pytest.mark.slow
+def test_romi_learns_as_it_did(tmp_path):
+    """A whole run of the benchmark, 11,000 steps; a policy that has not learnt would be outside."""
+    band = read_bands(SMALL).get((TASK, "romi"))
+    if band is None:
+        pytest.skip("the package has no band of ROMI yet")
+    words = ["--task", TASK, "--preset", "small-v1", "--log-root", str(tmp_path)]
+    cores = ["--dynamics-threads", "2", "--eval-async"]
+    assert cli.main(["train", "romi", *words, *cores]) == 0
+    assert cli.main(["check", str(tmp_path)]) == 0
+    (record,) = (read_record(run) for run in find_runs([tmp_path]))
+    unlearnt = [*list(record.curve.values())[:2], record.data_score]
+    assert max(unlearnt) < band.low
