@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +31,51 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 
 @pytest.fixture
-def twins_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two critics are one product, as on CUDA."""
+def installed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """From its call on, modules of these names are imported; None stands for none of the name."""
+
+    def put(**modules: Any) -> None:
+        for name, module in modules.items():
+            monkeypatch.setitem(sys.modules, name, module)
+
+    return put
+
+
+@pytest.fixture
+def cores(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """From its call on we may run on so many."""
+    return lambda count: monkeypatch.setattr(
+        os, "sched_getaffinity", lambda process: set(range(count)), raising=False
+    )
+
+
+@pytest.fixture
+def import_from(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[Path]], None]:
+    """From its call on, modules are looked for in these folders first, here and in children."""
+
+    def begin(folders: Sequence[Path]) -> None:
+        for folder in reversed(folders):
+            monkeypatch.syspath_prepend(str(folder))
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, folders)))
+
+    return begin
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand-ins are simulated in shards of 300 rows."""
+    from offlinerlkit_romi.standins import recipes
+
+    monkeypatch.setattr(recipes, "SHARD_ROWS", 300)
+
+
+@pytest.fixture
+def twins_together(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Two critics are one product, as on CUDA, until the list is cleared."""
     from offlinerlkit_romi.modules import twins
 
-    monkeypatch.setattr(twins, "WORTH_IT_ON", ["cpu"])
+    monkeypatch.setattr(twins, "WORTH_IT_ON", places := ["cpu"])
+    return places
 
 
 @pytest.fixture

@@ -167,8 +167,7 @@ FAMILIES = {"td3bc": model_free, "mopo&penalty_coef=2.5&rollout_length=2": model
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("folder", FAMILIES)
-def test_a_script_in_the_kits_style_trains(folder, dialect, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_script_in_the_kits_style_trains(folder, dialect, here):
     env = DIALECTS[dialect]()
     env.seed(0)
     result = FAMILIES[folder](env).train()

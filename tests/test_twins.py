@@ -12,7 +12,6 @@ from offlinerlkit_romi import policy as policies
 from offlinerlkit_romi.engine import descend_apart, frozen_copy, make_adam
 from offlinerlkit_romi.modules import Critic, lay_side_by_side, twin_values
 from offlinerlkit_romi.nets import MLP
-from offlinerlkit_romi.policy.model_free import iql, sac, td3
 from tests.support.policies import make_batch, make_policy
 
 S, A, B = 3, 2, 8
@@ -128,8 +127,8 @@ def test_networks_that_do_not_fit_are_left_alone(backbones: tuple[MLP, MLP]) -> 
         assert torch.equal(value, critic(*rows()))
 
 
-def test_on_a_cpu_they_are_left_apart(monkeypatch) -> None:
-    monkeypatch.undo()
+def test_on_a_cpu_they_are_left_apart(twins_together) -> None:
+    twins_together.clear()
     twins = make_twins()
     lay_side_by_side(twins)
     assert products(twins) == {"addmm": 6}
@@ -150,11 +149,10 @@ KINDS = ("SAC", "CQL", "MCQ", "IQL", "TD3BC", "MOPO", "RAMBO", "ROMI")
 @pytest.mark.parametrize(
     ("name", "options"), [*((k, {}) for k in KINDS), ("CQL", {"max_q_backup": True})]
 )
-def test_updates_are_those_of_critics_apart(name, options, monkeypatch) -> None:
+def test_updates_are_those_of_critics_apart(name, options, twins_together) -> None:
     cls = getattr(policies, f"{name}Policy")
     together = make_policy(cls, **options)
-    for module in (sac, td3, iql):
-        monkeypatch.setattr(module, "lay_side_by_side", lambda twins: None)
+    twins_together.clear()
     apart = make_policy(cls, **options)
     batch = PARTS if hasattr(apart, "rollout") else make_batch(8, seed=1)
     names = ("critic1", "critic2") if hasattr(apart, "critic1") else ("critic_q1", "critic_q2")

@@ -7,26 +7,25 @@ from offlinerlkit_romi import cli
 from offlinerlkit_romi.bench import command, pieces
 from offlinerlkit_romi.bench.report import tables
 from tests.bench.conftest import TINY
+from tests.support.stopping import before
 
 WORDS = ("--pieces", "policy step", "--algos", "bc", "td3bc", "iql")
 
 
 @pytest.fixture
-def stopped_at(monkeypatch):
+def stopped_at():
     """Runs the command, with Ctrl-C while the piece of this number is timed."""
-    measure = pieces.measure
 
     def at(number, *words):
         seen = []
 
-        def measured(*how):
+        def strike(*how):
             seen.append(how)
             if len(seen) == number:
                 signal.raise_signal(signal.SIGINT)
-            return measure(*how)
 
-        monkeypatch.setattr(pieces, "measure", measured)
-        return command.main([*WORDS, *words], **TINY)
+        with before(pieces, "measure", strike):
+            return command.main([*WORDS, *words], **TINY)
 
     return at
 

@@ -125,10 +125,9 @@ def test_a_redirection_to_an_unlisted_host_is_not_followed(site: Site) -> None:
 
 @pytest.mark.parametrize("family", list(ORIGINS))
 def test_every_listed_file_comes_from_its_benchmarks_own_host(
-    family: str, monkeypatch: pytest.MonkeyPatch
+    family: str,
 ) -> None:
     archive = ORIGINS[family].archive
-    monkeypatch.delenv(archive.url_variable, raising=False)
     hosts = {"d4rl-mujoco": "rail.eecs.berkeley.edu", "neorl": "datasets.polixir.site"}
     for task in (task for task in TASKS.values() if task.family == family):
         remote: Any = archive.remote_of(task.name)

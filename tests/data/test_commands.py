@@ -1,7 +1,7 @@
 """`offlinerlkit-romi data ...`."""
 
-import builtins
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,16 +58,9 @@ def test_fetch_without_network_never_generates(offline: None) -> None:
 
 
 def test_missing_stable_baselines_names_the_extra(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    installed: Callable[..., None], tmp_path: Path
 ) -> None:
-    real = builtins.__import__
-
-    def without(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.startswith("stable_baselines3"):
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    installed(stable_baselines3=None)
     with pytest.raises(UserError, match=r"pip install offlinerlkit-romi\[behaviour\]"):
         main(["train-behaviour", "--env", "hopper", "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()

@@ -1,6 +1,7 @@
 """`data convert` and the pictures of `data info`: what comes back is what went in, bit for bit."""
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -14,6 +15,7 @@ from offlinerlkit_romi.data.rows import Rows
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.standins.recipes import generate
 from tests.support.data import hopper_rows, read_rows, write_hdf5
+from tests.support.stopping import before, disk_is_full
 
 TASK = "hopper-medium-replay-v2"
 needs_minari = pytest.mark.skipif(
@@ -108,8 +110,8 @@ def test_rows_that_do_not_follow_each_other_become_episodes(tmp_path: Path) -> N
     assert_equal(read_rows(source), read_rows("minari:loose-v0"))
 
 
-def test_missing_minari_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("offlinerlkit_romi.data.convert.find_spec", lambda name: None)
+def test_missing_minari_names_the_extra(tmp_path: Path, installed: Callable[..., None]) -> None:
+    installed(minari=None)
     source = write_hdf5(tmp_path / "a.hdf5", hopper_rows())
     with pytest.raises(UserError, match=r"pip install offlinerlkit-romi\[minari\]"):
         convert(str(source), "minari", "mine-v0")
@@ -137,15 +139,15 @@ def test_bad_outputs_are_refused_and_nothing_is_written(
     assert (tmp_path / "there.npz").read_bytes() == b"precious"
 
 
-def test_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_leaves_nothing(tmp_path: Path) -> None:
     source = write_hdf5(tmp_path / "a.hdf5", hopper_rows())
 
     def full(file: object, **arrays: object) -> None:
         file.write(b"half")  # type: ignore[attr-defined]
-        raise OSError(28, "No space left on device")
+        disk_is_full()
 
-    monkeypatch.setattr(np, "savez_compressed", full)
-    with pytest.raises(UserError, match="no space left on the disk"):
+    told = pytest.raises(UserError, match="no space left on the disk")
+    with before(np, "savez_compressed", full), told:
         convert(str(source), "npz", str(tmp_path / "b.npz"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.hdf5"]
 

@@ -3,7 +3,9 @@
 import errno
 import hashlib
 import io
+import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,10 @@ from offlinerlkit_romi import data
 from offlinerlkit_romi.data import download
 from offlinerlkit_romi.data.archive import D4RL
 from offlinerlkit_romi.errors import UserError
+from tests.data.conftest import CACHES
 from tests.support.data import hopper_rows, write_hdf5
 from tests.support.servers import Serve, Server
+from tests.support.stopping import before
 
 TASK = "hopper-medium-v2"
 NAME = "hopper_medium-v2.hdf5"
@@ -143,18 +147,18 @@ def test_no_network_ends_d4rl_and_lets_auto_generate(offline: None) -> None:
     assert "using 50 transitions generated" in told[-1]
 
 
-def test_name_that_does_not_resolve_is_given_up_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_name_that_does_not_resolve_is_given_up_quickly(mirror: Callable[..., None]) -> None:
+    mirror(D4RL, "http://data.invalid/")
     never = threading.Event()
-    monkeypatch.setattr(download.socket, "getaddrinfo", lambda *args: never.wait(30))
-    monkeypatch.setenv(D4RL.url_variable, "http://data.invalid/")
-    with pytest.raises(UserError, match=r"cannot reach data.invalid .*in time"):
+    late = pytest.raises(UserError, match=r"cannot reach data.invalid .*in time")
+    with before(socket, "getaddrinfo", lambda *args, **_: never.wait(30)), late:
         D4RL.fetch(TASK, timeout=0.05, progress=False)
     never.set()
 
 
-def test_read_only_folder_lets_auto_generate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("D4RL_DATASET_DIR", "/dev/null/data")
-    with pytest.raises(UserError, match="cannot create the folder /dev/null/data"):
+def test_read_only_folder_lets_auto_generate(caches: Path) -> None:
+    (caches / CACHES["D4RL_DATASET_DIR"]).write_text("in the way, as a disk without writing is")
+    with pytest.raises(UserError, match=f"cannot create the folder {caches}/d4rl"):
         data.load(TASK, "d4rl")
     assert data.load(TASK, transitions=50, progress=False).info.source == "generated"
 

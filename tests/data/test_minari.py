@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 from offlinerlkit_romi import evaluate, load_dataset, load_policy, train
 from offlinerlkit_romi.errors import UserError
 from tests.experiment.conftest import TINY_SETTINGS
+from tests.support.stopping import before
 
 pytest.importorskip("minari", reason="needs the extra `minari`")
 pytest.importorskip("gymnasium", reason="needs gymnasium")
@@ -191,7 +192,7 @@ def test_other_spaces_are_refused_in_one_line(env_id: str, words: str, tmp_path:
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_what_is_not_there_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_there_is_said_in_one_line(installed: Callable[..., None]) -> None:
     import minari
 
     def refuse(name: str, download: bool = False) -> Any:
@@ -199,10 +200,12 @@ def test_what_is_not_there_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) 
             raise ConnectionError("no route to host")
         raise FileNotFoundError(name)
 
-    monkeypatch.setattr(minari, "load_dataset", refuse)
-    with pytest.raises(UserError, match=r"not on this machine and cannot be downloaded .*no route"):
+    told = pytest.raises(
+        UserError, match=r"not on this machine and cannot be downloaded .*no route"
+    )
+    with before(minari, "load_dataset", refuse), told:
         load_dataset("minari:mujoco/hopper/medium-v0")
-    monkeypatch.setitem(sys.modules, "minari", None)
+    installed(minari=None)
     with pytest.raises(
         UserError, match=r"needs the package minari: pip install 'offlinerlkit-romi\[minari\]'"
     ):

@@ -151,8 +151,7 @@ def test_a_label_of_another_benchmark_is_refused() -> None:
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
-    monkeypatch.setattr(generation, "SHARD_ROWS", 300)
+def made(small_shards: None) -> dict[str, np.ndarray]:
     with np.load(generate(TASK, 700, progress=False)) as file:
         return {key: file[key] for key in file}
 

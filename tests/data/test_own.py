@@ -230,26 +230,25 @@ def test_bounds_of_one_leave_the_actions_bits_alone(data: dict[str, np.ndarray])
     np.testing.assert_array_equal(dataset.actions, np.float32(data["actions"][~data["timeouts"]]))
 
 
-def test_a_card_says_what_the_arguments_would(
-    data: dict[str, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    frame(data | {"actions": data["actions"] * 5}).to_csv(tmp_path / "log.csv", index=False)
-    (tmp_path / "rules.py").write_text(
+def test_a_card_says_what_the_arguments_would(data: dict[str, np.ndarray], here: Path) -> None:
+    folder = here / "tank"
+    folder.mkdir()
+    frame(data | {"actions": data["actions"] * 5}).to_csv(folder / "log.csv", index=False)
+    (folder / "rules.py").write_text(
         "def fell(obs, act, next_obs):\n    return next_obs[:, :1] > 900\n"
     )
-    (tmp_path / "tank.yaml").write_text(
+    (folder / "tank.yaml").write_text(
         "file: log.csv\n"
         "columns: {observations: [x, y, z], actions: act_*, rewards: r, terminals: done, "
         "episode: run}\n"
         "action_bounds: [-5, 5]\nmax_episode_steps: 9\ntermination: rules.py:fell\n"
         "reference_returns: {low: -10, high: 20, env: Tank-v0, max_episode_steps: 9}\n"
     )
-    monkeypatch.chdir(tmp_path.parent)
-    carded = load_dataset(tmp_path / "tank.yaml")
+    carded = load_dataset(folder / "tank.yaml")
     from tests.data.own_rules import fell
 
     told = load_dataset(
-        tmp_path / "log.csv",
+        folder / "log.csv",
         name="tank",
         columns=FRAME_COLUMNS,
         action_bounds=([-5, -5], [5, 5]),
@@ -258,7 +257,7 @@ def test_a_card_says_what_the_arguments_would(
         reference_returns={"low": -10, "high": 20, "env": "Tank-v0", "max_episode_steps": 9},
     )
     assert_equal(carded, told)
-    assert carded.task.termination == f"{tmp_path / 'rules.py'}:fell"
+    assert carded.task.termination == f"{folder / 'rules.py'}:fell"
     assert told.task.termination == "tests.data.own_rules:fell"
     for task in (carded.task, told.task):
         assert (task.name, task.obs_dim, task.action_dim) == ("tank", 3, 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,8 @@ def forget(known: frozenset[str] = frozenset(ALGORITHMS)) -> None:
 
 
 @pytest.mark.slow
-def test_the_pages_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
+def test_the_pages_code_runs(here: Path, import_from: Callable[..., None], capsys: Any) -> None:
+    import_from([here, ROOT])
     names: dict[str, Any] = {}
     try:
         for block in blocks(PAGE):
@@ -48,18 +47,18 @@ def test_the_pages_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
             elif block.language == "python":
                 exec(compile(block.code, "<page>", "exec"), names)
             elif block.language == "toml":
-                install(tmp_path, block.code)
+                install(here, block.code)
             for words in block.commands if block.language == "bash" else ():
                 forget()
                 assert cli.main(words[1:]) == 0, (words, capsys.readouterr().err)
-        assert {path.name for path in tmp_path.glob("*.*")} >= {"qfilter.py", "qfilter.yaml"}
+        assert {path.name for path in here.glob("*.*")} >= {"qfilter.py", "qfilter.yaml"}
         assert names["policy"].softness == 2.0
-        assert len(list(tmp_path.glob("log/*/qfilter*/seed_*"))) == 6
-        tables = tmp_path.glob("log/hopper-medium-v2/compare/*.csv")
+        assert len(list(here.glob("log/*/qfilter*/seed_*"))) == 6
+        tables = here.glob("log/hopper-medium-v2/compare/*.csv")
         assert any("qfilter" in path.read_text() for path in tables)
     finally:
         forget()
-    shutil.rmtree(tmp_path / METADATA)  # what is left is what the run recorded
+    shutil.rmtree(here / METADATA)  # what is left is what the run recorded
     program = "import sys, offlinerlkit_romi as romi; print(romi.evaluate(sys.argv[1], 1).algo)"
     words = [sys.executable, "-c", program, names["summary"].run_dir]
     done = subprocess.run(words, capture_output=True, text=True)

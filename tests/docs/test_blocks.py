@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,12 @@ TARGETS = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(here: Path) -> Iterator[Path]:
     """A folder of one's own to run in, where pictures go nowhere."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(LOG, "handlers", list(LOG.handlers))  # a page sends lines elsewhere
+    handlers = list(LOG.handlers)  # a page sends lines elsewhere
     matplotlib.use("Agg")
-    return tmp_path
+    yield here
+    LOG.handlers = handlers
 
 
 @pytest.mark.slow

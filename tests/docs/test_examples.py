@@ -85,15 +85,12 @@ def load(path: Path) -> Any:
     return module
 
 
-def test_romi_by_hand_trains(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_romi_by_hand_trains(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script = load(ROOT / "run_example/by_hand.py")
     schedule = {"epoch": 2, "step_per_epoch": 3, "batch_size": 8, "eval_episodes": 0}
     script.main(TASK, make_dataset(), wide=8, fit=1, every=2, **schedule)
     assert "last_10_performance" in capsys.readouterr().out
-    (folder,) = tmp_path.glob(f"log/{TASK}/romi_by_hand/seed_0*")
+    (folder,) = here.glob(f"log/{TASK}/romi_by_hand/seed_0*")
     assert {path.name for path in (folder / "model").iterdir()} >= {"policy.pth", "dynamics.pth"}
     rows = (folder / "record/policy_training_progress.csv").read_text().splitlines()
     assert len(rows) == 3 and "romi/outer_loss" in rows[0]

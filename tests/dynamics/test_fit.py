@@ -15,6 +15,7 @@ from offlinerlkit_romi.errors import UserError
 from tests.reference import ensemble
 from tests.support.policies import generator, make_dynamics
 from tests.support.recording import RecordedGraphs
+from tests.support.stopping import before
 
 
 def linear_system(rows: int = 200, noise: float = 0.0, seed: int = 0) -> dict[str, np.ndarray]:
@@ -52,21 +53,19 @@ def make_fit(
 
 
 @pytest.mark.parametrize("graphs", [None, RecordedGraphs(), RecordedGraphs(refused_after=0)])
-def test_a_fits_copy_of_the_data_is_gone_when_it_ends(graphs, monkeypatch) -> None:
+def test_a_fits_copy_of_the_data_is_gone_when_it_ends(graphs) -> None:
     """By reference count alone: a run's collector looks at nothing made before it."""
     dynamics, seen = make(), []
     dynamics.engine = Engine(graphs)
-    run = EnsembleFit.run
 
-    def watched(fit, *args):
+    def watch(fit, *_):
         seen.extend(weakref.ref(x) for x in (fit, *fit.train, *fit.holdout, fit.rows))
-        return run(fit, *args)
 
-    monkeypatch.setattr(EnsembleFit, "run", watched)
     gc.collect()
     gc.disable()
     try:
-        dynamics.train(linear_system(), max_epochs=1, batch_size=32)
+        with before(EnsembleFit, "run", watch):
+            dynamics.train(linear_system(), max_epochs=1, batch_size=32)
         assert [x() for x in seen] == [None] * 6
     finally:
         gc.enable()

@@ -12,6 +12,7 @@ from offlinerlkit_romi.dynamics import EnsembleDynamics
 from offlinerlkit_romi.dynamics.space import FILE, ModelSpace
 from offlinerlkit_romi.errors import UserError
 from tests.support.policies import make_batch, make_dynamics
+from tests.support.stopping import before
 
 # what OfflineRL-Kit's dynamics.pth holds for two hidden layers
 KIT_NAMES = {
@@ -99,18 +100,17 @@ def test_an_unfit_folder_is_refused_in_one_line_and_changes_nothing(tmp_path: Pa
         np.testing.assert_array_equal(left, right)
 
 
-def test_an_interrupted_save_leaves_the_old_model(tmp_path: Path, monkeypatch) -> None:
+def test_an_interrupted_save_leaves_the_old_model(tmp_path: Path) -> None:
     make_dynamics(seed=1).save(str(tmp_path))
-    before = (tmp_path / "dynamics.pth").read_bytes()
+    saved = (tmp_path / "dynamics.pth").read_bytes()
 
     def fail(state, file, *args, **kwargs) -> None:
         Path(file).write_bytes(b"half") if isinstance(file, str | Path) else file.write(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with before(torch, "save", fail), pytest.raises(OSError, match="disk full"):
         make_dynamics(seed=2).save(str(tmp_path))
-    assert (tmp_path / "dynamics.pth").read_bytes() == before
+    assert (tmp_path / "dynamics.pth").read_bytes() == saved
 
 
 SPACE = ModelSpace((0.5, -1.0, 20.0), (1.0, 0.1, 3.0), 2.0, -3.0)

@@ -11,7 +11,8 @@ import torch
 
 from offlinerlkit_romi.engine import make_engine
 from offlinerlkit_romi.engine.capture import WARM_UPS, CudaGraphs
-from tests.engine.fake_cuda import DEVICE, FakeCuda, FakeGenerator
+from tests.engine.fake_cuda import DEVICE, FakeCuda, FakeGenerator, FakeGraph
+from tests.support.stopping import before
 
 Step = Callable[[], None]
 
@@ -90,17 +91,10 @@ def test_earlier_graphs_and_later_draws_share_a_generator_after_a_failed_capture
     assert draws.state.draws == 1
 
 
-def test_a_graph_whose_capture_broke_off_outlives_its_engine(cuda, monkeypatch) -> None:
+def test_a_graph_whose_capture_broke_off_outlives_its_engine(cuda) -> None:
     """torch's allocator of pinned memory goes on asking it, and would read what was freed."""
     made: list[Any] = []
-    make = torch.cuda.CUDAGraph
-
-    def make_known() -> Any:
-        graph = make()
-        made.append(weakref.ref(graph))
-        return graph
-
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", make_known)
-    make_engine("graph", DEVICE).steps("a step", waiting(torch.zeros(2)), dict)()
+    with before(FakeGraph, "__init__", lambda graph, *_: made.append(weakref.ref(graph))):
+        make_engine("graph", DEVICE).steps("a step", waiting(torch.zeros(2)), dict)()
     (graph,) = made
     assert graph() is not None

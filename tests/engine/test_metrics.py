@@ -1,9 +1,12 @@
 """Running means of metrics."""
 
+from contextlib import ExitStack
+
 import pytest
 import torch
 
 from offlinerlkit_romi.engine import MetricMeans
+from tests.support.stopping import before
 
 
 def test_means_are_per_key_over_the_calls_that_had_it() -> None:
@@ -44,15 +47,11 @@ def test_many_small_values_keep_float32_digits() -> None:
     assert means.result()["a"] == pytest.approx(0.1, rel=1e-5)
 
 
-def test_reading_takes_one_transfer(monkeypatch) -> None:
+def test_reading_takes_one_transfer() -> None:
     means, transfers = MetricMeans(), []
     means.add({"a": torch.tensor(1.0), "b": torch.tensor(2.0), "c": torch.tensor(3.0)})
-    for name in ("cpu", "item", "tolist"):
-        original = getattr(torch.Tensor, name)
-        monkeypatch.setattr(
-            torch.Tensor,
-            name,
-            lambda self, *args, _f=original: transfers.append(1) or _f(self, *args),
-        )
-    assert means.result() == {"a": 1.0, "b": 2.0, "c": 3.0}
+    with ExitStack() as stack:
+        for name in ("cpu", "item", "tolist"):
+            stack.enter_context(before(torch.Tensor, name, lambda x: transfers.append(x)))
+        assert means.result() == {"a": 1.0, "b": 2.0, "c": 3.0}
     assert len(transfers) == 1

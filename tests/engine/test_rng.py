@@ -5,6 +5,7 @@ import torch
 
 from offlinerlkit_romi.engine import Generators, derive_seed
 from offlinerlkit_romi.engine.rng import NAMES
+from tests.support.stopping import before
 
 
 def draws(generators: Generators) -> dict[str, list[float]]:
@@ -47,12 +48,12 @@ def test_initial_weights_depend_on_seed_and_name_alone() -> None:
     assert not torch.equal(first, initial_weight(0, "critic"))
 
 
-def test_initialisation_leaves_every_global_generator_alone(monkeypatch) -> None:
+def test_initialisation_leaves_every_global_generator_alone() -> None:
     seeded = []
-    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
-    before = torch.get_rng_state()
-    initial_weight(0, "actor")
-    assert torch.equal(torch.get_rng_state(), before)
+    state = torch.get_rng_state()
+    with before(torch.cuda, "manual_seed_all", seeded.append):
+        initial_weight(0, "actor")
+    assert torch.equal(torch.get_rng_state(), state)
     assert not seeded  # torch.manual_seed would reseed the devices too, and nobody puts them back
 
 

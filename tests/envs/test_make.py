@@ -1,5 +1,5 @@
-import sys
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -56,9 +56,9 @@ def test_making_a_simulator_is_silent_and_leaves_other_deprecations_audible() ->
 )
 @pytest.mark.parametrize("make", [make_env, make_bare_env, GymStyleEnv])
 def test_a_missing_package_is_named_with_the_pip_command(
-    package: str, task: str, extra: str, make: Any, monkeypatch: pytest.MonkeyPatch
+    package: str, task: str, extra: str, make: Any, installed: Callable[..., None]
 ) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
+    installed(**{package: None})
     with pytest.raises(UserError, match=rf"needs the package {package}: pip install '{extra}"):
         make(task)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch.utils.hooks import RemovableHandle
 
@@ -48,7 +49,7 @@ class Built(Exception):
     """Raised where training would begin."""
 
 
-def built(resolved: Resolved, root: Path, monkeypatch: Any) -> dict[str, str]:
+def built(resolved: Resolved, root: Path) -> dict[str, str]:
     """Build a run, its model's fit included and its training not: place to value.
 
     The trainer with all that it reaches, what was asked of the data and of the process, and the
@@ -72,7 +73,7 @@ def built(resolved: Resolved, root: Path, monkeypatch: Any) -> dict[str, str]:
         seen["engine"] = kind
         return Engine()
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lifecycle, "load", load)
         patch.setattr(lifecycle, "examined", examined)
         patch.setattr(lifecycle, "keep_freed_memory", lambda: None)

@@ -7,6 +7,7 @@ import pytest
 
 from offlinerlkit_romi.data import DataInfo, Dataset
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
+from offlinerlkit_romi.experiment.model_config import ModelBasedConfig
 
 TASK = "halfcheetah-random-v2"
 TINY = {
@@ -82,6 +83,15 @@ class Calls(list):
     def load(self, task, source="auto", **options):
         self.append({"task": task, "source": source, **options})
         return make_dataset() if self.dataset is None else self.dataset
+
+
+@pytest.fixture
+def small_model(monkeypatch):
+    """What estimates fit for algorithms without a model: of three epochs."""
+    small = ModelBasedConfig(
+        dynamics_hidden_dims=(8,), dynamics_weight_decay=(0.0, 0.0), dynamics_max_epochs=3
+    )
+    monkeypatch.setattr("offlinerlkit_romi.experiment.estimates.OWN_MODEL", small)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import pytest
 import offlinerlkit_romi
 from offlinerlkit_romi import cli
 from tests.experiment.conftest import TINY_ROMI
+from tests.support.stopping import before
 
 RUN_EXAMPLE = Path(offlinerlkit_romi.__file__).parents[1] / "run_example"
 
@@ -51,12 +52,12 @@ def test_bad_input_is_one_line_on_stderr_and_status_2(words, message, capsys):
     assert shown.err.count("\n") == 1
 
 
-def test_an_interrupt_is_one_line_and_status_130(monkeypatch, capsys):
+def test_an_interrupt_is_one_line_and_status_130(capsys):
     def interrupt(words):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_train", interrupt)
-    assert cli.main(["train", "romi"]) == 130
+    with before(cli, "_train", interrupt):
+        assert cli.main(["train", "romi"]) == 130
     assert capsys.readouterr().err == "interrupted\n"
 
 

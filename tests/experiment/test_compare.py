@@ -193,7 +193,7 @@ def test_a_run_leaves_the_cores_to_the_others_unless_told():
     assert job.resolved.config.eval_async is None
 
 
-def test_workers_are_the_cores_on_a_cpu_and_one_on_a_gpu(monkeypatch):
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+def test_workers_are_the_cores_on_a_cpu_and_one_on_a_gpu(cores):
+    cores(3)
     assert default_workers(make_jobs(["iql"], [0], ["--device", "cpu"], {})) == 3
     assert default_workers(make_jobs(["iql"], [0], ["--device", "cuda"], {})) == 1

@@ -131,7 +131,6 @@ def test_a_second_signal_is_passed_on_too(tmp_path):
 
 def test_what_runs_is_told_with_its_epoch(tmp_path, monkeypatch):
     monkeypatch.setattr(processes, "QUIET_SECONDS", 0.1)
-    monkeypatch.setattr(processes, "on_terminal", lambda: False)
     code = "import time; print('epoch 1/20  step 5'); print('epoch 2/20  step 10'); time.sleep(1)"
     said = []
     run_commands([command(tmp_path, "romi seed 1", code)], 1, said.append)

@@ -11,7 +11,6 @@ import pytest
 
 from offlinerlkit_romi import cli
 from offlinerlkit_romi.errors import UserError
-from offlinerlkit_romi.experiment import statistics
 from offlinerlkit_romi.experiment.compare.records import read_record as read_run
 from offlinerlkit_romi.experiment.compare.records import refuse_mixtures
 from offlinerlkit_romi.experiment.compare.report import Report
@@ -54,8 +53,8 @@ def test_the_tables_numbers_are_those_computed_by_hand(records):
     assert mopo.steps_per_second == pytest.approx(1000 / 6)
 
 
-def test_without_scipy_the_table_says_the_remedy(records, monkeypatch):
-    monkeypatch.setattr(statistics, "find_spec", lambda name: None)
+def test_without_scipy_the_table_says_the_remedy(records, installed):
+    installed(scipy=None)
     assert math.isnan(make_rows(records)[0].iqm.value)
     assert "pip install 'offlinerlkit-romi[report]'" in Report(records, "").text()
 

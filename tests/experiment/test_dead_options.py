@@ -1,6 +1,7 @@
 """Every option of every algorithm changes something of the run, or it has no business there."""
 
 from dataclasses import fields
+from functools import cache
 from types import NoneType
 from typing import Literal, get_args, get_origin, get_type_hints
 
@@ -14,11 +15,11 @@ from offlinerlkit_romi.experiment.config import RunConfig
 from offlinerlkit_romi.experiment.model_config import ModelBasedConfig
 from offlinerlkit_romi.experiment.resolve import settle
 from offlinerlkit_romi.experiment.run import train
-from offlinerlkit_romi.ope import fitted_q_evaluation
 from tests.experiment import own_functions
 from tests.experiment.building import built
 from tests.experiment.conftest import TINY_SETTINGS
 from tests.support.comparing import differences, outcome
+from tests.support.stopping import before
 
 MODULE, NETWORKS = "tests.experiment.own_functions", "tests.experiment.own_networks"
 # a run's own settings, which code without an eye for the algorithm takes: tried at one with a
@@ -123,8 +124,8 @@ def changed(name, kind, value):
 class Workshop:
     """Builds and runs an algorithm in folders of its own."""
 
-    def __init__(self, algo, folder, monkeypatch):
-        self.algo, self.folder, self.monkeypatch = algo, folder, monkeypatch
+    def __init__(self, algo, folder):
+        self.algo, self.folder = algo, folder
         self.known = get_type_hints(ALGORITHMS[algo])
         self.own = folder / "own.npz"
         (episode,) = own_functions.episodes(1, 300)
@@ -153,19 +154,17 @@ class Workshop:
 
     def build(self, values):
         root, resolved = self.settled(values)
-        return built(resolved, root, self.monkeypatch)
+        return built(resolved, root)
 
     def train(self, values):
         _, resolved = self.settled(values)
         told = {n: getattr(resolved.config, n) for n in values} | {"checkpoint_freq": 0}
         fits = []
 
-        def fit(rows, settings, *rest):  # of so little data none settles, and none gives a value
+        def note(rows, settings, *_):  # of so little data none settles, and none gives a value
             fits.append(repr(settings))
-            return fitted_q_evaluation(rows, settings, *rest)
 
-        with self.monkeypatch.context() as patch:
-            patch.setattr(estimates_module, "fitted_q_evaluation", fit)
+        with before(estimates_module, "fitted_q_evaluation", note):
             return outcome(train(self.algo, **told).run_dir) | {"fits": fits}
 
     def matters(self, name, value, base):
@@ -194,14 +193,7 @@ class Workshop:
 
 @pytest.fixture(scope="module")
 def workshops(tmp_path_factory):
-    monkeypatch = pytest.MonkeyPatch()
-    found = {}
-
-    def of(algo):
-        folder = tmp_path_factory.mktemp(algo)
-        return found.setdefault(algo, Workshop(algo, folder, monkeypatch))
-
-    return of
+    return cache(lambda algo: Workshop(algo, tmp_path_factory.mktemp(algo)))
 
 
 @pytest.mark.parametrize(("algo", "name"), OPTIONS)

@@ -21,22 +21,18 @@ from tests.experiment.conftest import TINY_SETTINGS, make_dataset
 from tests.support.comparing import differences, outcome
 from tests.support.count import dataset, make_count_dynamics
 from tests.support.policies import make_dynamics
+from tests.support.stopping import before, disk_is_full
 
 WITH_MODEL = ("mopo", "combo", "mobile", "rombrl", "count_morl", "rambo", "romi")
 ENTRY = "state-000000000000.pt"
 
 
 @pytest.fixture
-def fits(monkeypatch):
+def fits():
     """Calls of the fit."""
-    calls, fit = [], EnsembleDynamics.train
-
-    def counted(self, *args, **kwargs):
-        calls.append(self)
-        return fit(self, *args, **kwargs)
-
-    monkeypatch.setattr(EnsembleDynamics, "train", counted)
-    return calls
+    calls = []
+    with before(EnsembleDynamics, "train", lambda *args, **_: calls.append(args)):
+        yield calls
 
 
 def run_tiny(root, algo="mopo", **values):
@@ -198,13 +194,8 @@ def test_a_run_waits_for_one_that_is_making_the_same_fit(tiny_data, tmp_path, fi
     )
 
 
-def test_a_full_disk_keeps_no_fit_and_harms_no_run(tiny_data, tmp_path, fits, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(dynamics_cache.StateStore, "save", full)
-        patch.setattr("offlinerlkit_romi.policy_trainer.Checkpoints.begun", lambda *_: None)
+def test_a_full_disk_keeps_no_fit_and_harms_no_run(tiny_data, tmp_path, fits):
+    with before(dynamics_cache.StateStore, "save", disk_is_full):
         run_dir = run_tiny(tmp_path, checkpoint_freq=0, keep_state=False)
     assert "cannot keep the fit" in (Path(run_dir) / "record/consoleout_backup.txt").read_text()
     assert not fit_of(run_tiny(tmp_path))["taken"]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,6 @@ from offlinerlkit_romi.errors import TrainingInterrupted, UserError
 from offlinerlkit_romi.experiment import estimates as estimates_module
 from offlinerlkit_romi.experiment.estimates import actions_of
 from offlinerlkit_romi.experiment.folder import RunFolder
-from offlinerlkit_romi.experiment.model_config import ModelBasedConfig
 from offlinerlkit_romi.experiment.rewards import discounted_values, piece_starts
 from offlinerlkit_romi.ope import FQERows
 from offlinerlkit_romi.policy_trainer.interrupts import Interrupts
@@ -28,6 +25,7 @@ from offlinerlkit_romi.policy_trainer.progress import Stage
 from tests.experiment import own_functions
 from tests.experiment.conftest import TINY_SETTINGS
 from tests.support.runs import rows_of
+from tests.support.stopping import before, terminate
 
 BOUNDS = (own_functions.LOW, own_functions.HIGH)
 FQE = [f"{name}{of}" for name in ("fqe", "fqe_behaviour") for of in ("", "_std", "_settled")]
@@ -112,15 +110,6 @@ def test_the_model_that_estimates_is_the_one_before_the_policy_trained(
     assert any(not torch.equal(models[0][name], models[1][name]) for name in models[0])
 
 
-@pytest.fixture
-def small_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of three epochs, for algorithms without one."""
-    small = ModelBasedConfig(
-        dynamics_hidden_dims=(8,), dynamics_weight_decay=(0.0, 0.0), dynamics_max_epochs=3
-    )
-    monkeypatch.setattr(estimates_module, "OWN_MODEL", small)
-
-
 def test_an_algorithm_without_a_model_gets_one_when_told(
     data: Dataset, tmp_path: Path, small_model: None, capsys: Any
 ) -> None:
@@ -199,17 +188,11 @@ def test_a_fit_that_did_not_settle_is_told_and_gives_no_number(
 
 
 def test_the_datas_own_policy_is_evaluated_from_the_actions_that_followed(
-    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Dataset, tmp_path: Path
 ) -> None:
     asked: list[FQERows] = []
-    evaluate = estimates_module.fitted_q_evaluation
-
-    def note(rows: FQERows, *rest: Any) -> Any:
-        asked.append(rows)
-        return evaluate(rows, *rest)
-
-    monkeypatch.setattr(estimates_module, "fitted_q_evaluation", note)
-    run("td3bc", data, tmp_path, estimate_freq=1)
+    with before(estimates_module, "fitted_q_evaluation", lambda rows, *_: asked.append(rows)):
+        run("td3bc", data, tmp_path, estimate_freq=1)
     told = np.delete(np.arange(1200), np.arange(39, 1200, 40))  # the last rows tell no next action
     of_policy, of_data = asked[:2]
     assert len(asked) == 4  # the data's own policy once, the run's three times
@@ -221,25 +204,22 @@ def test_the_datas_own_policy_is_evaluated_from_the_actions_that_followed(
 
 @pytest.mark.parametrize("of", ["fqe", "fqe_behaviour", "model"])
 def test_a_signal_during_an_estimate_saves_a_state_to_go_on_from(
-    of: str, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    of: str, data: Dataset, tmp_path: Path
 ) -> None:
     told = {"keep_state": True, "estimate_freq": 1, "actor_lr_schedule": "cosine"}
     whole = run("rambo", data, tmp_path, **told)
+    calls: list[float] = []
 
-    class Struck(Stage):
-        calls = 0
+    def strike(stage: Stage, share: float) -> None:
+        assert len(calls) < 4, "it went on"
+        if stage._title == estimates_module.TITLES[of]:
+            calls.append(share)
+            if len(calls) == 3:
+                terminate()
 
-        def __call__(self, share: float) -> None:
-            assert Struck.calls < 4, "it went on"
-            if self._title == estimates_module.TITLES[of]:
-                Struck.calls += 1
-                if Struck.calls == 3:
-                    os.kill(os.getpid(), signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(estimates_module, "Stage", Struck)
-        with pytest.raises(TrainingInterrupted, match="after step 4, state saved"):
-            run("rambo", data, tmp_path, algo_name="part", **told)
+    interrupted = pytest.raises(TrainingInterrupted, match="after step 4, state saved")
+    with before(Stage, "__call__", strike), interrupted:
+        run("rambo", data, tmp_path, algo_name="part", **told)
     (folder,) = (tmp_path / "log").glob("*/part*/seed_*")
     again = train("rambo", data=data, resume=str(folder))
     assert again.estimates == whole.estimates
@@ -249,9 +229,9 @@ def test_a_signal_during_an_estimate_saves_a_state_to_go_on_from(
 
 
 def test_a_model_fitted_for_estimates_looks_for_signals_after_every_epoch(
-    data: Dataset, tmp_path: Path, small_model: None, monkeypatch: pytest.MonkeyPatch
+    data: Dataset, tmp_path: Path, small_model: None
 ) -> None:
     looked = []
-    monkeypatch.setattr(Interrupts, "check", lambda self: looked.append(1))
-    run("td3bc", data, tmp_path, estimates="both")
+    with before(Interrupts, "check", looked.append):
+        run("td3bc", data, tmp_path, estimates="both")
     assert len(looked) == 3

@@ -14,7 +14,6 @@ import torch
 from offlinerlkit_romi.engine import Generators, StateStore
 from offlinerlkit_romi.envs import Task, get_task
 from offlinerlkit_romi.envs.custom import CustomTask
-from offlinerlkit_romi.experiment import evaluation as evaluation_module
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.build import Setting, build_policy
 from offlinerlkit_romi.experiment.command_line import parse
@@ -161,7 +160,7 @@ def test_a_run_whose_worker_is_killed_ends_as_if_nothing_had_been(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("told", "functions", "device", "cores", "expected"),
+    ("told", "functions", "device", "count", "expected"),
     [
         (None, (), "cuda", 1, True),
         (None, (), "cpu", 2, False),
@@ -172,9 +171,9 @@ def test_a_run_whose_worker_is_killed_ends_as_if_nothing_had_been(tmp_path):
     ],
 )
 def test_a_worker_is_used_where_a_core_is_free_unless_told(
-    told, functions, device, cores, expected, monkeypatch
+    told, functions, device, count, expected, cores
 ):
-    monkeypatch.setattr(evaluation_module, "usable_cores", lambda: cores)
+    cores(count)
     config = settle("iql", {"eval_async": told}).config
     facts = {f.name: getattr(TASK, f.name) for f in fields(Task)}
     task = CustomTask(**facts, functions=functions)

@@ -1,9 +1,6 @@
 """The whole path of each family: its own file, training from the script, evaluation, score."""
 
 import json
-import runpy
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +10,7 @@ import offlinerlkit_romi
 from offlinerlkit_romi.envs import get_task
 from offlinerlkit_romi.standins.recipes import generate
 from tests.experiment.conftest import TINY_SETTINGS
+from tests.support.programs import run_program
 from tests.support.standins import simulated_here
 
 SCRIPTS = Path(__file__).parents[2] / "run_example"
@@ -28,29 +26,20 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         return {name: generate(name, rows, 3, progress=False) for name, rows in FAMILIES.items()}
 
 
-@pytest.fixture
-def run_script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, dict[str, object]], None]:
-    def run(algo: str, settings: dict[str, object]) -> None:
-        words = [f"run_{algo}.py"]
-        for name, value in settings.items():
-            values = value if isinstance(value, tuple) else (value,)
-            words += ["--" + name.replace("_", "-"), *map(str, values)]
-        monkeypatch.setattr(sys, "argv", words)
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(SCRIPTS / words[0]), run_name="__main__")
-        assert not end.value.code
-
-    return run
+def run_script(algo: str, settings: dict[str, object]) -> None:
+    words = []
+    for name, value in settings.items():
+        values = value if isinstance(value, tuple) else (value,)
+        words += ["--" + name.replace("_", "-"), *map(str, values)]
+    with pytest.raises(SystemExit) as end:
+        run_program(SCRIPTS / f"run_{algo}.py", *words)
+    assert not end.value.code
 
 
 @pytest.mark.parametrize("algo", ["romi", "rambo", "iql"])
 @pytest.mark.parametrize("task", FAMILIES)
 def test_a_family_trains_on_its_own_file_and_is_scored(
-    task: str,
-    algo: str,
-    files: dict[str, Path],
-    tmp_path: Path,
-    run_script: Callable[[str, dict[str, object]], None],
+    task: str, algo: str, files: dict[str, Path], tmp_path: Path
 ) -> None:
     chosen = {"task": task, "data": str(files[task]), "log_root": str(tmp_path)}
     settings = TINY_SETTINGS[algo] | chosen | {"epoch": 1, "eval_episodes": 1}

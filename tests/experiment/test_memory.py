@@ -19,6 +19,7 @@ from offlinerlkit_romi.experiment.run import train
 from offlinerlkit_romi.model_buffer import HostReplayBuffer
 from tests.experiment.conftest import TINY_SETTINGS, make_dataset
 from tests.support.comparing import differences, outcome
+from tests.support.stopping import before
 
 GB = 1_000_000_000
 CPU = torch.device("cpu")
@@ -94,18 +95,13 @@ def test_a_run_says_its_plan_and_goes_on_in_host_memory_when_the_device_is_full(
     assert "; together 0.00 GB" in capsys.readouterr().out
     # as if the data had just fitted
     monkeypatch.setattr(parts, "free_bytes", lambda _: RESERVE + 500_000)
-    kinds, make = [], parts.make_model_buffer
-
-    def remember(*args):
-        kinds.append(type(make(*args)))
-        return make(*args)
-
-    monkeypatch.setattr(parts, "make_model_buffer", remember)
-    fits = train("romi", **settings | {"log_root": str(tmp_path / "fits")})
-    assert differences(outcome(plain.run_dir), outcome(fits.run_dir)) == []
-    settings |= {"rollout_batch_size": 300}
-    train("romi", **settings | {"log_root": str(tmp_path / "spills")})
-    assert kinds == [ReplayBuffer, HostReplayBuffer]
+    spilled = []
+    with before(HostReplayBuffer, "__init__", lambda *args, **_: spilled.append(args)):
+        fits = train("romi", **settings | {"log_root": str(tmp_path / "fits")})
+        assert differences(outcome(plain.run_dir), outcome(fits.run_dir)) == [] and not spilled
+        settings |= {"rollout_batch_size": 300}
+        train("romi", **settings | {"log_root": str(tmp_path / "spills")})
+    assert len(spilled) == 1
     assert "in the host's pinned memory" in capsys.readouterr().out
 
 

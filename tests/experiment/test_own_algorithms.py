@@ -180,21 +180,27 @@ def test_a_command_with_an_algorithm_that_cannot_be_found_is_refused(word, messa
     assert message in error and error.count("\n") == 1
 
 
-def announce(folder, **entries):
-    """A package's metadata, as an installer leaves them."""
-    place = folder / "their-1.0.dist-info"
-    place.mkdir()
-    (place / "METADATA").write_text("Metadata-Version: 2.1\nName: their\nVersion: 1.0\n")
-    lines = [f"{name} = {value}" for name, value in entries.items()]
-    text = "\n".join(["[offlinerlkit_romi.algorithms]", *lines])
-    (place / "entry_points.txt").write_text(text + "\n")
+@pytest.fixture
+def announce(tmp_path, import_from):
+    """Leaves a package's metadata as an installer does, where they are found."""
+
+    def install(**entries):
+        place = tmp_path / "their-1.0.dist-info"
+        place.mkdir()
+        (place / "METADATA").write_text("Metadata-Version: 2.1\nName: their\nVersion: 1.0\n")
+        lines = [f"{name} = {value}" for name, value in entries.items()]
+        text = "\n".join(["[offlinerlkit_romi.algorithms]", *lines])
+        (place / "entry_points.txt").write_text(text + "\n")
+        import_from([tmp_path])
+
+    yield install
+    vars(ALGORITHMS).pop("_announced", None)  # it is looked up anew
 
 
-def test_an_installed_packages_algorithm_is_imported_when_asked_for(tmp_path, monkeypatch):
-    announce(tmp_path, theirs="their_module:Theirs", romi="their_module:Romi")
+def test_an_installed_packages_algorithm_is_imported_when_asked_for(tmp_path, announce):
+    announce(theirs="their_module:Theirs", romi="their_module:Romi")
     source = (ROOT / "tests/experiment/own_algorithm.py").read_text()
     (tmp_path / "their_module.py").write_text(source.replace("OwnConfig", "Theirs"))
-    monkeypatch.syspath_prepend(str(tmp_path))
     registry = Registry({"romi": BCConfig})
     assert list(registry) == ["romi", "theirs"] and "theirs" in registry
     assert "their_module" not in sys.modules
@@ -202,10 +208,9 @@ def test_an_installed_packages_algorithm_is_imported_when_asked_for(tmp_path, mo
     assert registry.spelled("theirs") == "theirs"
 
 
-def test_a_broken_package_is_told_in_one_line_and_spoils_no_list(tmp_path, monkeypatch, capsys):
-    announce(tmp_path, theirs="their_broken_module:Theirs")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(vars(ALGORITHMS), "_announced", raising=False)  # looked up anew
+def test_a_broken_package_is_told_in_one_line_and_spoils_no_list(announce, capsys):
+    announce(theirs="their_broken_module:Theirs")
+    vars(ALGORITHMS).pop("_announced", None)
     assert cli.main(["train", "theirs"]) == 2
     error = capsys.readouterr().err
     assert "algorithm 'theirs' of their_broken_module:Theirs cannot be imported" in error
@@ -213,4 +218,3 @@ def test_a_broken_package_is_told_in_one_line_and_spoils_no_list(tmp_path, monke
     assert cli.main(["train", "--help"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "mend or uninstall its package" in shown and "presets: " in shown
-    del vars(ALGORITHMS)["_announced"]

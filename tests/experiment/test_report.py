@@ -11,7 +11,6 @@ import offlinerlkit_romi
 from offlinerlkit_romi import cli
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.experiment.folder import MANIFEST, PROGRESS, RunFolder
-from offlinerlkit_romi.experiment.report import write
 from offlinerlkit_romi.experiment.report.gather import Panel, gather
 from offlinerlkit_romi.experiment.report.items import GREY, Cell, Table
 from offlinerlkit_romi.experiment.report.scores import widest
@@ -238,8 +237,8 @@ def test_an_output_that_is_no_folder_is_one_line(tmp_path, out, capsys):
     assert status == 2 and said.count("\n") == 1 and str(out) in said
 
 
-def test_a_missing_package_is_told_with_its_remedy(tmp_path, out, monkeypatch):
-    monkeypatch.setattr(write, "find_spec", lambda name: None if name == "jinja2" else name)
+def test_a_missing_package_is_told_with_its_remedy(tmp_path, out, installed):
+    installed(jinja2=None)
     with pytest.raises(UserError, match=r"needs jinja2: pip install 'offlinerlkit-romi\[report\]'"):
         offlinerlkit_romi.report(tmp_path, out)
 

@@ -15,15 +15,15 @@ import torch
 from offlinerlkit_romi import cli
 from offlinerlkit_romi.engine import StateStore
 from offlinerlkit_romi.errors import TrainingInterrupted, UserError
-from offlinerlkit_romi.experiment import lifecycle
 from offlinerlkit_romi.experiment.folder import RunFolder
 from offlinerlkit_romi.experiment.reload import load_policy
 from offlinerlkit_romi.experiment.resolve import ALGORITHMS, settle
 from offlinerlkit_romi.experiment.resume import config_hash
 from offlinerlkit_romi.experiment.run import train
+from offlinerlkit_romi.policy_trainer import Checkpoints
 from tests.experiment.conftest import TASK, TINY_SETTINGS, make_dataset
 from tests.support.comparing import differences, outcome
-from tests.support.stopping import Killed, at_update, kill, terminate
+from tests.support.stopping import Killed, at_update, before, kill, terminate
 
 EVERYTHING = {"checkpoint_share": 1.0, "keep_state": True}
 
@@ -76,17 +76,8 @@ def test_more_epochs_than_the_finished_run_had_equal_one_long_run(tiny_data, tmp
     assert_same_as_uninterrupted(longer.run_dir, tmp_path, epoch=4)
 
 
-def test_a_run_killed_in_the_models_fit_starts_again_from_nothing(tiny_data, tmp_path, monkeypatch):
-    fit, calls = lifecycle.pretrain, []
-
-    def killed_after_fit(*args):
-        fit(*args)
-        if not calls:
-            calls.append(1)
-            raise Killed
-
-    monkeypatch.setattr(lifecycle, "pretrain", killed_after_fit)
-    with pytest.raises(Killed):
+def test_a_run_killed_in_the_models_fit_starts_again_from_nothing(tiny_data, tmp_path):
+    with before(Checkpoints, "begun", kill), pytest.raises(Killed):  # at the fit's end
         run_tiny(tmp_path / "parts")
     (folder,) = (tmp_path / "parts").glob("*/*/seed_*")
     train("romi", resume=str(folder))

@@ -11,7 +11,6 @@ import offlinerlkit_romi
 from offlinerlkit_romi.engine import Generators
 from offlinerlkit_romi.engine.device import resolve_device
 from offlinerlkit_romi.errors import StopTraining, UserError
-from offlinerlkit_romi.experiment import parts
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.folder import SUMMARY, RunFolder
 from offlinerlkit_romi.experiment.model_config import ModelBasedConfig
@@ -248,10 +247,8 @@ def test_the_pieces_that_measure_the_model_are_kept_from_it():
     assert len(shown) == 400 - len(hidden) and not shown & hidden
 
 
-def test_without_a_simulator_training_runs_and_says_so_once(
-    tiny_data, tmp_path, monkeypatch, capsys
-):
-    monkeypatch.setattr(parts, "find_spec", lambda name: None)
+def test_without_a_simulator_training_runs_and_says_so_once(tiny_data, tmp_path, installed, capsys):
+    installed(gymnasium=None, mujoco=None)
     summary = run_tiny(tmp_path, eval_episodes=3)
     assert math.isnan(summary.score_last)
     said = "training without evaluation: gymnasium and mujoco not installed"

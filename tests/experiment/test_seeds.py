@@ -6,6 +6,7 @@ import shlex
 import signal
 import threading
 import time
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,6 @@ import torch
 from offlinerlkit_romi import cli
 from offlinerlkit_romi.engine import Generators, StateStore
 from offlinerlkit_romi.errors import DivergedError, TrainingInterrupted, UserError
-from offlinerlkit_romi.experiment import seeds as seeds_module
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.build import build_policy
 from offlinerlkit_romi.experiment.command_line import take_seeds
@@ -24,12 +24,12 @@ from offlinerlkit_romi.experiment.parts import prepare
 from offlinerlkit_romi.experiment.resolve import settle
 from offlinerlkit_romi.experiment.run import train
 from offlinerlkit_romi.experiment.seeds import SeedsSummary
-from offlinerlkit_romi.policy_trainer import Follower, Interrupts
+from offlinerlkit_romi.policy_trainer import Follower, Interrupts, PolicyTrainer
 from offlinerlkit_romi.policy_trainer.progress import Progress
 from offlinerlkit_romi.utils.logger import Logger
 from tests.experiment.conftest import TINY_SETTINGS, make_dataset
 from tests.support.comparing import differences, outcome
-from tests.support.stopping import at_update, terminate
+from tests.support.stopping import at_update, before, terminate
 
 KEPT = {"checkpoint_share": 1.0, "keep_state": True, "dynamics_cache": "off"}
 
@@ -42,9 +42,9 @@ def threads():
 
 
 @pytest.fixture(autouse=True)
-def enough_cores(monkeypatch):
+def enough_cores(cores):
     """As many runs at a time as there are seeds, however small the machine."""
-    monkeypatch.setattr(seeds_module, "usable_cores", lambda: 4)
+    cores(4)
 
 
 def settings(algo, root, **values):
@@ -87,22 +87,13 @@ def test_runs_side_by_side_are_under_way_at_the_same_time(tiny_data, tmp_path):
         train("bc", seeds=[0, 1], **settings("bc", tmp_path))
 
 
-def test_on_a_small_machine_seeds_take_turns(tiny_data, tmp_path, monkeypatch):
-    monkeypatch.setattr(seeds_module, "usable_cores", lambda: 1)
-    under_way, most = [], []
-    carry_out = seeds_module.carry_out
-
-    def counted(*args, **options):
-        under_way.append(1)
-        most.append(len(under_way))
-        try:
-            return carry_out(*args, **options)
-        finally:
-            under_way.pop()
-
-    monkeypatch.setattr(seeds_module, "carry_out", counted)
-    assert len(train("bc", seeds=[0, 1, 2], **settings("bc", tmp_path)).summaries) == 3
-    assert most == [1, 1, 1]
+def test_on_a_small_machine_seeds_take_turns(tiny_data, tmp_path, cores):
+    cores(1)
+    updates = []
+    hear = before(PolicyTrainer, "_fire", lambda trainer, *_, **__: updates.append(trainer.logger))
+    with hear:
+        assert len(train("bc", seeds=[0, 1, 2], **settings("bc", tmp_path)).summaries) == 3
+    assert len([*groupby(updates)]) == 3  # nobody's stand between another's
 
 
 def test_nobody_writes_to_the_shared_data(tmp_path):
@@ -227,19 +218,18 @@ def test_the_second_signal_ends_all_without_saving(tiny_data, tmp_path):
         assert StateStore(folder_of(tmp_path, seed) / "checkpoint").steps() == [0, 4]
 
 
-def test_a_signal_ends_the_fit_of_a_model_between_two_epochs(tiny_data, tmp_path, monkeypatch):
-    check, calls = Follower.check, []
+def test_a_signal_ends_the_fit_of_a_model_between_two_epochs(tiny_data, tmp_path):
+    calls = []
 
-    def struck(self):
+    def struck(follower):
         calls.append(1)
         if len(calls) == 3:  # each is asked once when it starts
-            os.kill(os.getpid(), signal.SIGTERM)
-            while not self.requested:
+            terminate()
+            while not follower.requested:
                 time.sleep(0.01)
-        check(self)
 
-    monkeypatch.setattr(Follower, "check", struck)
-    with pytest.raises(TrainingInterrupted, match="2 of 2 seeds"):
+    interrupted = pytest.raises(TrainingInterrupted, match="2 of 2 seeds")
+    with before(Follower, "check", struck), interrupted:
         train("romi", seeds=[0, 1], **settings("romi", tmp_path, dynamics_max_epochs=50))
 
 

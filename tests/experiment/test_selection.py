@@ -9,18 +9,12 @@ import torch
 
 from offlinerlkit_romi import cli, evaluate, load_policy, select, train
 from offlinerlkit_romi.errors import UserError
-from offlinerlkit_romi.experiment import estimates as estimates_module
 from offlinerlkit_romi.experiment.folder import RunFolder
-from offlinerlkit_romi.experiment.model_config import ModelBasedConfig
 from offlinerlkit_romi.experiment.selection import rank_correlation
 from tests.experiment import own_functions
 from tests.experiment.conftest import TINY_SETTINGS
 from tests.support.comparing import differences, outcome
 from tests.support.runs import read_json
-
-SMALL = ModelBasedConfig(
-    dynamics_hidden_dims=(8,), dynamics_weight_decay=(0.0, 0.0), dynamics_max_epochs=1
-)
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +82,7 @@ def test_the_choice_is_the_highest_estimate_and_its_ranks_are_compared(rows, tmp
 
 
 @pytest.mark.parametrize("estimates", ["none", "model"])
-def test_a_model_is_taken_from_the_run_or_fitted_once(estimates, rows, tmp_path, monkeypatch):
-    monkeypatch.setattr(estimates_module, "OWN_MODEL", SMALL)
+def test_a_model_is_taken_from_the_run_or_fitted_once(estimates, rows, tmp_path, small_model):
     folder = run("mopo", rows, tmp_path, estimates=estimates, reward_scale=3.0)
     model = folder / "model/estimate_model/dynamics.pth"
     assert model.is_file() == (estimates == "model")
@@ -119,17 +112,15 @@ def test_ranks_are_compared_as_spearman_has_it():
         assert math.isnan(rank_correlation(few))
 
 
-def test_nothing_to_choose_from_ends_in_one_line(rows, tmp_path, monkeypatch):
+def test_nothing_to_choose_from_ends_in_one_line(rows, tmp_path):
     folder = run("td3bc", rows, tmp_path, keep_checkpoints=0)
     with pytest.raises(UserError, match="has kept 1 checkpoints: train with --keep-checkpoints"):
         select(folder)
     with pytest.raises(UserError, match="is not a run's folder"):
         select(tmp_path)
-    kept = run("td3bc", rows, tmp_path / "kept")
+    kept = run("td3bc", rows, tmp_path / "kept", fqe_steps=2)  # so few that no fit settles
     with pytest.raises(UserError, match="--episodes is -1"):
         select(kept, episodes=-1)
-
-    monkeypatch.setattr(estimates_module.Estimator, "_fqe", lambda *_: {"fqe_settled": 0.0})
     with pytest.raises(UserError, match=r"no checkpoint of .* has a finite estimate by fqe"):
         select(kept)
     assert not (kept / "result/selection_fqe.json").exists()

@@ -162,13 +162,11 @@ def test_what_needs_ray_is_refused_without_it(tmp_path):
         perform.perform(str(tmp_path / "sweep.yaml"), "ray", 2, False)
 
 
-def test_places_of_the_pool_take_turns_on_the_gpus_there_are(monkeypatch):
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    devices = [perform.device_of(place, 2)["CUDA_VISIBLE_DEVICES"] for place in range(4)]
+def test_places_of_the_pool_take_turns_on_the_gpus_there_are():
+    devices = [perform.device_of(place, 2, "")["CUDA_VISIBLE_DEVICES"] for place in range(4)]
     assert devices == ["0", "1", "0", "1"]
-    assert perform.device_of(1, 0) == {"CUDA_VISIBLE_DEVICES": ""}
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    assert perform.device_of(3, 2) == {"CUDA_VISIBLE_DEVICES": "7"}
+    assert perform.device_of(1, 0, "") == {"CUDA_VISIBLE_DEVICES": ""}
+    assert perform.device_of(3, 2, "4,7") == {"CUDA_VISIBLE_DEVICES": "7"}
 
 
 def test_the_pages_own_files_are_sweep_files(tmp_path):

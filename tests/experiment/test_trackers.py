@@ -1,6 +1,5 @@
 """A tracker hears what a run tells, and no run suffers from one; with modules of their names."""
 
-import sys
 import types
 
 import pytest
@@ -46,14 +45,14 @@ def as_mlflow(told):
 
 
 @pytest.fixture
-def told(request, monkeypatch, tiny_data):
+def told(request, installed, tiny_data):
     """A package of the tracker's name, and what it was told."""
     found = Told()
     package = types.ModuleType(request.param)
     make = as_mlflow if request.param == "mlflow" else as_wandb
     vars(package).update(make(found))
-    monkeypatch.setitem(sys.modules, request.param, package)
-    found.name = request.param
+    installed(**{request.param: package})
+    found.name, found.package = request.param, package
     return found
 
 
@@ -102,11 +101,11 @@ def test_a_run_that_goes_on_goes_on_in_the_tracker_too(told, tmp_path):
 
 
 @pytest.mark.parametrize("told", ["wandb"], indirect=True)
-def test_a_tracker_that_fails_is_told_once_and_changes_nothing(told, tmp_path, monkeypatch, capsys):
+def test_a_tracker_that_fails_is_told_once_and_changes_nothing(told, tmp_path, capsys):
     def refuse(*_, **__):
         raise ConnectionError("no network")
 
-    monkeypatch.setattr(sys.modules["wandb"], "init", refuse)
+    told.package.init = refuse
     done = run(tmp_path, "wandb")
     line = "tracker wandb fails (ConnectionError: no network): training goes on without it"
     assert capsys.readouterr().out.count(line) == 1
@@ -114,8 +113,8 @@ def test_a_tracker_that_fails_is_told_once_and_changes_nothing(told, tmp_path, m
     assert not differences(outcome(done.run_dir), outcome(without.run_dir))
 
 
-def test_a_tracker_that_is_not_there_is_told_before_a_run_begins(tmp_path, monkeypatch, tiny_data):
-    monkeypatch.setitem(sys.modules, "trackio", None)
+def test_a_tracker_that_is_not_there_is_told_before_a_run_begins(tmp_path, installed, tiny_data):
+    installed(trackio=None)
     with pytest.raises(UserError, match=r"--tracker trackio cannot be imported .*\[trackio\]"):
         run(tmp_path, "trackio")
     assert not (tmp_path / "log").exists()

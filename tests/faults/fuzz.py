@@ -23,8 +23,8 @@ import yaml
 
 from offlinerlkit_romi import cli
 from offlinerlkit_romi.experiment import resolve as resolve_module
-from offlinerlkit_romi.policy_trainer import PolicyTrainer
 from tests.faults.harness import command, write_data
+from tests.support.stopping import at_update
 
 SECONDS_AT_MOST = 60
 TINY = {"epoch": 1, "step_per_epoch": 2, "eval_episodes": 0, "adv_train_steps": 1}
@@ -181,19 +181,14 @@ class Fuzzer:
         return copy
 
     def _stop_a_run(self) -> Path:
-        root, fire = self._root(), PolicyTrainer._fire
+        root = self._root()
 
-        def stop(trainer: Any, step: int, *, before_update: bool) -> None:
-            if step == 3:
-                raise RuntimeError("stopped")
-            fire(trainer, step, before_update=before_update)
+        def stop(_: Any) -> None:
+            raise RuntimeError("stopped")
 
-        PolicyTrainer._fire = stop  # type: ignore[method-assign]
-        try:
+        with at_update(3, stop):
             words = command("mopo", self.data, root, **TINY | {"epoch": 2})
             assert "RuntimeError: stopped" in check("", "", words, root).problem
-        finally:
-            PolicyTrainer._fire = fire  # type: ignore[method-assign]
         (run,) = root.glob("**/seed_*")
         return run
 

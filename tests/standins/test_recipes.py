@@ -26,6 +26,7 @@ from offlinerlkit_romi.standins.recipes import (
 )
 from offlinerlkit_romi.standins.simulate import Lanes, Shard
 from offlinerlkit_romi.standins.worker import run_shard, run_shards
+from tests.support.stopping import before
 
 KEYS = {
     "observations",
@@ -38,11 +39,6 @@ KEYS = {
     "infos/qvel",
     "infos/action_log_probs",
 }
-
-
-@pytest.fixture
-def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generation, "SHARD_ROWS", 300)
 
 
 def arrays_of(path: Path) -> dict[str, np.ndarray]:
@@ -182,18 +178,15 @@ def test_impossible_numbers_are_refused(transitions: int, seed: int) -> None:
         generate("hopper-random-v2", transitions, seed)
 
 
-def test_full_disk_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = h5py.Group.create_dataset
-
-    def full(self: Any, name: str, *args: Any, **kwargs: Any) -> Any:
+def test_full_disk_leaves_nothing_behind() -> None:
+    def full(group: Any, name: str, *_: Any, **__: Any) -> None:
         if name == "rewards":
             raise OSError(
                 "Can't write data (errno = 28, error message = 'No space left on device')"
             )
-        return real(self, name, *args, **kwargs)
 
-    monkeypatch.setattr(h5py.Group, "create_dataset", full)
-    with pytest.raises(UserError, match=r"no space left on the disk .*OFFLINERLKIT_ROMI_DATA"):
+    told = pytest.raises(UserError, match=r"no space left on the disk .*OFFLINERLKIT_ROMI_DATA")
+    with before(h5py.Group, "create_dataset", full), told:
         generate("hopper-random-v2", 20, progress=False)
     folder = generation.generated_folder()
     assert [path.name for path in folder.iterdir() if not path.name.endswith(".lock")] == []

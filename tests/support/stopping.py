@@ -1,5 +1,6 @@
-"""Runs that are met in the midst of an update, and stopped there."""
+"""Functions that are heard when they are called, and runs that are stopped in the midst."""
 
+import errno
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -15,24 +16,39 @@ class Killed(BaseException):
     """As sudden as SIGKILL: nothing of ours catches it."""
 
 
-def kill(_: Any = None) -> None:
+def kill(*_: Any) -> None:
     raise Killed
 
 
-def terminate(_: Any = None) -> None:
+def terminate(*_: Any) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def disk_is_full(*_: Any, **__: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@contextmanager
+def before(owner: Any, name: str, act: Callable[..., object]) -> Iterator[None]:
+    """Whoever calls a function meanwhile meets `act` first; what that raises is what it meets."""
+    function = getattr(owner, name)
+
+    def acting(*args: Any, **options: Any) -> Any:
+        act(*args, **options)
+        return function(*args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, acting)
+        yield
 
 
 @contextmanager
 def at_update(update: int, act: Callable[[PolicyTrainer], object]) -> Iterator[None]:
     """Whoever trains meanwhile meets `act` before the given policy update, counted from 0."""
-    fire = PolicyTrainer._fire
 
-    def acting(self: PolicyTrainer, step: int, *, before_update: bool) -> None:
+    def meet(trainer: PolicyTrainer, step: int, *, before_update: bool) -> None:
         if step == update and before_update:
-            act(self)
-        fire(self, step, before_update=before_update)
+            act(trainer)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PolicyTrainer, "_fire", acting)
+    with before(PolicyTrainer, "_fire", meet):
         yield

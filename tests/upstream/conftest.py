@@ -30,11 +30,11 @@ def checkout() -> Path:
 
 
 @pytest.fixture
-def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def sandbox(here: Path) -> Iterator[Path]:
     """The scripts write under the working directory and seed whatever there is to seed."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    deterministic = torch.backends.cudnn.deterministic
     numpy_state = np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng(devices=[]):
-        yield tmp_path
+        yield here
+    torch.backends.cudnn.deterministic = deterministic
     np.random.set_state(numpy_state)  # noqa: NPY002

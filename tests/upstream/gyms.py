@@ -4,12 +4,11 @@ What OfflineRL-Kit's scripts ask of `gym` and `d4rl`: `gym.make(task)`, `env.see
 `env.get_dataset`, `env.get_normalized_score`, and `d4rl.qlearning_dataset(env)`.
 """
 
-import sys
+from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pytest
 
 OBS_DIM, ACTION_DIM, LIMIT, ROWS = 11, 3, 7, 140
 UPRIGHT = np.r_[1.25, np.zeros(OBS_DIM - 1)]
@@ -88,13 +87,12 @@ class GymnasiumHopper(_Hopper):
 DIALECTS: dict[str, type[_Hopper]] = {"gym": OldGymHopper, "gymnasium": GymnasiumHopper}
 
 
-def put_in_place(hopper: type[_Hopper], monkeypatch: pytest.MonkeyPatch) -> None:
+def put_in_place(hopper: type[_Hopper], installed: Callable[..., None]) -> None:
     """From here on `import gym` and `import d4rl` find modules that know this hopper alone."""
     gym, d4rl = ModuleType("gym"), ModuleType("d4rl")
     vars(gym)["make"] = lambda task: hopper()
     vars(d4rl)["qlearning_dataset"] = _qlearning_dataset
-    monkeypatch.setitem(sys.modules, "gym", gym)
-    monkeypatch.setitem(sys.modules, "d4rl", d4rl)
+    installed(gym=gym, d4rl=d4rl)
 
 
 def _qlearning_dataset(env: Any) -> dict[str, np.ndarray]:

@@ -2,15 +2,13 @@
 
 import re
 import shutil
-import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from offlinerlkit_romi import data, load_policy
+from offlinerlkit_romi import load_policy
 from offlinerlkit_romi.experiment.command_line import parse
 from offlinerlkit_romi.utils.scaler import StandardScaler
 from tests.support.data import write_hdf5
@@ -35,29 +33,21 @@ LOADING = [
 
 @pytest.mark.upstream
 @pytest.mark.parametrize("algo", ["iql", "mopo"])
-def test_a_kit_script_runs_without_gym_and_d4rl(algo, checkout, sandbox, monkeypatch):
-    for module in ("gym", "d4rl"):
-        monkeypatch.setitem(sys.modules, module, None)  # importing it fails
+def test_a_kit_script_runs_without_gym_and_d4rl(algo, checkout, sandbox, installed):
+    installed(gym=None, d4rl=None)
     source = import_replaced((checkout / "run_example" / f"run_{algo}.py").read_text())
     file = write_hdf5(sandbox / "data.hdf5", OldGymHopper().get_dataset())
-    monkeypatch.setattr(data, "load", partial(data.load, source=str(file)))
+    ours = apply_diff("without-gym", source)
     with pytest.warns(UserWarning, match="a file of the user's"):
-        run_script(apply_diff("without-gym", source), sandbox, monkeypatch)
+        run_script(ours.replace("dataset(env)", f"dataset(env, source={str(file)!r})"), sandbox)
     assert len(rows_of(sandbox)) == 2
 
 
 @pytest.mark.upstream
-def test_the_kits_own_trainer_trains_romi(kit, checkout, sandbox, monkeypatch):
-    from offlinerlkit_romi import upstream
-
-    put_in_place(OldGymHopper, monkeypatch)
-    # a thousand updates, which no flag of the script reduces, are many
-    few = partial(upstream.ROMIPolicy, adv_train_steps=3)
-    monkeypatch.setattr(upstream, "ROMIPolicy", few)
+def test_the_kits_own_trainer_trains_romi(kit, checkout, sandbox, installed):
+    put_in_place(OldGymHopper, installed)
     script = (checkout / "run_example" / "run_rambo.py").read_text()
-    run_script(
-        apply_diff("romi-in-the-kit", script), sandbox, monkeypatch, dynamics_update_freq=["4"]
-    )
+    run_script(apply_diff("romi-in-the-kit", script), sandbox, dynamics_update_freq=["4"])
     assert_trained(sandbox)
     assert all(0.5 < float(row["romi/weight_mean"]) < 2.0 for row in rows_of(sandbox))
     assert all(float(row["romi/hypergrad_norm"]) > 0 for row in rows_of(sandbox))
@@ -86,8 +76,7 @@ def test_every_flag_of_a_kit_script_is_one_of_train(algo, checkout):
 
 
 @pytest.mark.parametrize("number", range(len(LOADING)))
-def test_a_kit_run_is_loaded_as_the_page_says(number, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_kit_run_is_loaded_as_the_page_says(number, here):
     run = Path("log", TASK, "iql", "seed_0&timestamp_24-0101-120000")
     shutil.copytree(KIT_RUNS / "iql", run)
     (run / "record").mkdir()

@@ -92,10 +92,11 @@ def test_the_kits_own_dynamics_are_refused(theirs, kit) -> None:
         make_romi(plain)
 
 
-def test_without_the_kit_one_line_names_the_remedy(monkeypatch) -> None:
-    for name in ("offlinerlkit", "offlinerlkit.dynamics", "offlinerlkit.policy"):
-        monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delitem(sys.modules, "offlinerlkit_romi.upstream", raising=False)
+def test_without_the_kit_one_line_names_the_remedy(installed) -> None:
+    kit = ("offlinerlkit", "offlinerlkit.dynamics", "offlinerlkit.policy")
+    ours = "offlinerlkit_romi.upstream"
+    installed(**dict.fromkeys((*kit, ours)))
+    del sys.modules[ours]  # the fixture puts back what there was
     with pytest.raises(ImportError, match=r"clone https://github.com/.+ and install it") as caught:
         importlib.import_module("offlinerlkit_romi.upstream")
     assert "\n" not in str(caught.value)

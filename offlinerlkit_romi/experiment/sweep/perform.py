@@ -110,6 +110,7 @@ def _run_here(
     room = max(int(usable_cores() / cpu), 1)
     if gpu:
         room = min(room, max(int(1 / gpu), 1) * gpus)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     todo, failures = list(trials), dict[str, str]()
     for _ in range(1 + plan.file.retries):
         runs = Runs()
@@ -119,7 +120,7 @@ def _run_here(
             min(jobs or room, len(commands)),
             _say,
             meanwhile=overview.now_and_then,
-            environment=lambda place: device_of(place, gpus if gpu else 0),
+            environment=lambda place: device_of(place, gpus if gpu else 0, visible),
         )
         ends = list(zip(todo, commands, codes, strict=True))
         failures |= {trial.name: _why(code, command.log) for trial, command, code in ends}
@@ -143,11 +144,17 @@ def _why(code: int, log: Path) -> str:
     return told_status(code, log) if code < 0 else f"{last_words(log)} (log: {log})"
 
 
-def device_of(place: int, gpus: int) -> dict[str, str]:
-    """The GPU of a place in the pool, of so many; none of none."""
+def device_of(place: int, gpus: int, visible: str) -> dict[str, str]:
+    """The GPU of a place in the pool, of so many; none of none.
+
+    Args:
+        place: Its number.
+        gpus: How many there are.
+        visible: Which of the machine's they are, if somebody said so.
+    """
     if not gpus:
         return {"CUDA_VISIBLE_DEVICES": ""}
-    told = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    told = visible.split(",")
     names = told if len(told) == gpus and told[0] else [str(number) for number in range(gpus)]
     return {"CUDA_VISIBLE_DEVICES": names[place % gpus]}
 
