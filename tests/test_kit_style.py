@@ -26,16 +26,12 @@ from offlinerlkit_romi.utils.logger import Logger, make_log_dirs
 from offlinerlkit_romi.utils.noise import GaussianNoise
 from offlinerlkit_romi.utils.scaler import StandardScaler
 from offlinerlkit_romi.utils.termination_fns import get_termination_fn
+from tests.policy_trainer.conftest import OUTPUTS as OF_A_TRAINER
 from tests.support.data import hopper_rows, write_hdf5
 from tests.upstream.gyms import DIALECTS, LIMIT
 
 TASK, HIDDEN, DEVICE = "hopper-medium-v2", [8, 8], "cpu"
-OUTPUTS = {
-    "consoleout_backup": "stdout",
-    "policy_training_progress": "csv",
-    "dynamics_training_progress": "csv",
-    "tb": "tensorboard",
-}
+OUTPUTS = OF_A_TRAINER | {"tb": "tensorboard"}
 
 
 def space_of(env):

@@ -7,17 +7,14 @@ import pytest
 import offlinerlkit_romi
 from offlinerlkit_romi import cli
 from tests.experiment.conftest import TINY_ROMI
+from tests.support.programs import flags
 from tests.support.stopping import before
 
 RUN_EXAMPLE = Path(offlinerlkit_romi.__file__).parents[1] / "run_example"
 
 
 def tiny_words(log_root):
-    words = ["train", "romi", "--log-root", str(log_root)]
-    for name, value in TINY_ROMI.items():
-        values = value if isinstance(value, tuple) else (value,)
-        words += [f"--{name}", *map(str, values)]
-    return words
+    return ["train", "romi", *flags(TINY_ROMI | {"log_root": log_root})]
 
 
 def test_train_then_evaluate_from_the_command_line(tiny_data, tmp_path, capsys):

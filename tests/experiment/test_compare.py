@@ -14,6 +14,7 @@ from offlinerlkit_romi.experiment.compare import perform
 from offlinerlkit_romi.experiment.compare.plan import default_workers, make_jobs, own_flags
 from offlinerlkit_romi.experiment.folder import RunFolder
 from tests.experiment.conftest import TASK, TINY_SETTINGS
+from tests.support.programs import flags
 from tests.support.stopping import Killed, at_update, kill
 
 ALGOS = ["iql", "romi"]
@@ -48,10 +49,8 @@ def made(monkeypatch, tiny_data):
 
 
 def compare(root, *words, algos=ALGOS, seeds=(0, 1)):
-    common = ["--task", TASK, "--log-root", str(root)]
-    settings = {k: v for algo in algos for k, v in TINY_SETTINGS[algo].items() if k != "task"}
-    for name, value in settings.items():
-        common += [f"--{name}", *map(str, value if isinstance(value, tuple) else (value,))]
+    settings = {k: v for algo in algos for k, v in TINY_SETTINGS[algo].items()}
+    common = flags(settings | {"log_root": root})
     return cli.main(["compare", "--algos", *algos, "--seeds", *map(str, seeds), *common, *words])
 
 

@@ -13,6 +13,7 @@ from offlinerlkit_romi.errors import DivergedError, UserError
 from offlinerlkit_romi.experiment.resolve import ALGORITHMS
 from offlinerlkit_romi.experiment.run import train
 from tests.experiment.conftest import TINY_SETTINGS
+from tests.support.programs import flags
 from tests.support.stopping import at_update
 
 STEPS = {"epoch": 3, "checkpoint_share": 1.0}
@@ -59,9 +60,8 @@ def test_nan_is_caught_within_the_epoch_and_traced(where, tiny_data, tmp_path):
 
 
 def test_a_diverged_run_has_a_status_of_its_own_and_is_not_resumed(tiny_data, tmp_path, capsys):
-    words = ["train", "mopo", "--log-root", str(tmp_path), "--checkpoint-share", "1"]
-    for name, value in TINY_SETTINGS["mopo"].items():
-        words += [f"--{name}", *map(str, value if isinstance(value, tuple) else (value,))]
+    told = TINY_SETTINGS["mopo"] | {"log_root": tmp_path, "checkpoint_share": 1}
+    words = ["train", "mopo", *flags(told)]
     with at_update(5, POISONS["critic"][0]):
         assert cli.main(words) == 3
     said = capsys.readouterr().err

@@ -10,7 +10,7 @@ import offlinerlkit_romi
 from offlinerlkit_romi.envs import get_task
 from offlinerlkit_romi.standins.recipes import generate
 from tests.experiment.conftest import TINY_SETTINGS
-from tests.support.programs import run_program
+from tests.support.programs import flags, run_program
 from tests.support.standins import simulated_here
 
 SCRIPTS = Path(__file__).parents[2] / "run_example"
@@ -27,10 +27,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def run_script(algo: str, settings: dict[str, object]) -> None:
-    words = []
-    for name, value in settings.items():
-        values = value if isinstance(value, tuple) else (value,)
-        words += ["--" + name.replace("_", "-"), *map(str, values)]
+    words = flags({name.replace("_", "-"): value for name, value in settings.items()})
     with pytest.raises(SystemExit) as end:
         run_program(SCRIPTS / f"run_{algo}.py", *words)
     assert not end.value.code

@@ -1,6 +1,5 @@
 """An algorithm of one's own works by its name wherever the package's do."""
 
-import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from offlinerlkit_romi.experiment.folder import RunFolder
 from offlinerlkit_romi.experiment.resolve import resolve, settle
 from tests.experiment.conftest import TASK, TINY_SETTINGS
 from tests.experiment.own_algorithm import OwnConfig, ScaledPolicy
+from tests.support.programs import flags
 from tests.support.stopping import at_update, terminate
 
 PATH = "tests.experiment.own_algorithm:OwnConfig"
@@ -40,15 +40,6 @@ def clean():
 @pytest.fixture
 def own(clean):
     register_algorithm("own", OwnConfig)
-
-
-def flags(settings):
-    return shlex.split(
-        " ".join(
-            f"--{name} {' '.join(map(str, x)) if isinstance(x, tuple) else x}"
-            for name, x in settings.items()
-        )
-    )
 
 
 def local_kind():

@@ -23,6 +23,7 @@ from offlinerlkit_romi.experiment.run import train
 from offlinerlkit_romi.policy_trainer import Checkpoints
 from tests.experiment.conftest import TASK, TINY_SETTINGS, make_dataset
 from tests.support.comparing import differences, outcome
+from tests.support.programs import flags
 from tests.support.stopping import Killed, at_update, before, kill, terminate
 
 EVERYTHING = {"checkpoint_share": 1.0, "keep_state": True}
@@ -234,16 +235,13 @@ def test_two_processes_cannot_train_in_one_folder(tiny_data, tmp_path):
 def test_the_manifest_tells_of_the_resumption(tiny_data, tmp_path):
     folder = stopped_run(tmp_path, 5, kill)
     train("romi", resume=str(folder), epoch=3)
-    manifest = json.loads((folder / "record" / "manifest.json").read_text())
+    manifest = RunFolder(folder).manifest
     assert [entry["step"] for entry in manifest["resumed"]] == [4]
     assert manifest["config"]["epoch"] == {"value": 3, "source": "call"}
 
 
 def test_the_command_line_says_how_to_go_on_and_does(tiny_data, tmp_path, capsys):
-    words = ["train", "mopo", "--log-root", str(tmp_path)]
-    for name, value in TINY_SETTINGS["mopo"].items():
-        values = value if isinstance(value, tuple) else (value,)
-        words += [f"--{name}", *map(str, values)]
+    words = ["train", "mopo", *flags(TINY_SETTINGS["mopo"] | {"log_root": tmp_path})]
     with at_update(5, terminate):
         assert cli.main(words) == 75
     said = capsys.readouterr()

@@ -29,6 +29,7 @@ from offlinerlkit_romi.policy_trainer.progress import Progress
 from offlinerlkit_romi.utils.logger import Logger
 from tests.experiment.conftest import TINY_SETTINGS, make_dataset
 from tests.support.comparing import differences, outcome
+from tests.support.programs import flags
 from tests.support.stopping import at_update, before, terminate
 
 KEPT = {"checkpoint_share": 1.0, "keep_state": True, "dynamics_cache": "off"}
@@ -54,10 +55,7 @@ def settings(algo, root, **values):
 
 
 def words(algo, root, *more, **values):
-    said = ["train", algo, *more]
-    for name, value in settings(algo, root, **values).items():
-        said += [f"--{name}", *map(str, value if isinstance(value, tuple) else (value,))]
-    return said
+    return ["train", algo, *more, *flags(settings(algo, root, **values))]
 
 
 def folder_of(root, seed):

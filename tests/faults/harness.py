@@ -31,6 +31,7 @@ from offlinerlkit_romi.policy_trainer import MBPolicyTrainer, PolicyTrainer, Sna
 from offlinerlkit_romi.policy_trainer.curve import Curve
 from offlinerlkit_romi.utils.log_handlers import CSVOutputHandler
 from tests.support.comparing import differences, outcome
+from tests.support.programs import flags
 
 TASK = "halfcheetah-random-v2"
 SETTINGS: dict[str, Any] = {
@@ -93,12 +94,8 @@ def write_data(path: Path, rows: int = 600) -> Path:
 def command(algo: str, data: Path, log_root: Path, **changes: Any) -> list[str]:
     """The words of `train` with the small settings that the algorithm knows."""
     known = {field.name for field in fields(ALGORITHMS[algo])}
-    settings = SETTINGS | {"data": str(data), "log_root": str(log_root)} | changes
-    words = ["train", algo]
-    for name, value in settings.items():
-        if name in known:
-            words += [f"--{name}", *map(str, value if isinstance(value, tuple) else (value,))]
-    return words
+    settings = SETTINGS | {"data": data, "log_root": log_root} | changes
+    return ["train", algo, *flags({n: value for n, value in settings.items() if n in known})]
 
 
 def run_whole(words: Sequence[str]) -> int:

@@ -14,13 +14,7 @@ from offlinerlkit_romi.policy_trainer import (
     KeepBest,
     RunInfo,
 )
-from tests.support.training import CountingPolicy, make_trainer, rows_of
-
-ARRIVALS = [
-    pytest.param(lambda n: 0, id="at once"),
-    pytest.param(lambda n: 4 * n + 6, id="in the midst of the next epoch"),
-    pytest.param(lambda n: math.inf, id="only when waited for"),
-]
+from tests.support.training import CountingPolicy, each_arrival, make_trainer, rows_of
 
 
 class Diary(Callback):
@@ -64,7 +58,7 @@ def follow(trainer, logger):
     return trainer.callbacks.around(info, trainer.train)
 
 
-@pytest.mark.parametrize("arrives", ARRIVALS)
+@each_arrival
 def test_all_is_told_once_and_in_order(arrives, logger):
     diary = Diary()
     done = follow(make_trainer(logger, [diary], arrives=arrives), logger)
@@ -80,7 +74,7 @@ def test_an_epochs_updates_are_told_of_before_its_evaluation(logger):
     assert diary.heard[:4] == [("update", 2), ("update", 4), ("evaluation", 1, 0.0), ("epoch", 1)]
 
 
-@pytest.mark.parametrize("arrives", ARRIVALS)
+@each_arrival
 @pytest.mark.parametrize("at", [{"epoch": 2}, {"evaluation": 2}, {"update": 6}], ids=str)
 def test_a_run_ended_well_ends_with_a_whole_evaluated_epoch(arrives, at, logger):
     diary, second = Diary(StopTraining("enough"), **at), Diary()
@@ -200,7 +194,7 @@ class Falling(CountingPolicy):
         return super().update(batch)
 
 
-@pytest.mark.parametrize("arrives", ARRIVALS)
+@each_arrival
 @pytest.mark.parametrize("lowest, epoch", [(True, 1), (False, 4)])
 def test_the_best_weights_are_those_that_were_evaluated(arrives, lowest, epoch, logger):
     keep = KeepBest(SCORE, lowest=lowest)
@@ -212,7 +206,7 @@ def test_the_best_weights_are_those_that_were_evaluated(arrives, lowest, epoch, 
     }
 
 
-@pytest.mark.parametrize("arrives", ARRIVALS)
+@each_arrival
 def test_a_resumed_run_keeps_what_was_best_before(arrives, logger, tmp_path):
     def trainer(*callbacks):
         states = tmp_path / "states"

@@ -8,7 +8,15 @@ import pytest
 from offlinerlkit_romi.engine import StateStore, capture
 from offlinerlkit_romi.errors import DivergedError, TrainingInterrupted
 from offlinerlkit_romi.policy_trainer import Checkpoints, Interrupts, MFPolicyTrainer
-from tests.support.training import CountingBuffer, CountingPolicy, LateScorer, rows_of
+from tests.support.stopping import before
+from tests.support.training import (
+    ARRIVALS,
+    CountingBuffer,
+    CountingPolicy,
+    LateScorer,
+    rows_of,
+    spoilt_at,
+)
 
 
 def make_trainer(logger, arrives, policy=None, epoch=4, **options):
@@ -28,15 +36,10 @@ def scores_of(logger):
 ON_TIME = [(4, 0.0), (8, 10.0), (12, 20.0), (16, 30.0)]
 
 
-@pytest.mark.parametrize(
-    "arrives",
-    [
-        pytest.param(lambda n: 0, id="at once"),
-        pytest.param(lambda n: 4 * n + 6, id="in the midst of the next epoch"),
-        pytest.param(lambda n: math.inf, id="only when waited for"),
-        pytest.param(lambda n: (99, 0, 0, 0)[n], id="the first one last"),
-    ],
-)
+ANY_ORDER = ARRIVALS | {"the first one last": lambda n: (99, 0, 0, 0)[n]}
+
+
+@pytest.mark.parametrize("arrives", ANY_ORDER.values(), ids=ANY_ORDER)
 def test_every_score_lands_on_its_own_row_and_rows_keep_their_order(arrives, logger):
     trainer, scorer = make_trainer(logger, arrives)
     trainer.train()
@@ -46,18 +49,11 @@ def test_every_score_lands_on_its_own_row_and_rows_keep_their_order(arrives, log
 
 
 def test_a_row_is_written_as_soon_as_its_score_is_there(logger):
-    policy = CountingPolicy()
-    seen = {}
+    seen = []
+    policy = CountingPolicy(meets=lambda _: seen.append(len(trainer.history)))
     trainer, _ = make_trainer(logger, lambda n: 4 * n + 6, policy, epoch=2)
-    update = policy.update
-
-    def watching(batch):
-        seen[policy.calls["update"]] = len(trainer.history)
-        return update(batch)
-
-    policy.update = watching
     trainer.train()
-    assert seen == {0: 0, 1: 0, 2: 0, 3: 0, 4: 0, 5: 0, 6: 1, 7: 1}
+    assert seen == [0, 0, 0, 0, 0, 0, 1, 1]
 
 
 def test_epochs_without_an_evaluation_wait_for_the_row_before_them(logger):
@@ -97,14 +93,12 @@ def checkpoints_in(folder, logger):
 
 
 def test_a_signal_saves_the_rows_that_wait_and_a_resumed_run_writes_them(logger, tmp_path):
-    interrupts, policy = Interrupts(), CountingPolicy()
-    update = policy.update
+    interrupts = Interrupts()
 
-    def struck(batch):
+    def strike(policy):
         interrupts.requested = policy.calls["update"] == 9
-        return update(batch)
 
-    policy.update = struck
+    policy = CountingPolicy(meets=strike)
     saved = checkpoints_in(tmp_path / "states", logger)
     trainer, _ = make_trainer(
         logger, lambda n: math.inf, policy, checkpoints=saved, interrupts=interrupts
@@ -134,14 +128,8 @@ def test_a_signal_while_waiting_for_the_last_scores_saves_them_too(logger, tmp_p
         checkpoints=checkpoints_in(tmp_path / "states", logger),
         interrupts=interrupts,
     )
-    start = scorer.start
-
-    def struck(policy):
-        interrupts.requested = True
-        return start(policy)
-
-    scorer.start = struck
-    with pytest.raises(TrainingInterrupted, match="after step 4, state saved"):
+    strike = before(scorer, "start", lambda _: setattr(interrupts, "requested", True))
+    with strike, pytest.raises(TrainingInterrupted, match="after step 4, state saved"):
         trainer.train()
     assert capture({"trainer": trainer})["trainer"]["waiting"][0]["evaluation"]["number"] == 0
     assert scorer.closed
@@ -150,27 +138,14 @@ def test_a_signal_while_waiting_for_the_last_scores_saves_them_too(logger, tmp_p
 def test_without_checkpoints_a_signal_waits_for_the_scores(logger):
     interrupts = Interrupts()
     trainer, scorer = make_trainer(logger, lambda n: math.inf, epoch=1, interrupts=interrupts)
-    start = scorer.start
-
-    def struck(policy):
-        interrupts.requested = True
-        return start(policy)
-
-    scorer.start = struck
-    with pytest.raises(TrainingInterrupted):
+    strike = before(scorer, "start", lambda _: setattr(interrupts, "requested", True))
+    with strike, pytest.raises(TrainingInterrupted):
         trainer.train()
     assert scores_of(logger) == [(4, 0.0)]
 
 
 def test_a_diverged_epoch_is_not_evaluated_and_the_rows_before_it_are_written(logger):
-    policy = CountingPolicy()
-    healthy = policy.update
-
-    def update(batch):
-        policy.loss = math.nan if len(policy.batches) == 9 else policy.loss
-        return healthy(batch)
-
-    policy.update = update
+    policy = CountingPolicy(meets=spoilt_at(9))
     trainer, scorer = make_trainer(logger, lambda n: math.inf, policy)
     with pytest.raises(DivergedError):
         trainer.train()

@@ -6,15 +6,10 @@ import pytest
 
 from offlinerlkit_romi.errors import DivergedError, TrainingInterrupted
 from offlinerlkit_romi.policy_trainer import MFPolicyTrainer
-from tests.support.training import CountingBuffer, CountingPolicy, rows_of
+from tests.support.training import CountingBuffer, CountingPolicy, each_arrival, rows_of, spoilt_at
 from tests.support.training import make_trainer as trainer_of
 
 SCORE = "eval/normalized_episode_reward"
-ARRIVALS = [
-    pytest.param(lambda n: 0, id="at once"),
-    pytest.param(lambda n: 4 * n + 6, id="in the midst of the next epoch"),
-    pytest.param(lambda n: math.inf, id="only when waited for"),
-]
 
 
 class Pruned(Exception):
@@ -42,14 +37,14 @@ def heard(*epochs):
     return [(epoch, 10.0 * (epoch - 1), 1.0) for epoch in epochs]
 
 
-@pytest.mark.parametrize("arrives", ARRIVALS)
+@each_arrival
 def test_every_epoch_is_told_once_with_its_scores(arrives, logger):
     hook = Hook()
     make_trainer(logger, arrives, hook).train()
     assert hook.heard == heard(1, 2, 3, 4)
 
 
-@pytest.mark.parametrize("arrives", ARRIVALS)
+@each_arrival
 @pytest.mark.parametrize("error", [Pruned("enough"), TrainingInterrupted("enough")])
 def test_a_run_that_the_hook_stopped_goes_on_from_its_state(arrives, error, logger, tmp_path):
     with pytest.raises(type(error), match="enough"):
@@ -64,7 +59,7 @@ def test_a_run_that_the_hook_stopped_goes_on_from_its_state(arrives, error, logg
     assert [float(row[SCORE]) for row in rows_of(logger)] == [0.0, 10.0, 20.0, 30.0]
 
 
-@pytest.mark.parametrize("arrives", ARRIVALS)
+@each_arrival
 def test_without_checkpoints_the_rows_are_written_and_the_hook_is_not_called_again(arrives, logger):
     hook = Hook(Pruned("enough"), at=1)
     trainer = make_trainer(logger, arrives, hook)
@@ -75,7 +70,7 @@ def test_without_checkpoints_the_rows_are_written_and_the_hook_is_not_called_aga
     assert trainer.scorer.closed
 
 
-@pytest.mark.parametrize("arrives", ARRIVALS)
+@each_arrival
 def test_what_it_raises_at_the_last_epoch_comes_out_too(arrives, logger, tmp_path):
     with pytest.raises(Pruned):
         make_trainer(logger, arrives, Hook(Pruned(), at=4), tmp_path / "states").train()
@@ -86,14 +81,7 @@ def test_what_it_raises_at_the_last_epoch_comes_out_too(arrives, logger, tmp_pat
 
 
 def test_a_divergence_is_told_though_the_hook_stops_at_a_row_before_it(logger):
-    policy = CountingPolicy()
-    healthy = policy.update
-
-    def update(batch):
-        policy.loss = math.nan if len(policy.batches) == 5 else policy.loss
-        return healthy(batch)
-
-    policy.update = update
+    policy = CountingPolicy(meets=spoilt_at(5))
     hook = Hook(Pruned(), at=1)
     with pytest.raises(DivergedError):
         make_trainer(logger, lambda n: math.inf, hook, policy=policy).train()

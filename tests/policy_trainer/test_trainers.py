@@ -9,7 +9,7 @@ from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.policy_trainer import Event, MBPolicyTrainer, MFPolicyTrainer
 from offlinerlkit_romi.policy_trainer.progress import Stage
 from offlinerlkit_romi.utils.logger import Logger
-from tests.support.training import CountingBuffer, CountingPolicy, KitStyleEnv, rows_of
+from tests.support.training import CountingBuffer, CountingPolicy, KitStyleEnv, rows_of, spoilt_at
 
 
 def mb_trainer(logger, policy=None, env=None, **options):
@@ -158,18 +158,7 @@ def test_an_interrupted_save_keeps_the_old_file(tmp_path):
 
 
 def test_a_diverged_run_stops_and_keeps_the_last_sound_checkpoint(logger):
-    policy = CountingPolicy()
-    trainer = mb_trainer(logger, policy, epoch=3)
-    healthy = policy.update
-
-    def update(batch):
-        if len(policy.batches) == 5:
-            policy.loss = math.nan
-            with torch.no_grad():
-                policy.weight.fill_(math.nan)
-        return healthy(batch)
-
-    policy.update = update
+    trainer = mb_trainer(logger, CountingPolicy(meets=spoilt_at(5)), epoch=3)
     with pytest.raises(UserError, match="loss/actor not finite since step 6"):
         trainer.train()
     state = torch.load(Path(logger.checkpoint_dir) / "policy.pth", weights_only=True)

@@ -1,15 +1,25 @@
 """A policy, buffers, a simulator and a scorer small enough to count every call; rows of a curve."""
 
 import csv
+import math
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 from offlinerlkit_romi.engine import StateStore
 from offlinerlkit_romi.policy_trainer import Checkpoints, MFPolicyTrainer, Scores
+
+# after how many updates the evaluation of a number is there, by what that is for its epoch
+ARRIVALS = {
+    "at once": lambda n: 0,
+    "in the midst of the next epoch": lambda n: 4 * n + 6,
+    "only when waited for": lambda n: math.inf,
+}
+each_arrival = pytest.mark.parametrize("arrives", ARRIVALS.values(), ids=ARRIVALS)
 
 
 class CountingDynamics:
@@ -19,10 +29,11 @@ class CountingDynamics:
 
 
 class CountingPolicy(nn.Module):
-    """Logs what is asked of it; `log` is the sequence of calls."""
+    """Logs what is asked of it; `log` is the sequence of calls, an update first calls `meets`."""
 
-    def __init__(self, loss=1.0):
+    def __init__(self, loss=1.0, meets=lambda policy: None):
         super().__init__()
+        self.meets = meets
         self.weight = nn.Parameter(torch.zeros(1))
         self.dynamics = CountingDynamics()
         self.loss = loss
@@ -35,6 +46,7 @@ class CountingPolicy(nn.Module):
         return Counter(self.log)
 
     def update(self, batch):
+        self.meets(self)
         self.log.append("update")
         self.modes.append(self.training)
         self.batches.append(batch)
@@ -61,6 +73,17 @@ class CountingPolicy(nn.Module):
         assert deterministic and not self.training
         self.log.append("select_action")
         return np.zeros((len(obs), 1), np.float32)
+
+
+def spoilt_at(update):
+    """Makes a policy's loss and weight not finite before this update, counted from 0."""
+
+    def spoil(policy):
+        if policy.calls["update"] == update:
+            policy.loss = math.nan
+            policy.weight.data.fill_(math.nan)
+
+    return spoil
 
 
 class CountingBuffer:

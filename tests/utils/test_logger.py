@@ -8,14 +8,10 @@ import pytest
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.utils import logger as logger_module
 from offlinerlkit_romi.utils.logger import BACKUP, Logger, load_args, make_log_dirs
+from tests.policy_trainer.conftest import OUTPUTS
 from tests.support.training import rows_of
 
-KIT_OUTPUT = {
-    "consoleout_backup": "stdout",
-    "policy_training_progress": "csv",
-    "dynamics_training_progress": "csv",
-    "tb": "tensorboard",
-}
+KIT_OUTPUT = OUTPUTS | {"tb": "tensorboard"}
 
 
 @pytest.fixture

@@ -106,14 +106,7 @@ def _fit(plan: Plan, study: Study | None, trials: Sequence[Trial], events: _Even
         settings["search_alg"] = _search(plan, study, trials)
         settings["num_samples"] = max(file.trials, len(trials))
     if file.asha is not None:
-        settings["scheduler"] = ASHAScheduler(
-            TIME,
-            METRIC,
-            file.mode,
-            max_t=MANY,  # nobody is stopped for having come to the end,
-            grace_period=file.asha.get("grace", ASHA["grace"]),
-            reduction_factor=file.asha.get("factor", ASHA["factor"]),
-        )
+        settings["scheduler"] = scheduler(file.mode, **ASHA | file.asha)
     cpus, gpus = plan.room(trials, int(ray.cluster_resources().get("GPU", 0)))
     work = tune.with_parameters(_carry_out, plan=plan, folder=os.getcwd())
     with tempfile.TemporaryDirectory() as folder:
@@ -129,6 +122,24 @@ def _fit(plan: Plan, study: Study | None, trials: Sequence[Trial], events: _Even
                 verbose=0,
             ),
         ).fit()
+
+
+def scheduler(mode: str, grace: int, factor: int) -> ASHAScheduler:
+    """Who stops what is behind.
+
+    Args:
+        mode: Whether much or little of the metric is wanted.
+        grace: Epochs before the first cut.
+        factor: One of so many goes on.
+    """
+    return ASHAScheduler(
+        TIME,
+        METRIC,
+        mode,
+        max_t=MANY,  # nobody is stopped for having come to the end
+        grace_period=grace,
+        reduction_factor=factor,
+    )
 
 
 def _search(plan: Plan, study: Study, trials: Sequence[Trial]) -> Any:
