@@ -1,5 +1,6 @@
 """Captured steps: a whole run replayed on fixed memory is the run that never was, bit for bit."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -51,6 +52,15 @@ def engines(monkeypatch, twins_together, masked_model_buffers):
 
     monkeypatch.setattr(build_module, "make_adam", adam_with_rate_as_tensor)  # as on CUDA
     return recorded
+
+
+@pytest.fixture
+def compiled_by(monkeypatch):
+    """From its call on steps are compiled by this backend."""
+    compile_step = torch.compile
+    return lambda backend: monkeypatch.setattr(
+        torch, "compile", partial(compile_step, backend=backend)
+    )
 
 
 def train(engines: RecordedEngines, algo: str, **values: Any) -> Summary:
@@ -299,10 +309,9 @@ def test_engines_by_name() -> None:
 
 
 @pytest.mark.slow
-def test_a_compiled_step_does_what_the_step_does(monkeypatch) -> None:
+def test_a_compiled_step_does_what_the_step_does(compiled_by) -> None:
     """Without a compiler, which not every machine has: torch's own tracer alone."""
-    compile_step = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda f, **o: compile_step(f, **o, backend="eager"))
+    compiled_by("eager")
     one, two = Tiny(), Tiny()
     assert one.run(Engine()) == two.run(make_engine("compile", torch.device("cpu")))
     assert two.told == []
@@ -333,15 +342,15 @@ class Counting:
 
 
 @pytest.mark.slow
-def test_a_step_is_compiled_in_one_piece_and_once_whatever_the_host_counts(monkeypatch) -> None:
+def test_a_step_is_compiled_in_one_piece_and_once_whatever_the_host_counts(compiled_by) -> None:
     """torch gives up on a function that it has had to compile eight times."""
-    compile_step, pieces = torch.compile, []
+    pieces = []
 
     def backend(graph: Any, _: Any) -> Any:
         pieces.append(graph)
         return graph.forward
 
-    monkeypatch.setattr(torch, "compile", lambda f, **o: compile_step(f, **o, backend=backend))
+    compiled_by(backend)
     eager, compiled = Counting(), Counting()
     compiled.net.load_state_dict(eager.net.state_dict())
     expected = eager.run(Engine())

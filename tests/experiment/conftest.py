@@ -1,10 +1,12 @@
 """A data set and settings small enough for a whole run in a second."""
 
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import fields
 
 import numpy as np
 import pytest
 
+from offlinerlkit_romi import cli
 from offlinerlkit_romi.data import DataInfo, Dataset
 from offlinerlkit_romi.experiment.algorithms import ALGORITHMS
 from offlinerlkit_romi.experiment.model_config import ModelBasedConfig
@@ -100,3 +102,31 @@ def tiny_data(monkeypatch):
     calls = Calls()
     monkeypatch.setattr("offlinerlkit_romi.experiment.lifecycle.load", calls.load)
     return calls
+
+
+class Made(list):
+    """Commands that were run: in this process, for speed; children are started elsewhere."""
+
+    def run(self, todo, *rest, **how):
+        """What carries them out; a test may put its own in the place."""
+        return self.run_here(todo, *rest, **how)
+
+    def run_here(self, todo, *rest, meanwhile=lambda: None, **how):
+        codes = []
+        for command in todo:
+            self.append(command.name)
+            meanwhile()
+            command.log.parent.mkdir(parents=True, exist_ok=True)
+            with command.log.open("w") as log, redirect_stdout(log), redirect_stderr(log):
+                codes.append(cli.main(command.argv[3:]))
+        return codes
+
+
+@pytest.fixture
+def made(monkeypatch, tiny_data):
+    """The commands of `compare` and `sweep`."""
+    made = Made()
+    for verb in ("compare", "sweep"):
+        place = f"offlinerlkit_romi.experiment.{verb}.perform.run_commands"
+        monkeypatch.setattr(place, lambda *rest, **how: made.run(*rest, **how))
+    return made

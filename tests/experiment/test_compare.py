@@ -1,6 +1,5 @@
 """`compare` makes what is missing, goes on with what stopped, and leaves the rest alone."""
 
-import contextlib
 import json
 import re
 import shlex
@@ -10,7 +9,6 @@ import pytest
 
 from offlinerlkit_romi import cli
 from offlinerlkit_romi.errors import TrainingInterrupted
-from offlinerlkit_romi.experiment.compare import perform
 from offlinerlkit_romi.experiment.compare.plan import default_workers, make_jobs, own_flags
 from offlinerlkit_romi.experiment.folder import RunFolder
 from tests.experiment.conftest import TASK, TINY_SETTINGS
@@ -18,34 +16,6 @@ from tests.support.programs import flags
 from tests.support.stopping import Killed, at_update, kill
 
 ALGOS = ["iql", "romi"]
-
-
-class Made(list):
-    """Commands that were run: in this process, for speed; children are started elsewhere."""
-
-    def run(self, todo, *rest):
-        """What carries them out; a test may put its own in the place."""
-        return self.run_here(todo, *rest)
-
-    def run_here(self, todo, *rest):
-        codes = []
-        for command in todo:
-            self.append(command.name)
-            command.log.parent.mkdir(parents=True, exist_ok=True)
-            with (
-                command.log.open("w") as log,
-                contextlib.redirect_stdout(log),
-                contextlib.redirect_stderr(log),
-            ):
-                codes.append(cli.main(command.argv[3:]))
-        return codes
-
-
-@pytest.fixture
-def made(monkeypatch, tiny_data):
-    made = Made()
-    monkeypatch.setattr(perform, "run_commands", lambda *how: made.run(*how))
-    return made
 
 
 def compare(root, *words, algos=ALGOS, seeds=(0, 1)):

@@ -1,6 +1,5 @@
 """`sweep` reads its file strictly, plans every run once, and makes what is missing."""
 
-import contextlib
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -188,56 +187,34 @@ def tiny(tmp_path, root, **keys):
     return plan_of(tmp_path, options=options, **keys)
 
 
-@pytest.fixture
-def here(monkeypatch, tiny_data):
-    """Commands are carried out in this process, for speed; children are started elsewhere."""
-    made = []
-
-    def run_here(todo, workers, say, *, meanwhile, environment):
-        codes = []
-        for command in todo:
-            made.append(command.name)
-            meanwhile()
-            command.log.parent.mkdir(parents=True, exist_ok=True)
-            with command.log.open("w") as log, contextlib.redirect_stdout(log):
-                codes.append(cli.main(command.argv[3:]))
-        return codes
-
-    monkeypatch.setattr(perform, "run_commands", run_here)
-    return made
-
-
-def test_what_is_finished_is_not_made_again(here, tmp_path, capsys):
+def test_what_is_finished_is_not_made_again(made, tmp_path, capsys):
     plan = tiny(tmp_path, "log", algorithms=["td3bc"], axes={"actor_lr": [1e-4, 1e-3]})
     words = ["sweep", str(plan.path), "--on", "local"]
     assert cli.main([*words, "--dry-run"]) == 0
-    assert not here and "4 trials, 4 of them to carry out" in capsys.readouterr().out
+    assert not made and "4 trials, 4 of them to carry out" in capsys.readouterr().out
     assert cli.main(words) == 0
     shown = capsys.readouterr().out
-    assert len(here) == 4 and re.search(r"td3bc,actor_lr=0.001 +2 of 2 +4/4", shown)
+    assert len(made) == 4 and re.search(r"td3bc,actor_lr=0.001 +2 of 2 +4/4", shown)
     assert "repeat it on fresh seeds" not in shown  # nothing was evaluated
     assert plan.path.with_suffix(".md").name in {p.name for p in tmp_path.glob("log/sweep/*")}
     assert cli.main(words) == 0
-    assert len(here) == 4 and "4 trials, 0 of them" in capsys.readouterr().out
+    assert len(made) == 4 and "4 trials, 0 of them" in capsys.readouterr().out
 
 
-def test_a_trial_that_died_is_given_again_and_one_that_fails_is_told(
-    tmp_path, monkeypatch, capsys, tiny_data
-):
+def test_a_trial_that_died_is_given_again_and_one_that_fails_is_told(made, tmp_path, capsys):
     codes = {"td3bc": [-9, 1, 0], "romi": [2]}
-    given = []
 
     def dying(todo, *_, **__):
-        given.extend(command.name for command in todo)
+        made.extend(command.name for command in todo)
         for command in todo:
             command.log.parent.mkdir(parents=True, exist_ok=True)
             command.log.write_text("its last word\n")
         return [codes[command.name.split()[1]].pop(0) for command in todo]
 
-    monkeypatch.setattr(perform, "run_commands", dying)
+    made.run = dying
     plan = tiny(tmp_path, "log", seeds=[0])
     assert cli.main(["sweep", str(plan.path), "--on", "local"]) == 2
-    assert [name.split()[1] for name in given] == ["td3bc", "romi", "td3bc", "td3bc"]
+    assert [name.split()[1] for name in made] == ["td3bc", "romi", "td3bc", "td3bc"]
     shown = capsys.readouterr()
     assert f"{TASK} romi seed 0: its last word (log: " in shown.out
     assert "td3bc seed 0:" not in shown.out

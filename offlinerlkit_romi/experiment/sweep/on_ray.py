@@ -106,7 +106,7 @@ def _fit(plan: Plan, study: Study | None, trials: Sequence[Trial], events: _Even
         settings["search_alg"] = _search(plan, study, trials)
         settings["num_samples"] = max(file.trials, len(trials))
     if file.asha is not None:
-        settings["scheduler"] = scheduler(file.mode, **ASHA | file.asha)
+        settings["scheduler"] = scheduler(file.mode, **{**ASHA, **file.asha})
     cpus, gpus = plan.room(trials, int(ray.cluster_resources().get("GPU", 0)))
     work = tune.with_parameters(_carry_out, plan=plan, folder=os.getcwd())
     with tempfile.TemporaryDirectory() as folder:
