@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
+from offlinerlkit_romi.engine import afresh
 from offlinerlkit_romi.errors import UserError
 from offlinerlkit_romi.modules.common import ArrayLike
 
@@ -151,10 +153,7 @@ class ReplayBuffer:
 
     def sample(self, batch_size: int) -> dict[str, torch.Tensor]:
         """Rows drawn uniformly with replacement, on the device."""
-        index = torch.randint(
-            self._size, (batch_size,), device=self.device, generator=self.generator
-        )
-        return {name: self._data[name].index_select(0, index) for name in FIELDS}
+        return afresh(partial(self._draw, batch_size))
 
     def sample_all(self) -> dict[str, np.ndarray]:
         """Copies of all rows as numpy arrays."""
@@ -190,6 +189,12 @@ class ReplayBuffer:
         self._set_position(ptr, size)
         for name in FIELDS:
             self._data[name][:size] = state["data"][name]
+
+    def _draw(self, batch_size: int) -> dict[str, torch.Tensor]:
+        index = torch.randint(
+            self._size, (batch_size,), device=self.device, generator=self.generator
+        )
+        return {name: self._data[name].index_select(0, index) for name in FIELDS}
 
     def _allocate(self, width: Sequence[int]) -> torch.Tensor:
         """Room for one field, (capacity, *width)."""
@@ -228,11 +233,7 @@ class RowSubset:
 
     def sample(self, batch_size: int) -> dict[str, torch.Tensor]:
         """Rows drawn uniformly with replacement, on the device."""
-        draw = torch.randint(
-            len(self), (batch_size,), device=self._rows.device, generator=self.generator
-        )
-        index = self._rows.index_select(0, draw)
-        return {name: x.index_select(0, index) for name, x in self._buffer.tensors().items()}
+        return afresh(partial(self._draw, batch_size))
 
     def sample_all(self) -> dict[str, np.ndarray]:
         """Copies of all rows as numpy arrays."""
@@ -241,3 +242,10 @@ class RowSubset:
     def tensors(self) -> dict[str, torch.Tensor]:
         """Copies of all rows."""
         return {n: x.index_select(0, self._rows) for n, x in self._buffer.tensors().items()}
+
+    def _draw(self, batch_size: int) -> dict[str, torch.Tensor]:
+        draw = torch.randint(
+            len(self), (batch_size,), device=self._rows.device, generator=self.generator
+        )
+        index = self._rows.index_select(0, draw)
+        return {name: x.index_select(0, index) for name, x in self._buffer.tensors().items()}

@@ -16,6 +16,11 @@ from offlinerlkit_romi.errors import TrainingInterrupted, UserError, unknown_nam
 Keep = Callable[[dict[str, Any]], None]
 INTERRUPTED = 130
 
+WIDTHS = {
+    "--hidden-dims": "widths of the policy's and the weighting network's hidden layers",
+    "--dynamics-hidden-dims": "widths of the dynamics model's hidden layers",
+}
+
 EPILOG = """\
 Every way of doing a piece is warmed up and then timed in turn (A B A B ...), so that what else the
 machine does meets them all; the figures are medians. With one thread on a CPU the headline is
@@ -53,7 +58,7 @@ def parser() -> Parser:
         "--engine",
         default="auto",
         choices=("auto", "eager", "graph", "compile"),
-        help="timed beside eager steps: captured graphs (graph; auto where CUDA is), or compile",
+        help="timed beside eager steps: captured ones (auto, graph), or compiled ones",
     )
     top.add_argument(
         "--against",
@@ -64,6 +69,9 @@ def parser() -> Parser:
     )
     top.add_argument("--pieces", nargs="+", metavar="PIECE", help="some of them (default: all)")
     top.add_argument("--algos", nargs="+", metavar="ALGO", help="some of them (default: all)")
+    for name, what in WIDTHS.items():
+        top.add_argument(name, nargs="+", type=int, metavar="N", help=f"{what} (default: presets')")
+    top.add_argument("--batch-size", type=int, metavar="N", help="of policy, model and fit steps")
     top.add_argument("--repeats", type=int, help="samples per piece (default: 15)")
     top.add_argument("--steps", type=int, help="updates per sample (default: 10)")
     top.add_argument(
@@ -165,10 +173,17 @@ def _chosen(what: str, asked: Sequence[str] | None, known: Sequence[str]) -> lis
 
 
 def _check_numbers(chosen: argparse.Namespace) -> None:
-    for name in ("threads", "repeats", "steps"):
+    for name in (
+        "threads",
+        "repeats",
+        "steps",
+        "batch_size",
+        "hidden_dims",
+        "dynamics_hidden_dims",
+    ):
         value = getattr(chosen, name)
-        if value is not None and value < 1:
-            raise UserError(f"--{name} is {value}: it must be 1 or more")
+        if value is not None and min(value if isinstance(value, list) else [value]) < 1:
+            raise UserError(f"--{name.replace('_', '-')} is {value}: it must be 1 or more")
     share = chosen.epoch_share
     if share is not None and not 0 < share <= 1:
         raise UserError(f"--epoch-share is {share}: it must be above 0 and at most 1")

@@ -39,7 +39,8 @@ from offlinerlkit_romi.envs import get_task
 from offlinerlkit_romi.system.machine import versions
 
 Keep = Callable[[dict[str, Any]], None]
-NOT_SIZES = ("task", "device", "precision", "overrides", "engines", "make_engine")
+NOT_SIZES = ("task", "device", "precision", "engines", "make_engine")
+WEIGHT_DECAY = 5e-5  # costs the same whatever it is, but for zero
 
 
 def time_all(
@@ -110,13 +111,26 @@ def _workload(
     chosen: argparse.Namespace, task: Any, device: torch.device, sizes: dict[str, Any]
 ) -> Workload:
     precision = choose_matmul_precision(chosen.matmul_precision, device)
-    engines = engines_beside_eager(chosen.engine, device)
+    engines = engines_beside_eager(chosen.engine)
     share = 1.0 if device.type == "cuda" else 0.02
     workload = Workload(task, device, precision, epoch_share=share, engines=engines)
     workload = replace(workload.quick() if chosen.quick else workload, **sizes)
     asked = {"repeats": chosen.repeats, "steps": chosen.steps, "epoch_share": chosen.epoch_share}
     asked = {name: value for name, value in asked.items() if value is not None}
-    return replace(workload, both_precisions=chosen.both_precisions, **asked)
+    overrides = {**workload.overrides, **_networks(chosen)}
+    return replace(workload, both_precisions=chosen.both_precisions, overrides=overrides, **asked)
+
+
+def _networks(chosen: argparse.Namespace) -> dict[str, Any]:
+    """Settings for the widths and the batch that were asked for."""
+    layers = chosen.dynamics_hidden_dims
+    names = {
+        **{"hidden_dims": chosen.hidden_dims, "weight_hidden_dims": chosen.hidden_dims},
+        "dynamics_hidden_dims": layers,
+        "dynamics_weight_decay": layers and (WEIGHT_DECAY,) * (len(layers) + 1),
+        **dict.fromkeys(("batch_size", "adv_batch_size", "dynamics_batch_size"), chosen.batch_size),
+    }
+    return {name: value for name, value in names.items() if value is not None}
 
 
 def _tell(which: str, piece: Piece, headline: str) -> None:

@@ -128,11 +128,9 @@ class Workload:
         return replace(get_task(EVALUATION_TASK), max_episode_steps=self.episode_steps)
 
 
-def engines_beside_eager(asked: str, device: torch.device) -> tuple[str, ...]:
-    """Engines to time in turn with eager steps, by `--engine`; graphs need CUDA."""
-    if asked == "compile":
-        return ("compile",)
-    return ("graph",) if asked in ("auto", "graph") and device.type == "cuda" else ()
+def engines_beside_eager(asked: str) -> tuple[str, ...]:
+    """Engines to time in turn with eager steps, by `--engine`."""
+    return {"eager": (), "compile": ("compile",)}.get(asked, ("graph",))
 
 
 def steps_of(share: float) -> int:

@@ -15,6 +15,7 @@ from offlinerlkit_romi.engine.precision import choose_matmul_precision
 from offlinerlkit_romi.engine.rng import Generators, derive_seed, normal, uniform
 from offlinerlkit_romi.engine.state import Counts, capture, count_bytes, restore
 from offlinerlkit_romi.engine.storage import StateStore, read_state, read_weights, save_atomically
+from offlinerlkit_romi.engine.tape import afresh
 
 __all__ = [
     "Counts",
@@ -23,6 +24,7 @@ __all__ = [
     "MetricMeans",
     "StateStore",
     "Steps",
+    "afresh",
     "apply_gradients",
     "capture",
     "choose_matmul_precision",

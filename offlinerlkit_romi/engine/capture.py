@@ -18,7 +18,8 @@ from weakref import WeakSet
 
 import torch
 
-from offlinerlkit_romi.engine.state import Counts, capture, restore
+from offlinerlkit_romi.engine.state import Counts, alike, capture, restore
+from offlinerlkit_romi.engine.tape import Tapes
 
 # updates per replay: beyond this a launch of the graph costs nothing against its contents
 MOST_UNROLLED = 32
@@ -36,6 +37,9 @@ class Graphs(Protocol):
 
     # whether a step is recorded once with the numbers the host had, as compiled code is not
     records: bool
+    # whether a capture does the step itself, and a replay asks again for what is made `afresh`
+    live: bool
+    most: int  # updates per replay
 
     def capture(self, body: Body, generators: list[torch.Generator], rewind: Body) -> Body:
         """Warm up with `body`, undone by `rewind`, then capture it; returns the replay."""
@@ -49,7 +53,7 @@ class CudaGraphs:
     and that its generators need no repair, is known of torch 2.13, which the package requires.
     """
 
-    records = True
+    records, live, most = True, False, MOST_UNROLLED
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -99,7 +103,8 @@ class CudaGraphs:
 class Compiler:
     """`torch.compile` in the place of a graph; its kernels may round otherwise than eager ones."""
 
-    records = False
+    # a compiler would take its time for every copy of a step
+    records, live, most = False, False, 1
 
     def capture(self, body: Body, generators: list[torch.Generator], rewind: Body) -> Body:
         """See `Graphs`."""
@@ -128,6 +133,7 @@ class Engine:
 
     Attributes:
         shared: what any step may change beside its own state, by name.
+        kind: what a replay of so many updates depends on beside its arguments, as the host counts.
     """
 
     def __init__(
@@ -135,6 +141,7 @@ class Engine:
     ) -> None:
         self.graphs, self.tell = graphs, tell
         self.shared: dict[str, Any] = {}
+        self.kind: Callable[[int], Hashable] = lambda updates: ()
         # whoever takes a step keeps it, and with it what it works on
         self._steps: WeakSet[Steps] = WeakSet()
 
@@ -148,6 +155,11 @@ class Engine:
         """Whether a captured step goes on with the numbers that the host had at its capture."""
         return self.graphs is not None and self.graphs.records
 
+    @property
+    def live(self) -> bool:
+        """Whether what is made `afresh` follows the host all the same."""
+        return self.graphs is None or self.graphs.live
+
     def unrolled(self, period: int) -> int:
         """Steps per replay where something else may be due every `period` steps."""
         return max(n for n in range(1, self._most() + 1) if period % n == 0)
@@ -159,8 +171,7 @@ class Engine:
         return [each] * (count // each) + [rest] * (rest > 0)
 
     def _most(self) -> int:
-        # a compiler would take its time for every copy of a step
-        return MOST_UNROLLED if self.records else 1
+        return 1 if self.graphs is None else self.graphs.most
 
     def steps(
         self,
@@ -173,7 +184,8 @@ class Engine:
 
         Args:
             name: what it is called in messages.
-            body: the step; its arguments, all hashable, decide which graph is meant.
+            body: the step; its arguments, all hashable, decide which graph is meant. The first is
+                how many updates it does, if not one.
             parts: everything that it changes: modules, optimisers, tensors, generators, `Counts`,
                 and what has a `state_dict` that restores in place.
             obstacle: why it cannot be captured, if so.
@@ -210,9 +222,10 @@ class Steps:
         if not self.captured:
             self._body(*key)
             return
-        if key not in self._replays:
-            self._replays[key] = self._capture(key)
-        self._replays[key]()
+        kind = key, self._engine.kind(int(next(iter(key), 1)))  # type: ignore[call-overload]
+        if kind not in self._replays:
+            self._replays[kind] = self._capture(key)
+        self._replays[kind]()
 
     def forget(self) -> None:
         """Drop the graphs."""
@@ -227,14 +240,18 @@ class Steps:
         rewind = partial(restore, parts, before)
         try:
             replay = graphs.capture(body, _unique(parts.values()), rewind)
+            counted = _gained(parts, before)
+            run = partial(_replay, replay, counted)
+            if graphs.live:
+                rewind()
+                _compare(run, partial(_replay, body, counted), parts, rewind)
         except Exception as error:  # what a driver refuses, and how it says so, differs
             rewind()
             self.captured = False
             self._explain(f"capturing it failed: {error}")
             return body
-        counted = _gained(parts, before)
         rewind()
-        return partial(_replay, replay, counted)
+        return run
 
     def _explain(self, reason: str) -> None:
         first, *rest = [line.strip() for line in reason.splitlines() if line.strip()]
@@ -249,17 +266,15 @@ def make_engine(
     """The engine that `--engine` asks for.
 
     Args:
-        mode: `eager`; `graph`; `compile`; `auto` is `graph` on CUDA and `eager` elsewhere.
+        mode: `eager`; `graph`, captured on CUDA and on tape elsewhere; `compile`; `auto`: `graph`.
         device: where the steps run.
         tell: see `Engine`.
     """
     if mode == "compile":
         return Engine(Compiler(), tell)
-    if device.type == "cuda" and mode in ("auto", "graph"):
-        return Engine(CudaGraphs(device), tell)
-    if mode == "graph":
-        tell(f"engine: steps run eagerly: graphs need a CUDA device, this is {device.type}")
-    return Engine(None, tell)
+    if mode == "eager":
+        return Engine(None, tell)
+    return Engine(CudaGraphs(device) if device.type == "cuda" else Tapes(), tell)
 
 
 class _Counted(NamedTuple):
@@ -279,6 +294,21 @@ def _replay(replay: Body, counted: list[_Counted]) -> None:
     for part, numbers in zip(counted, now, strict=True):
         part.counts.load_state_dict(numbers)
         part.counts.update(part.gained)
+
+
+def _compare(replay: Body, body: Body, parts: Mapping[str, Any], rewind: Body) -> None:
+    """A replay must do what the step does, to the bit.
+
+    Raises:
+        RuntimeError: it does something else.
+    """
+    states = []
+    for step in (body, replay):
+        step()
+        states.append(deepcopy(capture(parts)))
+        rewind()
+    if not alike(*states):
+        raise RuntimeError("its replay does something else: it depends on what only the host knows")
 
 
 def _gained(parts: Mapping[str, Any], before: Mapping[str, Any]) -> list[_Counted]:

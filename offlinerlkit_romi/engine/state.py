@@ -64,6 +64,17 @@ def count_bytes(state: Any) -> int:
     return sum(map(count_bytes, state)) if isinstance(state, (list, tuple)) else 0
 
 
+def alike(one: Any, other: Any) -> bool:
+    """Whether two captured states are equal, number by number; NaN is itself."""
+    if isinstance(one, torch.Tensor):
+        return torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
+    if isinstance(one, Mapping):
+        return one.keys() == other.keys() and all(alike(x, other[k]) for k, x in one.items())
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(alike, one, other))
+    return bool(one == other)
+
+
 def _state_of(part: Any) -> Any:
     if isinstance(part, torch.Generator):
         return part.get_state()

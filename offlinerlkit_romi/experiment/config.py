@@ -113,8 +113,9 @@ class RunConfig:
     """torch's float32 matrix products; auto is highest, or a setting that is as exact on this CPU
     and clearly faster. On CUDA it is highest; high and medium use TF32 there."""
     engine: Literal["auto", "eager", "graph", "compile"] = "auto"
-    """How updates run: graph captures them as CUDA graphs, eager does not, compile hands them to
-    torch.compile; auto is graph on CUDA and eager elsewhere."""
+    """How updates run: graph captures them, on CUDA as graphs, on a CPU as lists of kernels; eager
+    does not, compile hands them to torch.compile; auto is graph, but eager on a CPU with an
+    algorithm or a callback of your own."""
     log_root: str = "log"
     """Folder for the runs' folders."""
     algo_name: str = ""

@@ -38,7 +38,7 @@ FOLDER = ".dynamics"
 _CODE = (
     *("dynamics/count_dynamics.py", "dynamics/ensemble_dynamics.py", "dynamics/fit.py"),
     *("dynamics/losses.py", "engine/capture.py", "engine/metrics.py", "engine/optim.py"),
-    *("engine/state.py", "modules/common.py", "modules/dynamics_module.py"),
+    *("engine/state.py", "engine/tape.py", "modules/common.py", "modules/dynamics_module.py"),
     *("modules/hash_coder.py", "nets.py", "utils/scaler.py"),
 )
 _PLAIN = (bool, int, float, str)

@@ -120,7 +120,7 @@ def build_parts(context: Context) -> RunParts:
     plan = memory_plan(config, setting, buffers, policy, free)
     logger.log(str(plan), DEBUG)
     context.folder.note(memory=asdict(plan))
-    engine = context.make_engine(config.engine, context.device, logger.log)
+    engine = context.make_engine(_engine_mode(context, policy), context.device, logger.log)
     for part in (policy, getattr(policy, "dynamics", policy)):
         if hasattr(part, "engine"):
             part.engine = engine
@@ -128,6 +128,13 @@ def build_parts(context: Context) -> RunParts:
         reward_map = model_reward_map(config, dataset)
         policy.dynamics.space = ModelSpace.of(setting.obs_scaler, reward_map)
     return RunParts(setting, buffers, policy, engine)
+
+
+def _engine_mode(context: Context, policy: Any) -> str:
+    """`--engine`; `auto` leaves to Python, on a CPU, what a user's code may change in between."""
+    mode, own = context.config.engine, not type(policy).__module__.startswith("offlinerlkit_romi.")
+    on_cpu = context.device.type == "cpu"
+    return "eager" if mode == "auto" and on_cpu and (own or context.callbacks) else mode
 
 
 def make_trainer(

@@ -125,7 +125,10 @@ class PolicyTrainer:
         self._interrupts = Interrupts() if interrupts is None else interrupts
         self.sentinel = Sentinel(state_of(policy)) if sentinel is None else sentinel
         self.engine = Engine() if engine is None else engine
-        if self.engine.captures:  # a graph looks where its capture looked, which may be nowhere
+        # a graph looks where its capture looked, which may be nowhere
+        if self.engine.live:
+            self.engine.kind = self.sentinel.looks
+        else:
             self.sentinel.gradient_every = 1
         self.sound = True
         self._epochs_done = self._steps_done = 0

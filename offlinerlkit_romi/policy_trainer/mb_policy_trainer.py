@@ -123,7 +123,11 @@ class MBPolicyTrainer(PolicyTrainer):
     def _capture_obstacle(self) -> str:
         if isinstance(self.fake_buffer, HostReplayBuffer):
             return "the model buffer lies in the host's memory"
-        if self.engine.records and not isinstance(self.fake_buffer, MaskedReplayBuffer):
+        if (
+            not self.engine.live
+            and self.engine.records
+            and not isinstance(self.fake_buffer, MaskedReplayBuffer)
+        ):
             return (
                 "the host counts the model buffer's rows, and a graph would keep their number: "
                 "give a MaskedReplayBuffer"

@@ -106,11 +106,16 @@ class Sentinel:
         self.gradient_every = GRADIENT_EVERY
         self._usual: dict[str, float] = {}  # log of the usual largest gradient norm of an epoch
         self._stuck = 0
+        self._optimisers = [n for n, x in state.items() if isinstance(x, torch.optim.Optimizer)]
         self._hooks = [
-            x.register_step_pre_hook(partial(self._see_gradient, name))
-            for name, x in state.items()
-            if isinstance(x, torch.optim.Optimizer)
+            state[name].register_step_pre_hook(partial(self._see_gradient, name))
+            for name in self._optimisers
         ]
+
+    def looks(self, updates: int) -> tuple[int, ...]:
+        """At which of so many updates it looks at each optimiser's gradient, a number of each."""
+        every, counts = self.gradient_every, self.counts
+        return tuple(min(-counts[name] % every, updates) for name in self._optimisers)
 
     def close(self) -> None:
         """Stop looking at gradients."""

@@ -28,6 +28,7 @@ TINY = {
     "rollout_batch_size": 16,
     "rollout_length": 2,
     "device": "cpu",
+    "engine": "eager",  # a recording takes as long as a few dozen of such small steps
     "matmul_precision": "highest",
     "eval_episodes": 0,
 }

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from offlinerlkit_romi.engine import Engine
+from offlinerlkit_romi.engine.capture import MOST_UNROLLED
 
 # ops whose result, or whose result's shape, the host must wait for, and values it must bring along
 SYNCS = (
@@ -86,7 +87,7 @@ class RecordedGraphs:
         refused_after: captures that succeed before one fails; none means all succeed.
     """
 
-    records = True
+    records, live, most = True, False, MOST_UNROLLED
 
     def __init__(self, refused_after: int | None = None) -> None:
         self.captures = self.replays = 0
