@@ -58,7 +58,7 @@ def parser() -> Parser:
         "--engine",
         default="auto",
         choices=("auto", "eager", "graph", "compile"),
-        help="timed beside eager steps: captured ones (auto, graph), or compiled ones",
+        help="timed beside eager steps: captured ones (graph; auto on CUDA), or compiled ones",
     )
     top.add_argument(
         "--against",

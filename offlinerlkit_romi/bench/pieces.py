@@ -111,7 +111,7 @@ def _workload(
     chosen: argparse.Namespace, task: Any, device: torch.device, sizes: dict[str, Any]
 ) -> Workload:
     precision = choose_matmul_precision(chosen.matmul_precision, device)
-    engines = engines_beside_eager(chosen.engine)
+    engines = engines_beside_eager(chosen.engine, device)
     share = 1.0 if device.type == "cuda" else 0.02
     workload = Workload(task, device, precision, epoch_share=share, engines=engines)
     workload = replace(workload.quick() if chosen.quick else workload, **sizes)

@@ -93,12 +93,17 @@ def test_a_step_that_is_not_captured_after_all_has_no_captured_figure(tiny_bench
     assert line in capsys.readouterr().err
 
 
-def test_on_a_cpu_a_line_says_what_captured_steps_need(tiny_bench):
-    result = tiny_bench("--pieces", "policy step", "--algos", "bc", "--engine", "graph")
-    assert {row["column"] for row in result["rows"]} == {"ours"}
-    shown = tables(result)
-    assert "eager / captured" not in shown
-    assert shown.count("Captured steps need a CUDA device") == 1
+@pytest.mark.parametrize("engine", ["auto", "graph"])
+def test_on_a_cpu_captured_steps_are_timed_where_they_are_asked_for(engine, tiny_bench):
+    words = "--pieces", "policy step", "--algos", "bc", "--hidden-dims", "8", "--batch-size", "4"
+    result = tiny_bench(*words, "--engine", engine)
+    assert result["sizes"]["overrides"]["hidden_dims"] == [8]
+    shown, captured = tables(result), engine == "graph"
+    assert {row["column"] for row in result["rows"]} == (
+        {"ours", "captured"} if captured else {"ours"}
+    )
+    assert ("eager / captured" in shown) == captured
+    assert ("Captured steps were not timed here." in shown) != captured
 
 
 def test_compiled_steps_are_timed_beside_eager_ones_on_a_cpu(tiny_bench, monkeypatch):
@@ -118,7 +123,7 @@ def test_compiled_steps_are_timed_beside_eager_ones_on_a_cpu(tiny_bench, monkeyp
         ("auto", "cuda", ("graph",)),
         ("eager", "cuda", ()),
         ("graph", "cuda", ("graph",)),
-        ("graph", "cpu", ()),
+        ("graph", "cpu", ("graph",)),
         ("compile", "cpu", ("compile",)),
         ("compile", "cuda", ("compile",)),
     ],
