@@ -128,9 +128,11 @@ class Workload:
         return replace(get_task(EVALUATION_TASK), max_episode_steps=self.episode_steps)
 
 
-def engines_beside_eager(asked: str) -> tuple[str, ...]:
-    """Engines to time in turn with eager steps, by `--engine`."""
-    return {"eager": (), "compile": ("compile",)}.get(asked, ("graph",))
+def engines_beside_eager(asked: str, device: torch.device) -> tuple[str, ...]:
+    """Engines to time in turn with eager steps, by `--engine`; a CPU's tapes where asked for."""
+    if asked == "compile":
+        return ("compile",)
+    return ("graph",) if asked == "graph" or (asked, device.type) == ("auto", "cuda") else ()
 
 
 def steps_of(share: float) -> int:
