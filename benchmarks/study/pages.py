@@ -39,6 +39,7 @@ TITLES = {
 }
 REFERENCES = ("romi", "rambo", "mopo")  # beside the arms of every question
 LAST = 5  # evaluations whose mean is a run's score
+WAY = 5.0  # from floor to ceiling, in points of score: a share of less says nothing
 PAPER = "(the paper's)"
 NOT_COMPARABLE = (
     "The paper's numbers are from D4RL's own files and 1,000,000 steps: not comparable."
@@ -83,12 +84,13 @@ class Panel:
     def share(self, arm: str, score: float) -> float:
         """Of the way from the floor to the ceiling of the arm's rollout length, in percent.
 
-        An arm without a model is measured against the best ceiling; NaN without floor or ceiling.
+        An arm without a model is measured against the best ceiling; NaN without floor or ceiling,
+        and where the ceiling is hardly above the floor.
         """
         length = self.facts[arm].get("rollout_length")
         low = max(self._ends("floor", None), default=math.nan)
         high = max(self._ends("ceiling", length), default=math.nan)
-        return 100 * (score - low) / (high - low) if low < high else math.nan
+        return 100 * (score - low) / (high - low) if high - low >= WAY else math.nan
 
     def _ends(self, role: str, length: int | None) -> list[float]:
         named = [arm for arm, x in self.facts.items() if x["role"] == role]

@@ -158,5 +158,5 @@ def _with_names(run: Run) -> pd.DataFrame:
         **{"task": run.task, "algorithm": run.algorithm, "label": run.label, "seed": run.seed},
         **{"source": run.source, "status": run.status, "run_dir": str(run.path)},
     }
-    curve = run.curve
+    curve = run.curve.copy()  # in one piece: pandas warns of a frame grown column by column
     return curve.assign(**names)[[*names, *curve.columns]]

@@ -131,7 +131,7 @@ def main(experiment: Experiment, words: Sequence[str] | None = None) -> int:
     if status == 0:
         status = cli.main(["report", str(folder / "log"), "--output", str(folder / "report")])
         text = table(experiment, folder)
-        (folder / "table.md").write_text(text, "utf-8")
+        (folder / "table").with_suffix(".md").write_text(text, "utf-8")
         print(text)
     return status
 

@@ -68,7 +68,7 @@ def test_a_quick_run_goes_the_whole_way_and_is_not_made_twice(carry_out, tmp_pat
     carry_out("figure2", *words)
     folder = tmp_path / "figure2"
     assert (folder / "report" / "report.html").is_file()
-    table = (folder / "table.md").read_text("utf-8")
+    table = (folder / "table").with_suffix(".md").read_text("utf-8")
     assert "romi,variant=no_weighting" in table and "generated" in table
     summaries = {path: path.stat().st_mtime_ns for path in folder.glob("log/**/summary.json")}
     assert len(summaries) == 2

@@ -86,7 +86,8 @@ def unlike(first: str, second: str) -> list[str]:
 def assert_replayed_as_eager(engines: Any, algo: str, root: Any, settings: dict[str, Any]) -> None:
     modes = ("eager", "graph")
     runs = [
-        train(engines, algo, **settings, engine=mode, log_root=str(root / mode)) for mode in modes
+        train(engines, algo, **settings | {"engine": mode, "log_root": str(root / mode)})
+        for mode in modes
     ]
     assert unlike(*(run.run_dir for run in runs)) == []
 

@@ -144,7 +144,7 @@ def test_the_key_knows_every_file_that_a_fit_runs_through():
     finally:
         sys.setprofile(None)
     ran.discard("engine/allocator.py")  # what memory costs, never what is in it
-    in_a_graph = {"engine/state.py"}
+    in_a_graph = {"engine/state.py", "engine/tape.py"}
     assert {*dynamics_cache._CODE} == ran | in_a_graph
 
 
