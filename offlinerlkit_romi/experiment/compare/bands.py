@@ -125,7 +125,10 @@ def _band(key: tuple[str, str], records: Sequence[RunRecord]) -> Band:
     told = (
         [record.seed for record in group],
         scores,
-        {str(record.manifest["versions"].get("git_commit"))[:12] for record in group},
+        {
+            str(record.manifest["versions"].get("git_commit") or "uncommitted")[:12]
+            for record in group
+        },
         {record.manifest["machine"].get("device_name") for record in group},
     )
     return Band(*key, low, high, *(" ".join(map(str, values)) for values in told))
