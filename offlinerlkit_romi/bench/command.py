@@ -127,6 +127,12 @@ def run(
 ) -> dict[str, Any]:
     """Time what was asked for.
 
+    Args:
+        chosen: the command's arguments.
+        argv: recorded.
+        keep: hears the result so far after every piece.
+        **sizes: fields of `Workload` that tests make smaller.
+
     Raises:
         UserError: bad input; nothing has been timed then.
     """
