@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from offlinerlkit_romi.bilevel import hypergradient_surrogate, precondition
+from offlinerlkit_romi.bilevel import dot, hypergradient_surrogate, norm_of, precondition
 from offlinerlkit_romi.buffer import ReplayBuffer
 from offlinerlkit_romi.dynamics.weighted_dynamics import WeightedPass, WeightedPasses
 from offlinerlkit_romi.engine import apply_gradients, make_adam, normal, uniform
@@ -261,7 +261,7 @@ class ROMIUpdate(nn.Module):
         params = list(self.weighting_net.parameters())
         grads = torch.autograd.grad(surrogate, params)
         apply_gradients(self._weighting_optim, params, grads)
-        return _norm(grads)
+        return norm_of(grads)
 
     def _release_update(self, batch: Batch) -> Metrics:
         """The published code's update: row groups, a moving baseline, and its ascent sign."""
@@ -273,7 +273,7 @@ class ROMIUpdate(nn.Module):
         rows = self._outer_rows(batch, mask_terminals=False)
         groups = rows.view(RELEASE_GROUPS, -1).mean(1)
         directions = [torch.autograd.grad(loss, params, retain_graph=True) for loss in groups]
-        rewards = torch.stack([_dot(plain.grads, u) for u in directions]) / RELEASE_SCALE
+        rewards = torch.stack([dot(plain.grads, u) for u in directions]) / RELEASE_SCALE
         baseline = torch.nan_to_num(self._baseline, nan=0.0)
         group_weights = weights.view(RELEASE_GROUPS, -1).mean(1)
         surrogate = (group_weights * (rewards - baseline)).sum() / len(weights)
@@ -289,7 +289,7 @@ class ROMIUpdate(nn.Module):
         params = self.dynamics.parameters
         outer = self._outer_rows(batch).mean()
         grads = torch.autograd.grad(outer, params)
-        metrics = {"outer_loss": outer, "outer_grad_norm": _norm(grads)}
+        metrics = {"outer_loss": outer, "outer_grad_norm": norm_of(grads)}
         if self._reward_likelihood and getattr(self.dynamics, "reward_fn", None) is None:
             metrics["reward_loss"] = self.dynamics.reward_loss(batch)
             own = torch.autograd.grad(metrics["reward_loss"], params)
@@ -312,8 +312,8 @@ class ROMIUpdate(nn.Module):
         return {
             "inner_loss": record.loss,
             "outer_loss": outer,
-            "inner_grad_norm": _norm(record.grads),
-            "outer_grad_norm": _norm(direction),
+            "inner_grad_norm": norm_of(record.grads),
+            "outer_grad_norm": norm_of(direction),
             "hypergrad_norm": hypergradient,
             "alignment_mean": alignment,
             "weight_mean": weights.mean(),
@@ -341,11 +341,3 @@ class ROMIPolicy(ROMIUpdate, RAMBOPolicy):
     @property
     def _updates_that_belong_together(self) -> int:
         return 1
-
-
-def _norm(tensors: Any) -> torch.Tensor:
-    return torch.stack(torch._foreach_norm(list(tensors))).norm()
-
-
-def _dot(left: Any, right: Any) -> torch.Tensor:
-    return torch.stack([(x * y).sum() for x, y in zip(left, right, strict=True)]).sum()
